@@ -1,0 +1,1 @@
+"""PathWeave: add senses to a pretrained vision language model, one at a time."""

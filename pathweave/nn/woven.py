@@ -1,0 +1,187 @@
+r"""Adapter-in-Adapter at one host (PathWeave, sec. 3.2 and 3.3).
+
+    y = W x + sum_{i<m} g_i(x) A_up^i( F_i^m( A_down^i x ) ) + g_m(x) A^m(x)
+
+``Experts`` is what path m owns at one host. ``Mixture`` is the same function as two matrix
+products: every expert is affine, so all down-projections and the gate stack into one matrix, and
+each in-adapter folds into the up-projection behind it. ``Route`` says which path each row of a
+batch takes. ``WovenLinear`` is a frozen linear layer that takes a route as an argument: no module
+remembers a path, so batches, messages and threads may mix them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pathweave.nn.adapter import Adapter, InAdapter, InAdapterInit
+from pathweave.nn.gate import Gate
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """All experts of one path at one host, fused.
+
+    Attributes:
+        inward: Stacked down-projections of all experts, then the columns of the gate.
+        inward_bias: Their biases (0 for the gate).
+        outward: Stacked up-projections with in-adapters and scales folded in, then one row per
+            expert with its constant term.
+        expert_of: Expert to which each bottleneck channel belongs.
+        gate: The gate, or None for the plain sum of experts.
+    """
+
+    inward: Float[Tensor, "dim columns"]
+    inward_bias: Float[Tensor, " columns"]
+    outward: Float[Tensor, "rows out"]
+    expert_of: Int[Tensor, " channels"]
+    gate: Gate | None
+
+    def __call__(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens out"]:
+        """Return the correction to add to the host's output."""
+        stacked = x @ self.inward + self.inward_bias
+        num_channels = len(self.expert_of)
+        channels = stacked[..., :num_channels]
+        if self.gate is None:
+            ones = channels.new_ones(*channels.shape[:-1], len(self.outward) - num_channels)
+            return torch.cat([channels, ones], dim=-1) @ self.outward
+        num_experts = self.gate.weight.shape[1]
+        weights = self.gate.mix(*stacked[..., num_channels:].split(num_experts, dim=-1))
+        weighted = channels * weights[..., self.expert_of]
+        return torch.cat([weighted, weights], dim=-1) @ self.outward
+
+    def gate_weights(
+        self, x: Float[Tensor, "batch tokens dim"]
+    ) -> Float[Tensor, "batch tokens experts"]:
+        """Return what the gate gives each expert for each token (ones without a gate)."""
+        if self.gate is None:
+            return x.new_ones(*x.shape[:-1], len(self.outward) - len(self.expert_of))
+        return self.gate(x)
+
+
+class Experts(nn.Module):
+    """What one path owns at one host: its adapter, its in-adapters, its gate.
+
+    Args:
+        in_dim: Input width of the host.
+        out_dim: Output width of the host.
+        rank: Bottleneck width of the path's own adapter.
+        earlier_ranks: Bottleneck widths of the predecessors' adapters at this host, in order.
+        gate: Kind of the gate; None adds the experts up.
+        top_k: Experts kept by a ``top_k`` gate.
+        in_adapter: Initial value of the in-adapters; None places none, so that the predecessors'
+            adapters are used as they are.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        rank: int,
+        earlier_ranks: Sequence[int] = (),
+        gate: str | None = "softmax",
+        top_k: int = 2,
+        in_adapter: InAdapterInit | None = "identity",
+    ):
+        super().__init__()
+        self.adapter = Adapter(in_dim, out_dim, rank)
+        self.num_earlier = len(earlier_ranks)
+        inner = [] if in_adapter is None else [InAdapter(r, in_adapter) for r in earlier_ranks]
+        self.in_adapters = nn.ModuleList(inner)
+        # With a single expert a softmax is the constant 1: there is nothing to learn.
+        gated = gate is not None and self.num_earlier > 0
+        self.gate = Gate(in_dim, self.num_earlier + 1, gate, top_k) if gated else None  # type: ignore[arg-type]
+
+    def fuse(self, earlier: Sequence[Adapter]) -> Mixture:
+        """Return the fused form, given the predecessors' adapters at this host, in order.
+
+        Gradients flow through the fused matrices to whatever requires them. Fusing costs
+        O(rank^2 * out) per expert, which is independent of the batch.
+        """
+        if len(earlier) != self.num_earlier:
+            raise ValueError(
+                f"earlier must hold {self.num_earlier} adapters, got {len(earlier)}; pass those of "
+                "the predecessors the path was made with"
+            )
+        adapters = [*earlier, self.adapter]
+        inner = [*self.in_adapters] if len(self.in_adapters) else [None] * self.num_earlier
+        folded = [_fold(*pair) for pair in zip(adapters, [*inner, None], strict=True)]
+        gate_columns = [] if self.gate is None else self.gate.columns
+        down = [adapter.down.weight.T for adapter in adapters]
+        inward = torch.cat([*down, *gate_columns], dim=1)
+        bias = torch.cat([adapter.down.bias for adapter in adapters])
+        ranks = torch.tensor([adapter.rank for adapter in adapters], device=inward.device)
+        return Mixture(
+            inward=inward,
+            inward_bias=F.pad(bias, (0, inward.shape[1] - len(bias))),
+            outward=torch.cat([up for up, _ in folded] + [torch.stack([c for _, c in folded])]),
+            expert_of=torch.repeat_interleave(torch.arange(len(ranks), device=ranks.device), ranks),
+            gate=self.gate,
+        )
+
+
+def _fold(
+    adapter: Adapter, inner: nn.Module | None
+) -> tuple[Float[Tensor, "rank out"], Float[Tensor, " out"]]:
+    """Return the up-projection with scale and in-adapter folded in, and the constant term."""
+    up: Tensor = adapter.up.weight.T
+    constant: Tensor = adapter.up.bias
+    if isinstance(inner, InAdapter):
+        up, constant = inner.weight.T @ up, inner.bias @ up + constant
+    return adapter.scale * up, adapter.scale * constant
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which path each row of a batch takes: consecutive runs of rows, one path each.
+
+    Attributes:
+        runs: For each run the mixtures of its path, by name of the host, and its number of rows.
+            A host that the path does not adapt is absent.
+
+    Example:
+        >>> Route().rows
+        0
+    """
+
+    runs: tuple[tuple[Mapping[str, Mixture], int], ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in the batch."""
+        return sum(count for _, count in self.runs)
+
+
+class WovenLinear(nn.Module):
+    """A linear layer whose correction is chosen row by row by the route.
+
+    Args:
+        host: The layer to adapt; it is used as it is.
+        site: Name under which a route's mixtures are looked up; unique in a model.
+    """
+
+    def __init__(self, host: nn.Linear, site: str):
+        super().__init__()
+        self.host = host
+        self.site = site
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens dim"], route: Route
+    ) -> Float[Tensor, "batch tokens out"]:
+        """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
+        y = self.host(x)
+        mixtures = [run[0].get(self.site) for run in route.runs]
+        if all(mixture is None for mixture in mixtures):
+            return y
+        counts = [run[1] for run in route.runs]
+        runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
+        woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
+        return woven[0] if len(woven) == 1 else torch.cat(woven)
+
+
+def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:
+    """Return every woven layer inside ``module`` by the name of its site, in order."""
+    return {m.site: m for m in module.modules() if isinstance(m, WovenLinear)}

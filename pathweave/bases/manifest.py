@@ -1,0 +1,103 @@
+"""The weights this project can fetch: where each comes from, its hash, size and licence."""
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pathweave.errors import FetchError
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class WheelSource(BaseModel):
+    """A package wheel whose content is fixed by its hash; it is unpacked, never installed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["wheel"]
+    package: str = Field(description="Name of the package in the package index.")
+    version: str
+    file: str = Field(description="File name of the wheel.")
+    sha256: Sha256 = Field(description="Hash of the whole wheel.")
+    num_bytes: int = Field(description="Size of the wheel, bytes.", gt=0)
+    members: dict[str, str] = Field(description="Members to unpack and the names they get.")
+
+    @property
+    def tag(self) -> str:
+        """What distinguishes this source in the name of the directory of converted weights."""
+        return self.sha256[:8]
+
+
+class HubSource(BaseModel):
+    """A repository of the Hugging Face hub; its revision is recorded, not fixed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["hub"]
+    repository: str = Field(description="Identifier of the form owner/name.")
+    files: tuple[str, ...]
+    num_bytes: int = Field(description="Approximate size of the files, bytes.", gt=0)
+
+    @property
+    def tag(self) -> str:
+        """What distinguishes this source in the name of the directory of converted weights."""
+        return "hub"
+
+
+Source = Annotated[WheelSource | HubSource, Field(discriminator="kind")]
+
+
+class Weights(BaseModel):
+    """One set of pretrained weights and the sources to try, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    role: str = Field(description="What the weights are used for.")
+    converter: str = Field(description="Name of the module in pathweave.bases.convert.")
+    revision: int = Field(description="Raised when the converter's output changes.", ge=1)
+    licence: str = Field(description="SPDX identifier.")
+    origin: str = Field(description="Where the weights were first published.")
+    attribution: str
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+    def directory_name(self, source: WheelSource | HubSource) -> str:
+        """Return the name of the directory that holds these weights as got from ``source``."""
+        return f"{self.name}-{source.tag}"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    weights: tuple[Weights, ...]
+
+
+@cache
+def manifest() -> Mapping[str, Weights]:
+    """Return every set of weights this project knows, by name."""
+    text = Path(__file__).with_name("manifest.json").read_text(encoding="utf-8")
+    return {weights.name: weights for weights in _File.model_validate_json(text).weights}
+
+
+def find_weights(name: str) -> Weights:
+    """Return the entry of the manifest called ``name``.
+
+    Raises:
+        FetchError: If there is no such entry.
+
+    Example:
+        >>> find_weights("aisfx").licence
+        'CC-BY-4.0'
+    """
+    known = manifest()
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise FetchError(
+        f"weights must be one of {', '.join(known)}, got {name!r}; {hint}".rstrip("; ")
+    )

@@ -1,0 +1,83 @@
+"""The small base: SmolLM2-135M-Instruct behind a Q-Former initialised from MiniLM.
+
+It is made of pretrained parts that fit a laptop. Its Q-Former has never seen a feature, so the
+first stage of a curriculum trains the whole connector: that stage stands for the pretrained vision
+language model which the paper starts from.
+"""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pathweave.bases.base import Base, freeze, native_dtype
+from pathweave.bases.fetch import weights_dir
+from pathweave.bases.manifest import manifest
+from pathweave.bases.qformer_names import our_state
+from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.prompt import Template
+
+LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
+ENCODER_WIDTH = 1280
+# Tokens a little louder than embeddings train faster (docs/log.md).
+SCALE_OVER_EMBEDDINGS = 1.5
+INIT_STD = 0.02
+
+
+def minilm_qformer(directory: Path) -> QFormer:
+    """Return a Q-Former whose self-attention, text and feed-forward weights are MiniLM's.
+
+    Cross-attention has no counterpart there and starts random, from torch's current seed.
+    """
+    shape = QFormerShape(
+        dim=384,
+        num_layers=6,
+        num_heads=12,
+        hidden_dim=1536,
+        encoder_width=ENCODER_WIDTH,
+        vocab_size=30522,
+    )
+    qformer = QFormer(shape)
+    for name, parameter in qformer.named_parameters():
+        if "cross_attention" in name and name.endswith("host.weight"):
+            torch.nn.init.normal_(parameter, std=INIT_STD)
+        elif "cross_attention" in name and name.endswith("host.bias"):
+            torch.nn.init.zeros_(parameter)
+    state = our_state(load_file(directory / "model.safetensors"))
+    queries = {k.replace("text_ffn", "query_ffn"): v for k, v in state.items() if "text_ffn" in k}
+    missing, unexpected = qformer.load_state_dict({**state, **queries}, strict=False)
+    assert not unexpected, unexpected
+    assert all("cross_attention" in name for name in missing), missing
+    return qformer
+
+
+def load_mini(dtype: torch.dtype | None = None) -> Base:
+    """Return the small base, fetching its weights if they are not here.
+
+    Args:
+        dtype: Type of the language model's weights; by default bfloat16 where the processor
+            multiplies it natively, else float32.
+
+    Raises:
+        FetchError: If weights are missing and cannot be fetched.
+    """
+    directory = weights_dir(LLM)
+    llm = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype or native_dtype())
+    freeze(llm)
+    text_directory = weights_dir(TEXT)
+    qformer = minilm_qformer(text_directory)
+    embeddings = cast(nn.Embedding, llm.get_input_embeddings()).weight
+    scale = SCALE_OVER_EMBEDDINGS * embeddings.float().std().item()
+    return Base(
+        kind="mini",
+        llm=llm,
+        tokenizer=AutoTokenizer.from_pretrained(directory),
+        qformer=qformer,
+        projector=Projector(qformer.shape.dim, embeddings.shape[1], scale),
+        text_tokenizer=AutoTokenizer.from_pretrained(text_directory),
+        template=Template(after=" Answer:"),
+        licences={name: manifest()[name].licence for name in (LLM, TEXT)},
+    )

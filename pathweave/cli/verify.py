@@ -1,0 +1,37 @@
+"""``pathweave verify``: proof that nothing was forgotten."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compute again what each path computed when it was finished, and compare bit by bit.
+
+    Exit code 0: every path holds. 1: a path computes something else.
+
+    Example: pathweave verify runs/mcl_mini
+    """
+    from pathweave.load import load_run
+    from pathweave.run_files import RunDirectory
+    from pathweave.train.curriculum import verify_run
+
+    model, _ = load_run(run)
+    verdicts = verify_run(model, RunDirectory(run), model.paths.names)
+    if as_json:
+        typer.echo(json.dumps([asdict(v) | {"holds": v.holds} for v in verdicts]))
+    else:
+        for verdict in verdicts:
+            how = (
+                "bit-identical" if verdict.identical else f"differs by {verdict.max_difference:.2g}"
+            )
+            where = "" if verdict.same_machine else " (recorded on another machine)"
+            typer.echo(f"{'ok  ' if verdict.holds else 'FAIL'} {verdict.path}: {how}{where}")
+    if not all(verdict.holds for verdict in verdicts):
+        raise typer.Exit(1)

@@ -1,0 +1,303 @@
+"""The recipe: one typed schema for YAML, command line and JSON.
+
+Every field says its meaning and unit. ``load_recipe`` names the nearest valid field when one is
+misspelt. Objects of this module stop at the builders: ``nn`` takes numbers and modules.
+"""
+
+import json
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pathweave.errors import RecipeError
+from pathweave.nn.adapter import InAdapterInit
+from pathweave.nn.gate import GateKind
+from pathweave.paths import NAME
+
+Metric = Literal["exact_match", "cider_d", "ranking"]
+Positive = Annotated[int, Field(ge=1)]
+RESERVED_NAMES = {"base", "help", "json", "max_tokens", "text", "beams"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Part(_Strict):
+    """A decoder or an encoder: its kind and the options of that kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = Field(description="Name of the part; the other fields are its options.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields besides ``kind``."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class TrainSet(_Strict):
+    """One manifest to learn from."""
+
+    manifest: str = Field(description="Path of the manifest, relative to the recipe.")
+    weight: float = Field(1.0, gt=0, description="Share of the samples drawn, relative to others.")
+
+
+class TestSet(_Strict):
+    """One manifest to be scored on."""
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    manifest: str = Field(description="Path of the manifest, relative to the recipe.")
+    metric: Metric = Field(
+        description="exact_match of generated answers, cider_d of captions, or ranking of choices."
+    )
+    max_tokens: Positive = Field(12, description="Longest generated answer, in tokens.")
+    beams: Positive = Field(1, description="Beams of the search; 1 is greedy.")
+    probe: float | None = Field(
+        None, description="Score of a linear probe on the same features, to show beside."
+    )
+
+
+class Training(_Strict):
+    """How one stage is trained."""
+
+    steps: Positive = Field(200, description="Optimiser steps.")
+    batch_size: Positive = Field(16, description="Samples per optimiser step, over all processes.")
+    micro_batch: Positive | None = Field(
+        None, description="Samples per forward pass and process; None takes all at once."
+    )
+    lr: float = Field(1e-5, gt=0, description="Peak learning rate.")
+    projector_lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of a fully trained projector; None is lr."
+    )
+    warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
+    min_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr left at the last step.")
+    weight_decay: float = Field(0.05, ge=0, description="Decay of weights with two or more axes.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled to this norm.")
+    save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
+    connector: bool = Field(
+        False, description="Train the whole connector too (for a base that has never seen data)."
+    )
+
+
+class Modality(_Strict):
+    """A modality: how its media are decoded and encoded, what it learns from, how it is scored."""
+
+    decoder: Part = Field(description="How bytes become a medium.")
+    encoder: Part = Field(description="The frozen feature extractor.")
+    cue: str = Field("", description="Words put before the tokens of such a medium.")
+    train: dict[str, TrainSet] = Field({}, description="What is learnt from, by data set.")
+    test: dict[str, TestSet] = Field({}, description="What is scored, by data set.")
+    training: dict[str, Any] = Field({}, description="Fields of `training` that differ here.")
+    predecessors: tuple[str, ...] | None = Field(
+        None, description="Earlier paths to build on; None is all that have adapters."
+    )
+
+
+class Method(_Strict):
+    """How a stage after the first learns its modality."""
+
+    name: Literal["pathweave"] = Field("pathweave", description="The way of learning.")
+    queries: Positive = Field(32, description="Query tokens of each path.")
+    rank: Positive = Field(8, description="Bottleneck width of the adapters.")
+    sites: tuple[str, ...] = Field(("*",), description="Patterns of the hosts that are adapted.")
+    plain_sites: tuple[str, ...] = Field(
+        ("projector",), description="Patterns of hosts whose experts are summed without gates."
+    )
+    gate: GateKind | None = Field("softmax", description="Kind of the gates; null sums experts.")
+    top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
+    in_adapter: InAdapterInit | None = Field(
+        "identity", description="Initial value of the in-adapters; null places none."
+    )
+
+
+class Evaluation(_Strict):
+    """How the score matrix is made."""
+
+    batch_size: Positive = Field(64, description="Samples generated for at once.")
+    subset: Positive | None = Field(
+        None,
+        description="Samples per test set scored after every stage, always the same; null is all.",
+    )
+    whole_at_end: bool = Field(True, description="Score whole test sets too, after the last stage.")
+
+
+class Recipe(_Strict):
+    """A whole run: a base, modalities, the order in which they are learnt, and how."""
+
+    name: str = Field(description="Name of the run, for titles.")
+    base: str = Field("mini", description="`mini`, or a directory that holds a base.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    modalities: dict[str, Modality] = Field(description="Modalities by name; any names.")
+    curriculum: tuple[str, ...] = Field(min_length=1, description="Order of the stages.")
+    method: Method = Field(Method(), description="How stages after the first learn.")
+    training: Training = Field(Training(), description="How every stage is trained.")
+    evaluation: Evaluation = Field(Evaluation(), description="How it is scored.")
+    bad_samples: float = Field(
+        0.01, ge=0, le=1, description="Share of undecodable samples above which a run stops."
+    )
+    quick: dict[str, Any] = Field({}, description="Overrides of `--quick`, by dotted field.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in self.modalities:
+            if not NAME.fullmatch(name) or name in RESERVED_NAMES:
+                raise ValueError(
+                    "a modality's name must be lower-case letters, digits and underscores and "
+                    f"none of {sorted(RESERVED_NAMES)}, got {name!r}"
+                )
+        for position, name in enumerate(self.curriculum):
+            if name not in self.modalities:
+                raise ValueError(unknown("a stage of curriculum", name, list(self.modalities)))
+            if name in self.curriculum[:position]:
+                raise ValueError(f"a modality must have one stage, got {name!r} twice")
+            unknown_fields = set(self.modalities[name].training) - set(Training.model_fields)
+            for field in sorted(unknown_fields):
+                raise ValueError(
+                    unknown(f"field modalities.{name}.training", field, [*Training.model_fields])
+                )
+            self.training_of(name)
+        for name, modality in self.modalities.items():
+            for earlier in modality.predecessors or ():
+                if earlier not in self.curriculum[: self.curriculum.index(name)]:
+                    raise ValueError(
+                        f"a predecessor of {name!r} must be an earlier stage, got {earlier!r}"
+                    )
+        return self
+
+    def training_of(self, name: str) -> Training:
+        """Return the training settings of one stage."""
+        merged = {**self.training.model_dump(), **self.modalities[name].training}
+        return Training.model_validate(merged)
+
+
+def unknown(what: str, value: str, valid: list[str]) -> str:
+    """Return the message for a name that is not one of ``valid``, with the nearest that is."""
+    near = get_close_matches(value, valid, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{what} must be one of {sorted(valid)}, got {value!r}{hint}"
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool = False) -> Recipe:
+    """Read a recipe from YAML or JSON.
+
+    Args:
+        path: The file.
+        overrides: Values by dotted field, such as ``{"training.lr": 1e-3}``.
+        quick: Apply the recipe's own ``quick`` overrides first.
+
+    Raises:
+        RecipeError: If the file is missing, malformed, or holds an unknown field or a bad value.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"{path} must be a recipe, got {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} must hold fields such as modalities:, got {type(tree).__name__}")
+    if quick:
+        if not tree.get("quick"):
+            raise RecipeError(f"{path} must have a section quick: for --quick, got none")
+        overrides = {**tree["quick"], **(overrides or {})}
+    for field, value in (overrides or {}).items():
+        _set(tree, field, value)
+    recipe = parse_recipe(tree, str(path))
+    return _resolved(recipe, path.parent.absolute())
+
+
+def _resolved(recipe: Recipe, directory: Path) -> Recipe:
+    """Return the recipe with absolute paths, so that it can be stored elsewhere."""
+    modalities = {
+        name: modality.model_copy(
+            update={
+                field: {
+                    key: data.model_copy(update={"manifest": str(directory / data.manifest)})
+                    for key, data in getattr(modality, field).items()
+                }
+                for field in ("train", "test")
+            }
+        )
+        for name, modality in recipe.modalities.items()
+    }
+    base = directory / recipe.base
+    resolved = str(base) if base.is_dir() else recipe.base
+    return recipe.model_copy(update={"modalities": modalities, "base": resolved})
+
+
+def parse_recipe(tree: Any, source: str = "recipe") -> Recipe:  # noqa: ANN401
+    """Check a recipe given as plain values.
+
+    Raises:
+        RecipeError: Naming the field, the rule and, for a misspelt field, the nearest valid one.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {_explain(error)}") from error
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``field=value`` as given to ``--set``; the value is read as YAML.
+
+    Raises:
+        RecipeError: If there is no ``=``.
+    """
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--set must be given as field=value, got {text!r}")
+    return field.strip(), yaml.safe_load(value)
+
+
+def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
+    *parents, last = field.split(".")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise RecipeError(f"{field} must name a field, got {name!r}, which holds a value")
+    tree[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """Return one line about the first problems of a recipe."""
+    lines = []
+    for problem in error.errors()[:3]:
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            parent = _model_at(problem["loc"][:-1])
+            lines.append(unknown(f"field {where}", str(problem["loc"][-1]), list(parent)))
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{where}: {message}" if where else message)
+    return "; ".join(lines)
+
+
+def _model_at(location: tuple[int | str, ...]) -> dict[str, Any]:
+    """Return the fields valid at a place in a recipe."""
+    owners: dict[str, type[BaseModel]] = {
+        "method": Method,
+        "training": Training,
+        "evaluation": Evaluation,
+        "train": TrainSet,
+        "test": TestSet,
+    }
+    names = [part for part in location if isinstance(part, str)]
+    if not names:
+        return Recipe.model_fields
+    if names[0] == "modalities":
+        names = names[2:]
+        if not names:
+            return Modality.model_fields
+        if names[0] == "training":
+            return Training.model_fields
+    return owners.get(names[0], Recipe).model_fields
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return a recipe as JSON that ``load_recipe`` reads back."""
+    return json.dumps(recipe.model_dump(mode="json"), indent=2)

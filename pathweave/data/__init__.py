@@ -1,0 +1,1 @@
+"""Messages, manifests, decoding of media, batching and the cache of features."""

@@ -1,0 +1,155 @@
+"""Features of frozen encoders, computed once and kept by content.
+
+The key of a medium's features is a hash of its bytes, of the decoder's settings and of the
+encoder's settings and weights. So nothing is ever stale: another crop, rate or checkpoint is
+another key, and the same medium in two data sets is encoded once. The directory may be deleted at
+any time, and shared by processes that read and write at once.
+"""
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from pathweave.data.decode import Decoder
+from pathweave.data.media import Media
+from pathweave.errors import MediaError, RecipeError
+from pathweave.files import disk_errors, sha256_bytes
+
+_TENSOR = "features"
+
+# Media decoded and encoded at once: enough to keep the encoder busy, few enough to hold.
+_CHUNK = 32
+
+
+@runtime_checkable
+class FrozenEncoder(Protocol):
+    """What the cache needs of an encoder."""
+
+    accepts: Any
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the kind, every setting and a hash of the weights."""
+        ...
+
+    def __call__(self, media: Sequence[Any]) -> list[Float[Tensor, "units tokens width"]]:
+        """Encode media, each by itself."""
+        ...
+
+
+class FeatureCache:
+    """Features on disk, one safetensors file a medium, in float16 where the range allows.
+
+    Args:
+        directory: Where the files are; made on the first write.
+
+    Example:
+        >>> import tempfile
+        >>> from pathweave.data.decode import build_decoder
+        >>> from pathweave.data.media import Array
+        >>> class Doubled:
+        ...     accepts, fingerprint = Array, "doubled"
+        ...     def __call__(self, media):
+        ...         return [2 * torch.from_numpy(medium.values)[None] for medium in media]
+        >>> data = save({"x": torch.ones(3, 8)})
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     cache = FeatureCache(Path(directory))
+        ...     cache.features(Doubled(), build_decoder("array"), [(data, "x")])[0].shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+
+    def features(
+        self,
+        encoder: FrozenEncoder,
+        decoder: Decoder,
+        items: Sequence[tuple[bytes, str]],
+    ) -> list[Float[Tensor, "units tokens width"]]:
+        """Return the features of media, from disk where they are there.
+
+        Fresh features are rounded as stored ones are, so a second call returns the same bits. A
+        medium that occurs twice in ``items`` gives the same tensor twice: do not write into it.
+
+        Args:
+            encoder: Computes what is missing.
+            decoder: Turns bytes into what the encoder accepts.
+            items: Bytes and a name for error messages, a pair a medium.
+
+        Raises:
+            MediaError: If a medium cannot be decoded or its features are not finite. What was
+                encoded before it stays stored.
+            RecipeError: If the encoder does not accept what the decoder returns.
+            DiskError: If the disk is full or the directory cannot be written.
+        """
+        paths = [self.path(encoder, decoder, data) for data, _ in items]
+        known = {path: features for path in set(paths) if (features := _read(path)) is not None}
+        missing = {path: item for path, item in zip(paths, items, strict=True) if path not in known}
+        todo = list(missing.items())
+        for start in range(0, len(todo), _CHUNK):
+            chunk = todo[start : start + _CHUNK]
+            media = [_decode(encoder, decoder, *item) for _, item in chunk]
+            for (path, (_, name)), fresh in zip(chunk, encoder(media), strict=True):
+                rounded = _rounded(fresh, name)
+                _write(path, save({_TENSOR: rounded}))
+                known[path] = rounded.to(torch.float32)
+        return [known[path] for path in paths]
+
+    def path(self, encoder: FrozenEncoder, decoder: Decoder, data: bytes) -> Path:
+        """Return the file that holds, or would hold, the features of a medium."""
+        key = "\n".join((sha256_bytes(data), decoder.fingerprint, encoder.fingerprint))
+        digest = sha256_bytes(key.encode())
+        return self.directory / digest[:2] / f"{digest[2:]}.safetensors"
+
+
+def _decode(encoder: FrozenEncoder, decoder: Decoder, data: bytes, name: str) -> Media:
+    medium = decoder(data, name)
+    if not isinstance(medium, encoder.accepts):
+        raise RecipeError(
+            f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
+            f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; pair it with another "
+            "decoder"
+        )
+    return medium
+
+
+def _rounded(features: Tensor, name: str) -> Tensor:
+    features = features.detach().to("cpu", torch.float32)
+    if not features.isfinite().all():
+        raise MediaError(
+            f"features of {name} must be finite, got NaN or infinity; look at the medium, then at "
+            "the encoder's weights"
+        )
+    half = features.to(torch.float16)
+    # Some networks have activations beyond float16; infinity would poison the training.
+    return half.contiguous() if half.isfinite().all() else features.contiguous()
+
+
+def _read(path: Path) -> Tensor | None:
+    try:
+        tensor = load(path.read_bytes())[_TENSOR]
+    except (OSError, SafetensorError, KeyError):
+        # Absent, or damaged: then it is computed again.
+        return None
+    return tensor.to(torch.float32)
+
+
+def _write(path: Path, data: bytes) -> None:
+    # Without the sync to disk that other files get: after a power cut it is computed again.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

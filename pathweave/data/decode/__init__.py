@@ -1,0 +1,86 @@
+"""Turns the bytes of a medium into what an encoder accepts."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Protocol, cast, runtime_checkable
+
+from pydantic import BaseModel, ValidationError
+
+from pathweave.data.decode.array import Values
+from pathweave.data.decode.clip import Clip
+from pathweave.data.decode.picture import Picture
+from pathweave.data.decode.points import Points
+from pathweave.data.decode.range_map import RangeMap
+from pathweave.data.decode.sound import Sound
+from pathweave.data.media import Media
+from pathweave.errors import RecipeError
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Turns bytes into a medium; the same bytes always give the same medium."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the kind and every setting that changes the output."""
+        ...
+
+    def __call__(self, data: bytes, name: str) -> Media:
+        """Decode ``data``; ``name`` is used in error messages only.
+
+        Raises:
+            MediaError: If the bytes are not a medium of this kind.
+        """
+        ...
+
+
+_KINDS: dict[str, type[BaseModel]] = {
+    "picture": Picture,
+    "clip": Clip,
+    "sound": Sound,
+    "range_map": RangeMap,
+    "points": Points,
+    "array": Values,
+}
+
+
+def build_decoder(kind: str, **options: object) -> Decoder:
+    """Return the decoder named ``kind``.
+
+    Args:
+        kind: One of ``picture``, ``clip``, ``sound``, ``range_map``, ``points``, ``array``.
+        options: Arguments of that decoder.
+
+    Raises:
+        RecipeError: If the kind or an option is unknown, or an option has a wrong value.
+
+    Example:
+        >>> build_decoder("sound", seconds=1.5)
+        Sound(rate=16000, seconds=1.5)
+    """
+    if kind not in _KINDS:
+        raise RecipeError(
+            f"decoder must be one of {', '.join(_KINDS)}, got {kind!r}{_nearest(kind, _KINDS)}"
+        )
+    decoder = _KINDS[kind]
+    for option in options:
+        if option not in decoder.model_fields:
+            names = ", ".join(decoder.model_fields)
+            raise RecipeError(
+                f"options of decoder {kind!r} must be among {names}, got {option!r}"
+                f"{_nearest(option, decoder.model_fields)}"
+            )
+    try:
+        return cast(Decoder, decoder.model_validate(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecipeError(
+            f"option {first['loc'][0]!r} of decoder {kind!r} must fit its rule "
+            f"({first['msg'][0].lower()}{first['msg'][1:]}), got {first['input']!r}; correct it in "
+            "the recipe"
+        ) from error
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

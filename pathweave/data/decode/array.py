@@ -1,0 +1,81 @@
+"""Arrays that another program has computed, such as the features of a foreign encoder."""
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from pathweave.data.decode.describe import describe
+from pathweave.data.decode.npy import MAGIC, read_npy
+from pathweave.data.media import Array
+from pathweave.errors import MediaError
+
+
+class Values(BaseModel, frozen=True, extra="forbid"):
+    """Decodes a ``.npy`` file, or a safetensors file with one tensor, to rows of numbers.
+
+    An array with one axis becomes one token. Any real dtype is converted to float32.
+
+    Args:
+        width: Numbers a token must have; any if not given.
+
+    Example:
+        >>> from safetensors.numpy import save
+        >>> Values(width=8)(save({"x": np.ones((3, 8))}), "x.safetensors").values.shape
+        (3, 8)
+    """
+
+    width: int | None = Field(default=None, ge=1)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the kind; the width changes what is refused, not the output."""
+        return "array-1"
+
+    def __call__(self, data: bytes, name: str) -> Array:
+        """Decode ``data``.
+
+        Raises:
+            MediaError: If the bytes are not one array of finite numbers ``[tokens, width]``.
+        """
+        values = read_npy(data, name) if data.startswith(MAGIC) else _read_safetensors(data, name)
+        with np.errstate(over="ignore"):
+            values = np.atleast_2d(values).astype(np.float32)
+        if values.ndim != 2 or values.size == 0:
+            raise MediaError(
+                f"{name} must have the shape [tokens, width] or [width], got "
+                f"{list(values.shape)}; save one array a file, without a batch axis"
+            )
+        if self.width not in (None, values.shape[1]):
+            raise MediaError(
+                f"{name} must have {self.width} numbers a token, got {values.shape[1]}; correct "
+                "the width of the decoder, or compute the array with the encoder it is meant for"
+            )
+        if not np.isfinite(values).all():
+            raise MediaError(
+                f"{name} must hold finite numbers, got NaN or infinity; compute it again or leave "
+                "it out"
+            )
+        return Array(values)
+
+
+def _read_safetensors(data: bytes, name: str) -> np.ndarray:
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise MediaError(
+            f"{name} must be a whole .npy or safetensors file, got {describe(data)}; write it with "
+            "numpy.save or safetensors"
+        ) from error
+    if len(tensors) != 1:
+        raise MediaError(
+            f"{name} must hold one tensor, got {len(tensors)} ({', '.join(sorted(tensors)[:5])}); "
+            "save one array a file"
+        )
+    tensor = next(iter(tensors.values()))
+    if tensor.is_complex():
+        raise MediaError(
+            f"{name} must hold real numbers, got {tensor.dtype}; save the parts as separate columns"
+        )
+    return tensor.to(torch.float32).numpy()

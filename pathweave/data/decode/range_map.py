@@ -1,0 +1,103 @@
+"""Maps of distances: one number a pixel becomes a grey picture, the nearest brightest."""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
+from pydantic import BaseModel, Field
+
+from pathweave.data.decode.npy import MAGIC, read_npy
+from pathweave.data.decode.picture import open_picture
+from pathweave.data.media import Frames
+from pathweave.errors import MediaError
+
+_MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L")
+
+
+class RangeMap(BaseModel, frozen=True, extra="forbid"):
+    """Decodes a map of distances to one grey frame: nearest 255, farthest 64, unmeasured 0.
+
+    Accepted are pictures with one channel (PNG or TIFF of 8, 16 or 32 bits) and ``.npy`` arrays.
+    Zeros, and in floats also NaN and infinity, mean that nothing was measured there. Each map is
+    scaled by its own least and greatest measurement, so the unit does not matter.
+
+    Args:
+        larger_is: What a larger number means: ``farther`` for distances (metres, millimetres),
+            ``nearer`` for disparity and for the output of most networks that guess distances.
+        max_pixels: Largest accepted width times height; checked before decoding.
+
+    Example:
+        >>> import io
+        >>> stream = io.BytesIO()
+        >>> np.save(stream, np.array([[1.0, 3.0, 0.0]]))
+        >>> RangeMap()(stream.getvalue(), "wall.npy").pixels[0, :, :, 0]
+        array([[255,  64,   0]], dtype=uint8)
+    """
+
+    larger_is: Literal["nearer", "farther"] = "farther"
+    max_pixels: int = Field(default=50_000_000, ge=1, le=178_000_000)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the kind and the meaning of larger numbers."""
+        return f"range_map-1 larger_is={self.larger_is}"
+
+    def __call__(self, data: bytes, name: str) -> Frames:
+        """Decode ``data``.
+
+        Raises:
+            MediaError: If the bytes are not a map with one channel, or nothing was measured.
+        """
+        with np.errstate(over="ignore"):
+            values = self._read(data, name).astype(np.float32)
+        is_measured = np.isfinite(values) & (values != 0)
+        if not is_measured.any():
+            raise MediaError(
+                f"{name} must hold at least one measurement, got only zeros or NaN; leave it out"
+            )
+        if values[is_measured].min() < 0:
+            raise MediaError(
+                f"{name} must hold distances above 0 (0: not measured), got "
+                f"{values[is_measured].min():g}; shift or clip the map before saving"
+            )
+        nearness = np.where(is_measured, values, 0)
+        nearness = nearness if self.larger_is == "nearer" else -nearness
+        grey = brightness(nearness, is_measured)
+        return Frames(np.repeat(grey[None, ..., None], 3, axis=-1))
+
+    def _read(self, data: bytes, name: str) -> np.ndarray:
+        if data.startswith(MAGIC):
+            values = read_npy(data, name)
+            values = values.squeeze() if values.ndim > 2 else values
+            if values.ndim != 2 or values.size == 0:
+                raise MediaError(
+                    f"{name} must have the shape [height, width], got {list(values.shape)}; save "
+                    "one map a file"
+                )
+            return values
+        picture = open_picture(data, name, self.max_pixels)
+        if picture.mode not in _MODES:
+            raise MediaError(
+                f"{name} must have one channel of distances, got a {picture.format} picture of "
+                f"mode {picture.mode}; save the distances themselves, or use the decoder 'picture'"
+            )
+        try:
+            return np.asarray(picture)
+        except Exception as error:  # Pillow lets errors of every kind escape from broken files.
+            raise MediaError(
+                f"{name} must be a whole {picture.format} picture, got one that breaks off or is "
+                f"damaged ({error}); copy or write the file again"
+            ) from error
+
+
+def brightness(
+    nearness: Float32[np.ndarray, "height width"],
+    is_known: Shaped[np.ndarray, "height width"],
+) -> UInt8[np.ndarray, "height width"]:
+    """Scale the known values to grey: greatest 255, least 64 (a quarter), unknown 0."""
+    least = nearness[is_known].min()
+    spread = nearness[is_known].max() - least
+    if spread == 0:
+        return np.where(is_known, 255, 0).astype(np.uint8)
+    scaled = 0.25 + 0.75 * (nearness - least) / spread
+    return np.where(is_known, np.rint(255 * scaled), 0).astype(np.uint8)

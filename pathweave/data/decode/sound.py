@@ -1,0 +1,113 @@
+"""Sounds: any rate and number of channels become one channel of a fixed rate and length."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from pydantic import BaseModel, Field
+
+from pathweave.data.decode.describe import describe
+from pathweave.data.media import Waveform
+from pathweave.errors import MediaError
+from pathweave.extras import import_extra
+
+# Read past the end that is kept, so that the resampling filter does not see an edge there.
+_MARGIN_SECONDS = 0.05
+
+# Programs that write to a pipe cannot know the size and leave one of these.
+_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+
+
+class Sound(BaseModel, frozen=True, extra="forbid"):
+    """Decodes the beginning of a sound to one channel of exactly ``rate * seconds`` samples.
+
+    Channels are averaged; a shorter sound is followed by silence, a longer one is cut. A sound
+    whose peak is above 1 (possible in files of floats) is scaled down to a peak of 1.
+
+    Args:
+        rate: Samples per second of the result, in Hz.
+        seconds: Length of the result.
+
+    Example:
+        >>> import soundfile
+        >>> stream = io.BytesIO()
+        >>> soundfile.write(stream, np.zeros((441, 2)), 44100, format="WAV")
+        >>> len(Sound(rate=16000, seconds=2.0)(stream.getvalue(), "silence.wav").samples)
+        32000
+    """
+
+    rate: int = Field(default=16_000, ge=1)
+    seconds: float = Field(default=2.0, gt=0, le=3600)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the kind, the rate and the length."""
+        return f"sound-1 rate={self.rate} seconds={self.seconds}"
+
+    def __call__(self, data: bytes, name: str) -> Waveform:
+        """Decode ``data``.
+
+        Raises:
+            MediaError: If the bytes are not a whole sound, or hold no sample or a NaN.
+            PathWeaveError: If soundfile or soxr is not installed.
+        """
+        _check_not_truncated(data, name)
+        channels, rate = _read(data, name, self.seconds + _MARGIN_SECONDS)
+        if not np.isfinite(channels).all():
+            raise MediaError(
+                f"{name} must hold finite amplitudes, got NaN or infinity; export the sound again "
+                "or leave it out"
+            )
+        mono = channels.mean(axis=1, dtype=np.float32)
+        mono /= max(1.0, float(np.abs(mono).max()))
+        # Silence is added before resampling, so that a single sample is not resampled to none.
+        missing = math.ceil((self.seconds + _MARGIN_SECONDS) * rate) - len(mono)
+        mono = np.pad(mono, (0, max(0, missing)))
+        if rate != self.rate:
+            mono = import_extra("soxr", "sound").resample(mono, rate, self.rate)
+        length = round(self.rate * self.seconds)
+        mono = np.clip(mono[:length], -1.0, 1.0)
+        return Waveform(np.pad(mono, (0, length - len(mono))), self.rate)
+
+
+def _read(
+    data: bytes,
+    name: str,
+    seconds: float,
+) -> tuple[Float32[np.ndarray, "samples channels"], int]:
+    soundfile: Any = import_extra("soundfile", "sound")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate = file.samplerate
+            wanted = min(file.frames, math.ceil(seconds * rate))
+            channels = file.read(wanted, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise MediaError(
+            f"{name} must be a whole sound (WAV, FLAC, Ogg, MP3, AIFF), got {describe(data)}; "
+            "replace the file or declare the right decoder"
+        ) from error
+    if len(channels) == 0 or channels.shape[1] == 0:
+        raise MediaError(
+            f"{name} must hold at least one sample, got none; record or export the sound again"
+        )
+    if len(channels) < wanted:
+        raise _truncated(name, f"{len(channels):,} samples of {wanted:,}")
+    return channels, rate
+
+
+def _check_not_truncated(data: bytes, name: str) -> None:
+    # libsndfile reads what is left of a truncated WAV or AIFF file without a word.
+    if data[:4] not in (b"RIFF", b"FORM"):
+        return
+    declared = int.from_bytes(data[4:8], "little" if data[:4] == b"RIFF" else "big")
+    # Some writers count the eight bytes of the outer header, or one byte of padding.
+    if declared not in _UNKNOWN_SIZES and declared > len(data) + 1:
+        raise _truncated(name, f"{len(data):,} bytes of {declared + 8:,}")
+
+
+def _truncated(name: str, found: str) -> MediaError:
+    return MediaError(
+        f"{name} must be a whole sound, got {found}; the file is truncated: copy or export it again"
+    )

@@ -1,0 +1,277 @@
+"""Manifests: lists of samples on disk, as JSON lines or Parquet.
+
+Media paths in a manifest are relative to the directory it is in; absolute paths work, for a
+manifest that stays on its machine. ``media.parquet#KEY`` is a row of a media store.
+"""
+
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pathweave.data.media_store import MediaStore, open_parquet
+from pathweave.data.messages import Part, Sample, parse_sample
+from pathweave.errors import ManifestError, MediaError
+from pathweave.files import write_atomic
+
+_PART = pa.struct([("type", pa.string()), ("text", pa.string()), ("path", pa.string())])
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(_PART))])
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("messages", pa.list_(_MESSAGE), nullable=False),
+        pa.field("references", pa.list_(pa.string())),
+        pa.field("choices", pa.list_(pa.string())),
+        pa.field("object", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("licence", pa.string()),
+        pa.field("attribution", pa.string()),
+    ]
+)
+
+
+class Manifest:
+    """The samples of one file, parsed when asked for.
+
+    Opening finds the rows but does not parse them: a broken row raises when it is read.
+    ``part_types`` and ``check`` read every row, so a run that calls one of them at its start
+    meets a broken row then and not hours later.
+
+    Args:
+        path: A ``.jsonl`` or ``.parquet`` file.
+        on_error: ``raise``: a broken row raises when read. ``collect``: every row is parsed on
+            opening, broken ones are left out and listed in ``problems``.
+
+    Raises:
+        ManifestError: If the file is missing, empty or not a manifest, or no row is sound.
+
+    Example:
+        >>> import tempfile
+        >>> row = {"id": "a", "messages": [{"role": "user", "content": "Say hello."},
+        ...                                {"role": "assistant", "content": "hello"}]}
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     write_manifest(Path(directory) / "train.jsonl", [row])
+        ...     manifest = Manifest(Path(directory) / "train.jsonl")
+        ...     len(manifest), manifest[0].answer
+        (1, 'hello')
+    """
+
+    def __init__(self, path: Path, on_error: Literal["raise", "collect"] = "raise") -> None:
+        self.path = Path(path)
+        self.problems: list[str] = []
+        self._rows = _open_rows(self.path)
+        self._sound: list[int] | None = None
+        self._stores: dict[Path, MediaStore] = {}
+        if len(self._rows) == 0:
+            raise ManifestError(f"{self.path} must have at least one row, got none; add samples")
+        if on_error == "collect":
+            self.problems, self._sound = self._examine()
+            if not self._sound:
+                raise ManifestError(
+                    f"{self.path} must have at least one sound row, got {len(self.problems)} "
+                    f"broken ones; the first: {self.problems[0]}"
+                )
+
+    def __len__(self) -> int:
+        return len(self._rows) if self._sound is None else len(self._sound)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Parse and return one sample.
+
+        Raises:
+            ManifestError: If the row is broken.
+            IndexError: If there is no such row.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index must be below {len(self)} samples, got {index}")
+        index %= len(self)
+        return self._rows[index if self._sound is None else self._sound[index]]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    @cached_property
+    def part_types(self) -> set[str]:
+        """Return the types of all parts other than text; reads every row.
+
+        Raises:
+            ManifestError: If a row is broken.
+        """
+        parts = (part for sample in self for turn in sample.messages for part in turn.content)
+        return {part.type for part in parts if not part.is_text}
+
+    def check(self) -> list[str]:
+        """Read every row and return what is wrong, one line a broken row."""
+        return self._examine()[0]
+
+    def read_media(self, part: Part) -> bytes:
+        """Return the bytes of the medium that a part names.
+
+        Raises:
+            MediaError: If the part is text, or there is no such file or key.
+            ManifestError: If the media store cannot be opened.
+        """
+        if part.path is None:
+            raise MediaError(f"a part must have a path to be read, got text {part.text!r:.40}")
+        file, _, key = part.path.partition("#")
+        if key and file.endswith(".parquet"):
+            store = self.path.parent / file
+            if store not in self._stores:
+                self._stores[store] = MediaStore(store)
+            return self._stores[store].read(key)
+        try:
+            return (self.path.parent / part.path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise MediaError(
+                f"{part.path} in {self.path} must be a file beside the manifest, got "
+                f"{getattr(error, 'strerror', None) or error}; correct the path (it is relative "
+                "to the manifest's directory) or add the file"
+            ) from error
+
+    def _examine(self) -> tuple[list[str], list[int]]:
+        problems, sound = [], []
+        for index in range(len(self._rows)):
+            try:
+                self._rows[index]
+                sound.append(index)
+            except ManifestError as error:
+                problems.append(str(error))
+        return problems, sound
+
+
+def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> None:
+    """Check the rows and write them as ``.jsonl`` or ``.parquet``, atomically.
+
+    Raises:
+        ManifestError: If a row is broken, a field unknown, an id used twice, or there is no row.
+        DiskError: If the disk is full or the directory cannot be written.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    samples = [_checked(row, f"{path.name}, row {i + 1}") for i, row in enumerate(rows)]
+    if not samples:
+        raise ManifestError(f"{path} must have at least one row, got none; add samples")
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.id in seen:
+            raise ManifestError(f"ids in {path} must be unique, got {sample.id!r} twice")
+        seen.add(sample.id)
+    if path.suffix == ".jsonl":
+        fields = (sample.model_dump(exclude_none=True, exclude_defaults=True) for sample in samples)
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in fields)
+        write_atomic(path, "".join(lines).encode())
+        return
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_pylist([sample.model_dump() for sample in samples], schema=SCHEMA)
+    pq.write_table(table, sink, compression="zstd")
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _checked(row: Mapping[str, Any] | Sample, place: str) -> Sample:
+    if isinstance(row, Sample):
+        return row
+    if unknown := sorted(row.keys() - Sample.model_fields.keys()):
+        raise ManifestError(
+            f"{place}: fields must be among {', '.join(Sample.model_fields)}, got {unknown[0]!r}; "
+            "leave it out or rename it"
+        )
+    return parse_sample(row, place)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ManifestError(
+            f"a manifest must be a .jsonl or .parquet file, got {path.name}; convert or rename it"
+        )
+
+
+def _open_rows(path: Path) -> "_JsonLines | _ParquetRows":
+    _check_suffix(path)
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:5]
+        raise ManifestError(
+            f"manifest {path} must exist, got no such file; beside it are: {beside or 'none'}"
+        )
+    return _JsonLines(path) if path.suffix == ".jsonl" else _ParquetRows(path)
+
+
+class _JsonLines:
+    """Rows of a text file: only where each line begins is held in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._starts, self._numbers = _find_lines(path)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, index: int) -> Sample:
+        place = f"{self._path}, line {self._numbers[index]}"
+        with self._path.open("rb") as file:
+            file.seek(self._starts[index])
+            line = file.readline()
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except ValueError as error:
+            raise ManifestError(
+                f"{place}: a line must be one JSON object in UTF-8, got {_snippet(line)} "
+                f"({error}); correct the line or remove it"
+            ) from error
+        if not isinstance(row, dict):
+            raise ManifestError(
+                f"{place}: a line must be one JSON object, got {_snippet(line)}; correct the line "
+                "or remove it"
+            )
+        return parse_sample(row, place)
+
+
+class _ParquetRows:
+    """Rows of an Arrow table; ``messages`` are nested columns or one column of JSON strings."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with open_parquet(path, {"id", "messages"}) as file:
+                self._table = file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise ManifestError(
+                f"{path} must be a whole Parquet file, got damaged data ({error}); copy or build "
+                "the file again"
+            ) from error
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def __getitem__(self, index: int) -> Sample:
+        place = f"{self._path}, row {index + 1}"
+        row = self._table.slice(index, 1).to_pylist()[0]
+        if isinstance(row["messages"], str):
+            try:
+                row["messages"] = json.loads(row["messages"])
+            except ValueError as error:
+                raise ManifestError(
+                    f"{place}: messages must be a JSON list, got {row['messages']!r:.60} "
+                    f"({error}); correct the row or remove it"
+                ) from error
+        return parse_sample(row, place)
+
+
+def _find_lines(path: Path) -> tuple[array, array]:
+    starts, numbers, start = array("q"), array("q"), 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip(b" \t\r\n\xef\xbb\xbf"):
+                starts.append(start)
+                numbers.append(number)
+            start += len(line)
+    return starts, numbers
+
+
+def _snippet(line: bytes) -> str:
+    return repr(line[:40].decode("utf-8", "replace").strip())

@@ -1,0 +1,61 @@
+"""What a decoder returns and an encoder accepts.
+
+Axes: ``frames`` pictures in order of time or of viewpoint, ``height`` and ``width`` in pixels,
+``samples`` of a waveform, ``tokens`` of precomputed features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """One or more RGB pictures of the same size.
+
+    Args:
+        pixels: Red, green and blue in [0, 255]. A single picture is one frame.
+
+    Example:
+        >>> Frames(np.zeros((1, 4, 6, 3), dtype=np.uint8)).pixels.shape
+        (1, 4, 6, 3)
+    """
+
+    pixels: UInt8[np.ndarray, "frames height width 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Waveform:
+    """A sound with one channel.
+
+    Args:
+        samples: Amplitudes in [-1, 1].
+        rate: Samples per second, in Hz.
+
+    Example:
+        >>> sound = Waveform(np.zeros(8000, dtype=np.float32), rate=16000)
+        >>> len(sound.samples) / sound.rate
+        0.5
+    """
+
+    samples: Float32[np.ndarray, " samples"]
+    rate: int
+
+
+@dataclass(frozen=True, eq=False)
+class Array:
+    """Numbers that another program has computed, one row per token.
+
+    Args:
+        values: Finite numbers of any range.
+
+    Example:
+        >>> Array(np.ones((3, 8), dtype=np.float32)).values.shape
+        (3, 8)
+    """
+
+    values: Float32[np.ndarray, "tokens width"]
+
+
+Media = Frames | Waveform | Array

@@ -1,0 +1,195 @@
+"""The messages of a sample: the content-part list of chat templates, one part type a modality.
+
+One sample as JSON::
+
+    {"id": "img-00012",
+     "messages": [
+       {"role": "user", "content": [{"type": "<modality>", "path": "a.png"},
+                                    {"type": "text", "text": "What is it?"}]},
+       {"role": "assistant", "content": "a shirt"}],
+     "references": ["a shirt", "a blouse"], "source": "...", "licence": "..."}
+
+A content that is a plain string stands for one text part.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pathweave.errors import ManifestError
+
+
+class Part(BaseModel, frozen=True, extra="forbid"):
+    """A piece of a message: text, or the path of a medium.
+
+    Args:
+        type: ``text``, or the name of a modality.
+        text: The text; of text parts only.
+        path: Where the medium is; of all other parts. Relative to the manifest as a rule;
+            ``media.parquet#KEY`` is a row of a media store.
+
+    Example:
+        >>> Part(type="text", text="What is it?").is_text
+        True
+    """
+
+    type: str = Field(min_length=1)
+    text: str | None = None
+    path: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Say whether this is a text part."""
+        return self.type == "text"
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> "Part":
+        needed, other = ("text", "path") if self.is_text else ("path", "text")
+        if getattr(self, needed) is None or getattr(self, other) is not None:
+            raise ValueError(f"a part of type {self.type!r} must have {needed!r} and no {other!r}")
+        if self.path == "":
+            raise ValueError("'path' must name a file, got an empty string")
+        return self
+
+
+class Message(BaseModel, frozen=True, extra="forbid"):
+    """One turn of a conversation.
+
+    Args:
+        role: Who speaks.
+        content: What is said and shown, in order.
+
+    Example:
+        >>> Message(role="assistant", content="a shirt").content
+        (Part(type='text', text='a shirt', path=None),)
+    """
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[Part, ...] = Field(min_length=1)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _from_string(cls, content: object) -> object:
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+    @model_validator(mode="after")
+    def _check_answer(self) -> "Message":
+        if self.role == "assistant" and not all(part.is_text for part in self.content):
+            raise ValueError("an assistant turn must consist of text parts")
+        return self
+
+
+def _none_is_empty(value: object) -> object:
+    return () if value is None else value
+
+
+_Strings = Annotated[tuple[str, ...], BeforeValidator(_none_is_empty)]
+
+
+class Sample(BaseModel, frozen=True, extra="ignore"):
+    """One row of a manifest.
+
+    Args:
+        id: Name of the sample, unique in its manifest.
+        messages: The conversation; it must have a user turn.
+        references: All accepted answers, for evaluation; the answer itself if not given.
+        choices: Candidates to rank by likelihood, if the task has a fixed list.
+        object: Name of the thing shown; samples of one object must not be split.
+        source: Where the media come from.
+        licence: Licence of the media, as an SPDX identifier where there is one.
+        attribution: Whom to name when showing the media.
+
+    Example:
+        >>> sample = Sample.model_validate({"id": "a", "messages": [
+        ...     {"role": "user", "content": "Say hello."},
+        ...     {"role": "assistant", "content": "hello"}]})
+        >>> sample.answer
+        'hello'
+    """
+
+    id: str = Field(min_length=1)
+    messages: tuple[Message, ...] = Field(min_length=1)
+    references: _Strings = ()
+    choices: _Strings = ()
+    object: str | None = None
+    source: str | None = None
+    licence: str | None = None
+    attribution: str | None = None
+
+    @model_validator(mode="after")
+    def _check_roles(self) -> "Sample":
+        if not any(message.role == "user" for message in self.messages):
+            raise ValueError("messages must have a user turn")
+        return self
+
+    @property
+    def prompt(self) -> list[Part]:
+        """Return the parts of all turns before the last assistant turn, in order."""
+        end = self._answer_index()
+        turns = self.messages if end is None else self.messages[:end]
+        return [part for message in turns for part in message.content]
+
+    @property
+    def answer(self) -> str:
+        """Return the text of the last assistant turn.
+
+        Raises:
+            ManifestError: If there is no assistant turn.
+        """
+        index = self._answer_index()
+        if index is None:
+            raise ManifestError(
+                f"sample {self.id!r} must have an assistant turn to learn from, got user turns "
+                "only; add the answer, or use the sample for inference only"
+            )
+        return "".join(part.text or "" for part in self.messages[index].content)
+
+    def _answer_index(self) -> int | None:
+        roles = [message.role for message in self.messages]
+        return len(roles) - 1 - roles[::-1].index("assistant") if "assistant" in roles else None
+
+
+def parse_sample(row: Mapping[str, Any], place: str) -> Sample:
+    """Check a row and return it as a sample; fields with other names are left out.
+
+    Args:
+        row: The fields, as read from JSON or Parquet.
+        place: Where the row is, for error messages.
+
+    Raises:
+        ManifestError: If a field is missing, misspelt or of the wrong type.
+    """
+    for name in row.keys() - Sample.model_fields.keys():
+        # A misspelt field would otherwise vanish without a word.
+        if near := difflib.get_close_matches(name, Sample.model_fields, n=1, cutoff=0.8):
+            raise ManifestError(
+                f"{place}: fields must be spelt as documented, got {name!r}; did you mean "
+                f"{near[0]!r}?"
+            )
+    try:
+        return Sample.model_validate(row)
+    except ValidationError as error:
+        raise ManifestError(f"{place}: {_reason(error)}; correct the row or remove it") from error
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ""
+    for step in first["loc"]:
+        field += f"[{step}]" if isinstance(step, int) else f".{step}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{field[1:]} must be given, but the field is missing"
+    if first["type"] == "value_error":
+        return f"{field[1:]}: {message}".removeprefix(": ")
+    rule = message.replace("Input should", "must", 1)
+    return f"{field[1:]} {rule}, got {first['input']!r:.60}"

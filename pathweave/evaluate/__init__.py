@@ -1,0 +1,1 @@
+"""Answers, likelihood ranking, metrics and the score matrix."""

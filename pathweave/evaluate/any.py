@@ -1,0 +1,84 @@
+"""Any path of a run on any manifest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from rich.console import Console
+from rich.table import Table
+
+from pathweave.config import Metric, Recipe, TestSet, unknown
+from pathweave.data.examples import Examples
+from pathweave.errors import RecipeError
+from pathweave.evaluate.report import UNITS
+from pathweave.evaluate.run import evaluate_set, score_set, subset
+from pathweave.load import load_run, make_readers
+from pathweave.train.log import Display
+
+
+def evaluate_manifests(
+    run: Path,
+    manifests: Sequence[Path],
+    metric: str,
+    path: str | None,
+    limit: int | None,
+    max_tokens: int,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    """Return one score per manifest; for no manifest, one per test set of the recipe.
+
+    Raises:
+        RunError: If the directory is no run, or too many samples are bad.
+        ManifestError: If a manifest cannot be read or names a modality that is not declared.
+    """
+    model, recipe = load_run(run)
+    readers = {name: reader for name, reader in make_readers(recipe).items()}
+    scores = []
+    with Display(quiet) as display:
+        for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):
+            examples = Examples(Path(test_set.manifest), readers, path)
+            bar = display.bar(f"encode {name}", total=len(examples))
+            examples.encode(bar.advance)
+            examples.keep_usable(recipe.bad_samples)
+            bar.close()
+            chosen = subset(len(examples), limit)
+            bar = display.bar(f"score {name}", total=len(chosen))
+            size = recipe.evaluation.batch_size
+            answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
+            bar.close()
+            result = score_set(examples, test_set, answers)
+            scores.append({"set": name, **result.summary(), "bad": examples.bad})
+    return scores
+
+
+def _sets(
+    recipe: Recipe, manifests: Sequence[Path], metric: str, max_tokens: int, learnt: Sequence[str]
+) -> list[tuple[str, TestSet]]:
+    if not manifests:
+        return [
+            (f"{name}/{dataset}", test_set)
+            for name in learnt
+            for dataset, test_set in recipe.modalities[name].test.items()
+        ]
+    if metric not in get_args(Metric):
+        raise RecipeError(unknown("metric", metric, list(get_args(Metric))))
+    chosen = cast(Metric, metric)
+    return [
+        (m.stem, TestSet(manifest=str(m), metric=chosen, max_tokens=max_tokens)) for m in manifests
+    ]
+
+
+def show_scores(scores: Sequence[dict[str, Any]]) -> None:
+    """Print scores as a table with the coverage of each."""
+    table = Table()
+    for heading in ("set", "metric", "score", "scored", "usable"):
+        table.add_column(heading)
+    for score in scores:
+        table.add_row(
+            score["set"],
+            UNITS.get(score["metric"], score["metric"]),
+            f"{score['score']:.1f}",
+            f"{score['num_samples']:,}",
+            f"{score['num_usable']:,} of {score['num_total']:,}",
+        )
+    Console().print(table)

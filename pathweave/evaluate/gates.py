@@ -1,0 +1,53 @@
+"""Which experts a path uses: mean gate weights on recorded inputs."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pathweave.model import PathWeave
+from pathweave.nn import woven_sites
+from pathweave.prompt import Medium
+
+
+@torch.no_grad()
+def gate_usage(
+    model: PathWeave, name: str, features: Sequence[Tensor], texts: Sequence[str]
+) -> dict[str, float]:
+    """Return the mean weight of each expert of a path, over sites and tokens; they sum to 1.
+
+    Args:
+        model: The model.
+        name: The path.
+        features: Encoded media of the path.
+        texts: Instruction beside each.
+
+    Returns:
+        By name of the path that an expert's adapter belongs to; empty for a path without gates.
+    """
+    mixtures = model.paths.mixtures(name)
+    totals: Mapping[str, list[float]] = defaultdict(list)
+    hooks = []
+
+    def record(site: str, experts: Sequence[str]) -> None:
+        def hook(_: torch.nn.Module, inputs: tuple[Tensor, object]) -> None:
+            weights = mixtures[site].gate_weights(inputs[0]).float().mean((0, 1))
+            for expert, weight in zip(experts, weights.tolist(), strict=True):
+                totals[expert].append(weight)
+
+        layer = {**woven_sites(model.qformer), **woven_sites(model.projector)}[site]
+        hooks.append(layer.register_forward_pre_hook(hook))
+
+    path = model.paths[name]
+    for site, mixture in mixtures.items():
+        if mixture.gate is not None:
+            owners = [p for p in path.spec.predecessors if model.paths[p].at(site) is not None]
+            record(site, [*owners, name])
+    try:
+        model.eval()
+        model.soft_tokens([Medium(name, f.float()) for f in features], texts)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {expert: sum(values) / len(values) for expert, values in totals.items()}

@@ -1,0 +1,40 @@
+"""Answers to prompts, in batches that may mix paths."""
+
+from collections.abc import Sequence
+
+import torch
+
+from pathweave.model import PathWeave, pad
+from pathweave.prompt import Prompt
+
+
+@torch.no_grad()
+def generate(
+    model: PathWeave, prompts: Sequence[Prompt], max_tokens: int = 32, beams: int = 1
+) -> list[str]:
+    """Return the most likely answer to each prompt, by greedy or beam search.
+
+    Args:
+        model: The model; call ``model.eval()`` first.
+        prompts: Text and encoded media.
+        max_tokens: Longest answer, in tokens.
+        beams: Beams of the search; 1 is greedy.
+
+    Raises:
+        PathError: If a medium names a path that the model does not have.
+    """
+    if not prompts:
+        return []
+    embeds, mask = pad(model.embed_prompts(prompts), side="left")
+    tokenizer = model.base.tokenizer
+    ids = model.llm.generate(  # type: ignore[operator]
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        max_new_tokens=max_tokens,
+        num_beams=beams,
+        do_sample=False,
+        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
+    )
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    end = model.base.template.end.strip()
+    return [text.split(end)[0].strip() if end else text.strip() for text in texts]

@@ -1,0 +1,94 @@
+"""A summary of everything in the directory of a run."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pathweave.evaluate.gates import gate_usage
+from pathweave.evaluate.report import score_table
+from pathweave.evaluate.results import Results
+from pathweave.load import load_run
+from pathweave.path_files import describe_path, load_proof
+from pathweave.run_files import RunDirectory
+
+
+def inspect_run(root: Path, gates: bool = True) -> dict[str, Any]:
+    """Return what is known of a run's paths, as plain values.
+
+    Args:
+        root: Directory of the run.
+        gates: Measure gate usage on the inputs recorded with each path.
+
+    Raises:
+        RunError: If the directory is no run.
+        PathError: If a path is damaged.
+    """
+    run = RunDirectory(root)
+    recipe = run.recipe()
+    finished = run.finished(recipe)
+    descriptions = {name: describe_path(run.path(name)) for name in finished}
+    usage: dict[str, dict[str, float]] = {}
+    if gates and finished:
+        model, _ = load_run(root)
+        for name in finished:
+            tensors, proof = load_proof(run.path(name)), descriptions[name].get("proof")
+            if tensors and proof:
+                texts = proof["texts"]
+                features = [tensors[f"features_{i}"] for i in range(len(texts))]
+                usage[name] = gate_usage(model, name, features, texts)
+    paths = {
+        name: {
+            "predecessors": list(described["predecessors"]),
+            "parameters": described["parameters"],
+            "trained_parameters": described["trained_parameters"],
+            "bytes": sum(f.stat().st_size for f in run.path(name).iterdir()),
+            "gate_usage": usage.get(name, {}),
+            "content_hash": described["content_hash"],
+            "modality": described["modality"],
+            "licences": described["licences"],
+        }
+        for name, described in descriptions.items()
+    }
+    results = Results.load(run.results).model_dump(mode="json") if run.results.exists() else None
+    return {
+        "run": recipe.name,
+        "base": recipe.base,
+        "curriculum": list(recipe.curriculum),
+        "paths": paths,
+        "results": results,
+    }
+
+
+def show_inspection(inspection: dict[str, Any]) -> None:
+    """Print an inspection as tables."""
+    console = Console()
+    learnt = len(inspection["paths"])
+    total = len(inspection["curriculum"])
+    console.print(f"{inspection['run']}: base {inspection['base']}, {learnt} of {total} stages")
+    table = Table(title="Paths")
+    for heading in ("path", "builds on", "trained", "on disk", "gate usage", "hash"):
+        table.add_column(heading)
+    for name, path in inspection["paths"].items():
+        usage = "  ".join(f"{expert} {w:.2f}" for expert, w in path["gate_usage"].items())
+        table.add_row(
+            name,
+            ", ".join(path["predecessors"]) or "-",
+            f"{path['trained_parameters']:,}",
+            f"{path['bytes'] / 1e6:.2f} MB",
+            usage or "-",
+            path["content_hash"][:12],
+        )
+    console.print(table)
+    if inspection["results"]:
+        console.print(score_table(Results.model_validate(inspection["results"])))
+    licences = Table(title="Licences")
+    licences.add_column("path")
+    licences.add_column("parts")
+    for name, path in inspection["paths"].items():
+        parts = {**path["licences"], "encoder": path["modality"]["encoder"]["kind"]}
+        data = ", ".join(parts.pop("data", []))
+        parts["data"] = data or "not stated"
+        licences.add_row(name, "  ".join(f"{part}: {value}" for part, value in parts.items()))
+    console.print(licences)

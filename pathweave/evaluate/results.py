@@ -1,0 +1,165 @@
+"""What a run is reported from: one JSON file, read by the tables and the picture."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from pathweave.errors import RunError
+from pathweave.evaluate.scores import ScoreMatrix
+from pathweave.files import write_json
+
+
+class DatasetInfo(BaseModel, extra="forbid"):
+    """A test set and the scores it is read against.
+
+    Args:
+        name: Name of the test set, unique in its modality.
+        metric: What the scores are: ``exact_match`` or ``ranking`` in percent, ``cider_d`` times
+            100.
+        num_samples: How many samples were scored.
+        majority: Score of always giving the most frequent answer of the training set.
+        text_only: Score of the model without the medium.
+        probe: Score of a linear probe on the encoder's features.
+        whole: Score of the whole test set after the last stage, where the matrix has a subset.
+        num_whole: Samples of the whole test set.
+    """
+
+    name: str
+    metric: str
+    num_samples: int | None = None
+    majority: float | None = None
+    text_only: float | None = None
+    probe: float | None = None
+    whole: float | None = None
+    num_whole: int | None = None
+
+
+class StageResults(BaseModel, extra="forbid"):
+    """What one stage trained and cost.
+
+    Args:
+        modality: What was learnt.
+        adapters: Trained parameters in adapters.
+        in_adapters: Trained parameters in in-adapters.
+        gates: Trained parameters in gates.
+        other: All other trained parameters: queries, input norm and projection, projector.
+        full_tuning: Parameters that full tuning of the connector would train at this stage.
+        seconds: Wall-clock time of training, without evaluation.
+        num_bytes: Size of the saved path on disk.
+    """
+
+    modality: str
+    adapters: int = Field(default=0, ge=0)
+    in_adapters: int = Field(default=0, ge=0)
+    gates: int = Field(default=0, ge=0)
+    other: int = Field(default=0, ge=0)
+    full_tuning: int = Field(gt=0)
+    seconds: float | None = None
+    num_bytes: int | None = None
+
+    @property
+    def trained(self) -> int:
+        """Return the number of trained parameters."""
+        return self.adapters + self.in_adapters + self.gates + self.other
+
+    @property
+    def share(self) -> float:
+        """Return the trained parameters as a share of full tuning, in percent."""
+        return 100.0 * self.trained / self.full_tuning
+
+
+class Environment(BaseModel, extra="allow"):
+    """Where a run was made; further fields are kept.
+
+    Args:
+        python: Version of Python.
+        torch: Version of PyTorch.
+        num_cpus: Processors the run could use.
+        dtype: Number format of the language model.
+    """
+
+    python: str
+    torch: str
+    num_cpus: int
+    dtype: str
+
+
+class Results(BaseModel, extra="forbid"):
+    """Everything the report shows.
+
+    Args:
+        recipe: Name of the recipe.
+        method: Name of the method.
+        curriculum: Names of the modalities in the order in which they are learnt.
+        datasets: Test sets of each modality.
+        scores: The score matrix, as ``ScoreMatrix.as_dict`` gives it.
+        stages: One entry for each stage of the curriculum that was trained.
+        environment: Where the run was made.
+
+    Example:
+        >>> matrix = ScoreMatrix(["see"])
+        >>> matrix.add(0, "see", "qa", 80.0)
+        >>> results = Results(
+        ...     recipe="demo", method="pathweave", curriculum=["see"],
+        ...     datasets={"see": [DatasetInfo(name="qa", metric="exact_match")]},
+        ...     scores=matrix.as_dict(), stages=[])
+        >>> results.matrix.transfer(0)
+        80.0
+    """
+
+    recipe: str
+    method: str
+    curriculum: list[str]
+    datasets: dict[str, list[DatasetInfo]]
+    scores: dict[str, Any]
+    stages: list[StageResults]
+    environment: Environment | None = None
+
+    @property
+    def matrix(self) -> ScoreMatrix:
+        """Return the score matrix."""
+        return ScoreMatrix.from_dict(self.scores)
+
+    @property
+    def columns(self) -> list[tuple[str, DatasetInfo]]:
+        """Return modality and test set of each column of the score matrix, in order."""
+        return [(m, dataset) for m in self.curriculum for dataset in self.datasets.get(m, [])]
+
+    @property
+    def finished_stages(self) -> list[int]:
+        """Return the stages after which every modality learnt so far has all its scores."""
+        matrix = self.matrix
+        return [
+            stage
+            for stage in range(len(self.curriculum))
+            if self.datasets.get(self.curriculum[stage])
+            and all(
+                matrix.has(stage, modality, dataset.name)
+                for modality, dataset in self.columns
+                if modality in self.curriculum[: stage + 1]
+            )
+        ]
+
+    def save(self, path: Path) -> None:
+        """Write the results as JSON, atomically.
+
+        Raises:
+            DiskError: If the disk is full or the directory cannot be written.
+        """
+        write_json(path, self.model_dump(exclude_none=True))
+
+    @classmethod
+    def load(cls, path: Path) -> "Results":
+        """Read results that ``save`` wrote.
+
+        Raises:
+            RunError: If the file is missing or does not hold results.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise RunError(
+                f"{path} must hold the results of a run, got {str(error).splitlines()[0]}; "
+                "evaluate the run again"
+            ) from error

@@ -1,0 +1,166 @@
+"""One test set, scored."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pathweave.config import TestSet
+from pathweave.data.examples import Examples
+from pathweave.errors import ManifestError
+from pathweave.evaluate.cider import cider_d
+from pathweave.evaluate.exact_match import exact_match
+from pathweave.evaluate.generate import generate
+from pathweave.evaluate.rank import log_likelihoods
+from pathweave.model import PathWeave
+from pathweave.prompt import Medium
+
+SUBSET_SEED = 0
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """The score of one test set and what it was computed from.
+
+    Attributes:
+        metric: Name of the metric.
+        score: Its value (``exact_match`` and ``ranking`` in percent, ``cider_d`` times 100).
+        num_samples: Samples scored.
+        num_usable: Samples of the set whose media could be read.
+        num_total: Samples of the set.
+        ids: Ids of the scored samples.
+        predictions: Answer to each.
+    """
+
+    metric: str
+    score: float
+    num_samples: int
+    num_usable: int
+    num_total: int
+    ids: list[str]
+    predictions: list[str]
+
+    def summary(self) -> dict[str, Any]:
+        """Return everything but the predictions."""
+        values = asdict(self)
+        del values["ids"], values["predictions"]
+        return values
+
+
+def subset(size: int, limit: int | None) -> list[int]:
+    """Return ``limit`` of ``size`` indices, always the same ones; all for None.
+
+    Example:
+        >>> subset(3, None)
+        [0, 1, 2]
+    """
+    if limit is None or limit >= size:
+        return list(range(size))
+    return sorted(int(i) for i in np.random.default_rng(SUBSET_SEED).permutation(size)[:limit])
+
+
+def evaluate_set(
+    model: PathWeave,
+    examples: Examples,
+    test_set: TestSet,
+    batch_size: int,
+    chosen: Sequence[int] | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> dict[int, str]:
+    """Answer samples of a test set.
+
+    Args:
+        model: The model; it is put into evaluation mode.
+        examples: The set's usable samples.
+        test_set: Metric and decoding.
+        batch_size: Samples at once.
+        chosen: Indices of the samples to answer; None is all.
+        advance: Called with the number of samples done.
+
+    Returns:
+        The answer to each sample, by index.
+
+    Raises:
+        ManifestError: If ``ranking`` is asked for and a sample has no choices.
+    """
+    model.eval()
+    # Batches of like length pad less. The order is fixed, so scores do not depend on chance.
+    order = sorted(range(len(examples)) if chosen is None else chosen, key=examples.length)
+    predictions: dict[int, str] = {}
+    answer = _rank if test_set.metric == "ranking" else _generate
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        predictions |= zip(batch, answer(model, examples, batch, test_set), strict=True)
+        advance(len(batch))
+    return predictions
+
+
+def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, str]) -> SetResult:
+    """Score answers given by index."""
+    chosen = sorted(predictions)
+    answers = [predictions[i] for i in chosen]
+    references = [examples.references(i) for i in chosen]
+    metric = cider_d if test_set.metric == "cider_d" else exact_match
+    return SetResult(
+        metric=test_set.metric,
+        score=metric(answers, references),
+        num_samples=len(chosen),
+        num_usable=len(examples),
+        num_total=examples.total,
+        ids=[examples.sample(i).id for i in chosen],
+        predictions=answers,
+    )
+
+
+def majority_score(train: Examples, test: Examples, test_set: TestSet) -> float:
+    """Return the score of giving every sample the most frequent answer of the training set."""
+    counts = Counter(train.answer(i) for i in range(len(train)))
+    answer = max(counts, key=lambda text: (counts[text], text))
+    return score_set(test, test_set, dict.fromkeys(range(len(test)), answer)).score
+
+
+def text_only_score(
+    model: PathWeave, examples: Examples, test_set: TestSet, chosen: Sequence[int]
+) -> float:
+    """Return the score of the model when every medium's features are zero: what text gives away.
+
+    Samples with the same question get the same answer then, so each question is asked once.
+    """
+    model.eval()
+    answers: dict[tuple[object, ...], str] = {}
+    predictions: dict[int, str] = {}
+    for i in chosen:
+        blind = [_blind(part) for part in examples.prompt(i)]
+        key = tuple(p if isinstance(p, str) else (p.path, p.features.shape) for p in blind)
+        if key not in answers:
+            answers[key] = generate(model, [blind], test_set.max_tokens)[0]
+        predictions[i] = answers[key]
+    return score_set(examples, test_set, predictions).score
+
+
+def _blind(part: str | Medium) -> str | Medium:
+    return part if isinstance(part, str) else Medium(part.path, torch.zeros_like(part.features))
+
+
+def _generate(
+    model: PathWeave, examples: Examples, batch: Sequence[int], test_set: TestSet
+) -> list[str]:
+    prompts = [examples.prompt(i) for i in batch]
+    return generate(model, prompts, test_set.max_tokens, test_set.beams)
+
+
+def _rank(
+    model: PathWeave, examples: Examples, batch: Sequence[int], test_set: TestSet
+) -> list[str]:
+    choices = examples.sample(batch[0]).choices
+    if not choices or any(examples.sample(i).choices != choices for i in batch):
+        raise ManifestError(
+            f"{examples.manifest.path} must give the same choices with every sample for ranking, "
+            f"got {list(choices)[:3]} in {examples.sample(batch[0]).id!r}; add them or choose "
+            "exact_match"
+        )
+    scores = log_likelihoods(model, [examples.prompt(i) for i in batch], choices)
+    return [choices[int(best)] for best in scores.argmax(1)]

@@ -1,0 +1,128 @@
+"""Proof that a path still computes what it computed when it was finished.
+
+When a stage ends, a few inputs of its path are recorded with what the model made of them: the
+tokens put into the language model, a hash of the logits that follow, the generated answer.
+``verify_path`` computes them again. On the machine that recorded them they must be equal bit by
+bit; elsewhere rounding may differ, so the largest difference is reported against a tolerance.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pathweave.evaluate.generate import generate
+from pathweave.files import sha256_bytes
+from pathweave.model import PathWeave, pad
+from pathweave.prompt import Medium, Prompt
+
+PROOF_TOKENS = 8
+TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome for one path.
+
+    Attributes:
+        path: Name of the path.
+        identical: Whether tokens, logits and answers are equal bit by bit.
+        max_difference: Largest difference of a token's component, in units of the largest one.
+        answers_equal: Whether the generated answers are equal.
+        same_machine: Whether processor, threads and torch are those of the recording.
+    """
+
+    path: str
+    identical: bool
+    max_difference: float
+    answers_equal: bool
+    same_machine: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the proof holds: bit-identical, or within tolerance on another machine."""
+        if self.same_machine:
+            return self.identical
+        return self.answers_equal and self.max_difference <= TOLERANCE
+
+
+def record_proof(
+    model: PathWeave, prompts: Sequence[Prompt]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and JSON values to keep with a path.
+
+    Args:
+        model: The model with the finished path.
+        prompts: A few prompts, each with one medium of the path and then text.
+    """
+    tensors: dict[str, Tensor] = {}
+    texts = []
+    for i, prompt in enumerate(prompts):
+        medium, text = _medium_and_text(prompt)
+        # Cached features are float16 already, so this loses nothing.
+        tensors[f"features_{i}"] = medium.features.half()
+        texts.append(text)
+    rounded = _prompts(medium.path, tensors, texts)
+    soft, logits, answers = _compute(model, rounded)
+    tensors |= {f"tokens_{i}": tokens for i, tokens in enumerate(soft)}
+    about = {"texts": texts, "logits": logits, "answers": answers, "machine": machine(model)}
+    return tensors, about
+
+
+def verify_path(
+    model: PathWeave, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> Verdict:
+    """Compute a recorded proof again and compare."""
+    model.eval()
+    soft, logits, answers = _compute(model, _prompts(name, tensors, about["texts"]))
+    recorded = [tensors[f"tokens_{i}"] for i in range(len(soft))]
+    pairs = [(a.float(), b.float()) for a, b in zip(soft, recorded, strict=True)]
+    difference = max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+    equal = all(torch.equal(a, b) for a, b in zip(soft, recorded, strict=True))
+    return Verdict(
+        path=name,
+        identical=equal and logits == about["logits"] and answers == about["answers"],
+        max_difference=difference,
+        answers_equal=answers == about["answers"],
+        same_machine=machine(model) == about["machine"],
+    )
+
+
+def machine(model: PathWeave) -> dict[str, Any]:
+    """Return what bit-identical arithmetic depends on."""
+    return {
+        "processor": platform.machine(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "dtype": str(model.llm.dtype),
+    }
+
+
+def _medium_and_text(prompt: Prompt) -> tuple[Medium, str]:
+    media = [part for part in prompt if isinstance(part, Medium)]
+    return media[0], " ".join(part for part in prompt if isinstance(part, str))
+
+
+def _prompts(name: str, tensors: Mapping[str, Tensor], texts: Sequence[str]) -> list[Prompt]:
+    features = [tensors[f"features_{i}"].float() for i in range(len(texts))]
+    return [[Medium(name, f), text] for f, text in zip(features, texts, strict=True)]
+
+
+@torch.no_grad()
+def _compute(
+    model: PathWeave, prompts: Sequence[Prompt]
+) -> tuple[list[Tensor], list[str], list[str]]:
+    """Return soft tokens, hashes of the logits after each prompt, and the answers."""
+    model.eval()
+    media = [part for prompt in prompts for part in prompt if isinstance(part, Medium)]
+    texts = [part for prompt in prompts for part in prompt if isinstance(part, str)]
+    soft = model.soft_tokens(media, texts)
+    embeds, mask = pad(model.embed_prompts(prompts), side="left")
+    logits = model.llm(inputs_embeds=embeds, attention_mask=mask, logits_to_keep=1).logits
+    hashes = [sha256_bytes(row.float().numpy(force=True).tobytes()) for row in logits]
+    return soft, hashes, generate(model, prompts, PROOF_TOKENS)

@@ -1,0 +1,1 @@
+"""Ways of learning the next modality, one file each."""

@@ -1,0 +1,196 @@
+"""PathWeave: a base and its paths, from features and text to tokens.
+
+Everything here takes the path of each medium from the prompt itself; a batch and a prompt may mix
+them. Encoders are outside: they are frozen, so their features are computed once (``data.cache``).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pathweave.bases.base import Base
+from pathweave.nn import woven_sites
+from pathweave.paths import Paths
+from pathweave.prompt import Medium, Prompt, instruction
+
+IGNORE = -100
+
+
+class PathWeave(nn.Module):
+    """A frozen base and any number of paths.
+
+    Args:
+        base: Language model, Q-Former and projector.
+        cues: Words put before the tokens of a path's media, by path.
+
+    Example:
+        ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
+        ``model.generate(prompts)`` (in ``evaluate.generate``) the answers.
+    """
+
+    def __init__(self, base: Base, cues: dict[str, str] | None = None):
+        super().__init__()
+        self.base = base
+        self.llm = base.llm
+        self.qformer = base.qformer
+        self.projector = base.projector
+        self.cues = dict(cues or {})
+        hosts = {
+            site: (layer.host.in_features, layer.host.out_features)
+            for part in (self.qformer, self.projector)
+            for site, layer in woven_sites(part).items()
+        }
+        shape = self.qformer.shape
+        self.paths = Paths(shape.dim, shape.encoder_width, hosts)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the connector."""
+        return self.projector.linear.host.weight.device
+
+    def train(self, mode: bool = True) -> "PathWeave":
+        """Set the mode of what is being trained; frozen parts stay in evaluation mode."""
+        super().train(False)
+        for module in (self.qformer, self.projector, *self.paths):
+            if any(p.requires_grad for p in module.parameters()):
+                module.train(mode)
+        self.training = mode
+        return self
+
+    def forward(
+        self, prompts: Sequence[Prompt], answers: Sequence[str]
+    ) -> tuple[Float[Tensor, ""], int]:
+        """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
+        ids = [self.answer_ids(answer) for answer in answers]
+        before = self.embed_prompts(prompts)
+        rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
+        embeds, mask = pad(rows, side="right")
+        labels = torch.full(embeds.shape[:2], IGNORE, device=embeds.device)
+        for row, start, answer in zip(labels, map(len, before), ids, strict=True):
+            row[start : start + len(answer)] = answer
+        hidden = self.llm.base_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
+        # Position t predicts token t + 1; logits (vocabulary-wide) are made only where needed.
+        wanted = labels[:, 1:] != IGNORE
+        logits = self.llm.get_output_embeddings()(hidden[0][:, :-1][wanted])
+        loss = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+        return loss, int(wanted.sum())
+
+    def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
+        """Return the tokens of an answer, closed by the end-of-sequence token."""
+        text = f" {answer.strip()}{self.base.template.end}"
+        ids = self._ids(text)
+        return torch.cat([ids, ids.new_tensor([self.base.tokenizer.eos_token_id])])
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
+        """Return each prompt as a sequence in the language model's embedding space."""
+        media = [
+            (part, instruction(prompt))
+            for prompt in prompts
+            for part in prompt
+            if isinstance(part, Medium)
+        ]
+        soft = iter(self.soft_tokens([m for m, _ in media], [text for _, text in media]))
+        return [self._embed_prompt(prompt, soft) for prompt in prompts]
+
+    def soft_tokens(
+        self, media: Sequence[Medium], texts: Sequence[str]
+    ) -> list[Float[Tensor, "tokens out"]]:
+        """Return the tokens that the connector makes of each medium, in one pass over all paths.
+
+        Args:
+            media: Encoded media, of any mixture of paths.
+            texts: The instruction that the Q-Former reads beside each medium.
+
+        Raises:
+            PathError: If a medium names a path that the model does not have.
+        """
+        if not media:
+            return []
+        order = sorted(range(len(media)), key=lambda i: self.paths.names.index(media[i].path))
+        units = [len(media[i].features) for i in order]
+        names = [media[i].path for i, count in zip(order, units, strict=True) for _ in range(count)]
+        features, feature_mask = self._project([media[i] for i in order])
+        rows = [texts[i] for i, count in zip(order, units, strict=True) for _ in range(count)]
+        text, text_mask = self._qformer_text(rows)
+        route = self.paths.route(names)
+        queries = torch.stack([self.paths[name].queries for name in names])
+        queries = self.qformer(queries, features, route, feature_mask, text, text_mask)
+        tokens = self.projector(queries, route).to(self.llm.dtype)
+        by_medium = tokens.split(units)
+        inverse = {i: position for position, i in enumerate(order)}
+        return [by_medium[inverse[i]].flatten(0, 1) for i in range(len(media))]
+
+    def _project(
+        self, media: Sequence[Medium]
+    ) -> tuple[Float[Tensor, "batch tokens width"], Bool[Tensor, "batch tokens"] | None]:
+        """Normalise and project features path by path; pad to a common number of tokens."""
+        rows: list[Tensor] = []
+        for medium in media:
+            rows.extend(medium.features.to(self.device))
+        projected: list[Tensor] = []
+        names = [m.path for m in media for _ in range(len(m.features))]
+        for name in dict.fromkeys(names):
+            own = [row for row, of in zip(rows, names, strict=True) if of == name]
+            lengths = [len(row) for row in own]
+            projected.extend(self.paths[name].project(torch.cat(own)[None])[0].split(lengths))
+        features, mask = pad(projected, side="right")
+        return features, None if mask.all() else mask.bool()
+
+    def _qformer_text(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[Tensor, "batch text"] | None, Bool[Tensor, "batch text"] | None]:
+        if self.base.text_tokenizer is None:
+            return None, None
+        encoded = self.base.text_tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=128,
+            return_tensors="pt",
+        )
+        mask = encoded["attention_mask"].to(self.device).bool()
+        return encoded["input_ids"].to(self.device), None if mask.all() else mask
+
+    def _embed_prompt(
+        self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
+    ) -> Float[Tensor, "all_tokens out"]:
+        """Return cue, media tokens and text in the order of the prompt."""
+        template = self.base.template
+        pieces: list[Tensor] = []
+        text = template.before
+        for part in prompt:
+            if isinstance(part, Medium):
+                pieces.append(self._embed_ids(self._ids(text + self.cues.get(part.path, ""))))
+                pieces.append(next(soft))
+                text = ""
+            else:
+                text += f" {part.strip()}" if pieces else part.strip()
+        pieces.append(self._embed_ids(self._ids(text + template.after)))
+        if template.bos:
+            bos = torch.tensor([self.base.tokenizer.bos_token_id], device=self.device)
+            pieces.insert(0, self._embed_ids(bos))
+        return torch.cat(pieces)
+
+    def _ids(self, text: str) -> Int[Tensor, " tokens"]:
+        ids = self.base.tokenizer.encode(text, add_special_tokens=False)
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
+    def _embed_ids(self, ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens out"]:
+        return self.llm.get_input_embeddings()(ids)
+
+
+def pad(
+    rows: Sequence[Float[Tensor, "_ dim"]], side: str
+) -> tuple[Float[Tensor, "batch tokens dim"], Int[Tensor, "batch tokens"]]:
+    """Stack sequences of unequal length with zeros on one side, and say where they count (1)."""
+    length = max(len(row) for row in rows)
+    padded = rows[0].new_zeros(len(rows), length, rows[0].shape[1])
+    mask = torch.zeros(len(rows), length, dtype=torch.long, device=rows[0].device)
+    for i, row in enumerate(rows):
+        where = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        padded[i, where] = row
+        mask[i, where] = 1
+    return padded, mask

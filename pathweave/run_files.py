@@ -1,0 +1,105 @@
+"""The directory of a run: what ``evolve`` writes and every other command reads.
+
+recipe.json          the resolved recipe
+base/                the connector, once the stage that trains it is done
+paths/NAME/          one path directory per finished stage
+scores.json          score of every test set after every stage
+predictions/         answers behind the scores
+log.jsonl            every step and event
+checkpoint/          state of the stage that is running
+results.json, .png   the report
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pathweave.config import Recipe, dump_recipe, parse_recipe
+from pathweave.errors import RunError
+from pathweave.files import write_atomic
+
+
+class RunDirectory:
+    """Names of the files of a run.
+
+    Args:
+        root: The directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.recipe_file = root / "recipe.json"
+        self.base = root / "base"
+        self.paths = root / "paths"
+        self.scores = root / "scores.json"
+        self.predictions = root / "predictions"
+        self.log = root / "log.jsonl"
+        self.checkpoint = root / "checkpoint"
+        self.results = root / "results.json"
+        self.picture = root / "results.png"
+
+    def path(self, name: str) -> Path:
+        """Return the directory of one path."""
+        return self.paths / name
+
+    def finished(self, recipe: Recipe) -> list[str]:
+        """Return the stages whose path is saved, in order."""
+        done = []
+        for name in recipe.curriculum:
+            if not (self.path(name) / "path.json").is_file():
+                break
+            done.append(name)
+        return done
+
+    def recipe(self) -> Recipe:
+        """Return the recipe of the run.
+
+        Raises:
+            RunError: If this is no directory of a run.
+        """
+        try:
+            tree = json.loads(self.recipe_file.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.root} must be the directory of a run (with recipe.json), got {error}; make "
+                "one with: pathweave evolve RECIPE --out DIR"
+            ) from error
+        return parse_recipe(tree, str(self.recipe_file))
+
+    def claim(self, recipe: Recipe) -> None:
+        """Write the recipe of a new run, or check that a run to be resumed has the same one.
+
+        Raises:
+            RunError: If the directory holds a run of another recipe.
+            DiskError: If it cannot be written.
+        """
+        text = dump_recipe(recipe)
+        if not self.recipe_file.exists():
+            write_atomic(self.recipe_file, text.encode())
+            return
+        before = self.recipe()
+        if before != recipe:
+            fields = differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+            raise RunError(
+                f"{self.root} must be resumed with the recipe it was begun with, got another value "
+                f"of {', '.join(fields[:3])}; choose another --out, or remove the directory"
+            )
+
+
+def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: ANN401
+    """Return the dotted fields in which two trees of plain values differ.
+
+    Example:
+        >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        ['a.c']
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        fields = dict.fromkeys([*before, *after])
+        return [
+            found
+            for field in fields
+            for found in differences(
+                before.get(field), after.get(field), f"{at}.{field}".strip(".")
+            )
+        ]
+    return [] if before == after else [at]

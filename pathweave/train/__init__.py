@@ -1,0 +1,1 @@
+"""Training: one stage, the curriculum of stages, checkpoints, logs."""

@@ -1,0 +1,79 @@
+"""``evolve`` from recipe to report, on one process or many."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from rich.console import Console
+
+from pathweave.config import Recipe
+from pathweave.errors import PathWeaveError
+from pathweave.evaluate.plot import plot
+from pathweave.evaluate.report import tables
+from pathweave.evaluate.results import Results
+from pathweave.files import sole_writer
+from pathweave.run_files import RunDirectory
+from pathweave.train.curriculum import Curriculum
+from pathweave.train.log import Display
+from pathweave.train.stop import Interrupted
+
+EXIT_INTERRUPTED = 130
+
+
+def evolve_recipe(recipe: Recipe, out: Path, quiet: bool = False) -> Results | None:
+    """Run a recipe in a directory, resuming what is there, and show the report.
+
+    Args:
+        recipe: The run.
+        out: Its directory.
+        quiet: Show neither progress nor report.
+
+    Returns:
+        The results, on the main process.
+
+    Raises:
+        BusyError: If another run writes to the directory.
+        PathWeaveError: For every other error that a user can cause.
+    """
+    # A stage that trains the connector leaves text weights of the last layer without gradient.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(kwargs_handlers=[unused])
+    is_main = accelerator.is_main_process
+    with (
+        sole_writer(out) if is_main else nullcontext(),
+        Display(quiet=quiet or not is_main) as display,
+    ):
+        try:
+            results = Curriculum(recipe, out, accelerator, display)()
+        except Interrupted as stop:
+            display.say(f"[yellow]{stop}; run the same command again to go on[/]")
+            sys.exit(EXIT_INTERRUPTED)
+        finally:
+            accelerator.end_training()
+    if not is_main:
+        return None
+    run = RunDirectory(out)
+    try:
+        plot(results, run.picture)
+    except PathWeaveError as error:
+        display.console.print(f"no picture: {error}")
+    if not quiet:
+        show(results, out)
+    return results
+
+
+def show(results: Results, out: Path) -> None:
+    """Print the tables of a run and what to try next."""
+    console = Console()
+    for table in tables(results):
+        console.print(table)
+    run = RunDirectory(out)
+    console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}")
+    first = results.curriculum[-1].replace("_", "-")
+    console.print(
+        f"Try next:\n  pathweave ask {out} --{first} FILE 'What is this?'\n"
+        f"  pathweave inspect {out}\n  pathweave verify {out}",
+        highlight=False,
+    )

@@ -1,0 +1,80 @@
+"""What a run is reported from: scores, trained parameters, sizes, machine."""
+
+import os
+import platform
+import resource
+import sys
+from typing import Any
+
+import torch
+
+from pathweave.config import Recipe
+from pathweave.evaluate.results import DatasetInfo, Environment, Results, StageResults
+from pathweave.model import PathWeave
+from pathweave.path_files import DESCRIPTION, PROOF, describe_path
+from pathweave.run_files import RunDirectory
+from pathweave.train.scoring import Scoring
+
+
+def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: Scoring) -> Results:
+    """Return the results of a run as far as it has come."""
+    return Results(
+        recipe=recipe.name,
+        method=recipe.method.name,
+        curriculum=list(recipe.curriculum),
+        datasets={name: _datasets(recipe, scoring, name) for name in recipe.curriculum},
+        scores=scoring.matrix.as_dict(),
+        stages=[_stage(run, model, name) for name in run.finished(recipe)],
+        environment=Environment(
+            python=platform.python_version(),
+            torch=torch.__version__,
+            num_cpus=len(os.sched_getaffinity(0))
+            if sys.platform == "linux"
+            else os.cpu_count() or 1,
+            dtype=str(model.llm.dtype).removeprefix("torch."),
+            peak_memory_bytes=_peak_memory(),
+        ),
+    )
+
+
+def _datasets(recipe: Recipe, scoring: Scoring, name: str) -> list[DatasetInfo]:
+    made = []
+    for dataset, test_set in recipe.modalities[name].test.items():
+        known: dict[str, Any] = scoring.sets.get(f"{name}/{dataset}", {})
+        made.append(
+            DatasetInfo(
+                name=dataset,
+                metric=test_set.metric,
+                num_samples=known.get("subset"),
+                majority=known.get("majority"),
+                text_only=known.get("text_only"),
+                probe=test_set.probe,
+                whole=known.get("score"),
+                num_whole=known.get("num_samples"),
+            )
+        )
+    return made
+
+
+def _stage(run: RunDirectory, model: PathWeave, name: str) -> StageResults:
+    description = describe_path(run.path(name))
+    counts = description["parameters"]
+    trained = description["trained_parameters"]
+    parts = {kind: counts[kind] for kind in ("adapters", "in_adapters", "gates")}
+    connector = sum(t.numel() for t in model.base.connector_state().values())
+    files = [f for f in run.path(name).iterdir() if f.name not in (PROOF, DESCRIPTION)]
+    return StageResults(
+        modality=name,
+        **parts,
+        other=trained - sum(parts.values()),
+        # Full tuning trains the connector and what the path needs besides adapters.
+        full_tuning=connector + counts["queries"] + counts["input"],
+        seconds=description["seconds"],
+        num_bytes=sum(f.stat().st_size for f in files),
+    )
+
+
+def _peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

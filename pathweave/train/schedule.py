@@ -1,0 +1,53 @@
+"""Learning rate and parameter groups of a stage."""
+
+import math
+
+import torch
+from torch import nn
+
+from pathweave.config import Training
+
+
+def learning_rate_factor(step: int, training: Training) -> float:
+    """Return the share of the peak learning rate at a step: linear warm-up, then cosine.
+
+    Args:
+        step: Optimiser steps done so far, from 0.
+        training: Settings of the stage.
+
+    Example:
+        >>> learning_rate_factor(100, Training(steps=100, warmup=0))
+        0.0
+    """
+    if step < training.warmup:
+        return (step + 1) / (training.warmup + 1)
+    progress = (step - training.warmup) / max(1, training.steps - training.warmup)
+    low = training.min_lr_share
+    return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.AdamW:
+    """Return AdamW over everything in ``modules``; vectors and scalars are not decayed.
+
+    Args:
+        modules: What the stage trains; ``projector`` may have a learning rate of its own.
+        training: Settings of the stage.
+    """
+    groups = []
+    for name, module in modules.items():
+        projector_lr = training.projector_lr if name == "projector" else None
+        for decayed in (True, False):
+            chosen = [p for p in module.parameters() if (p.ndim >= 2) == decayed]
+            decay = training.weight_decay if decayed else 0.0
+            peak = projector_lr or training.lr
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "peak_lr": peak})
+    return torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.999), fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Training) -> float:
+    """Set every group's learning rate for a step and return that of the first group."""
+    factor = learning_rate_factor(step, training)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    return optimizer.param_groups[0]["lr"]

@@ -1,0 +1,143 @@
+"""Scores of all modalities learnt so far, after each stage."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pathweave.config import Recipe, TestSet
+from pathweave.data.examples import Examples
+from pathweave.evaluate.run import (
+    SetResult,
+    evaluate_set,
+    majority_score,
+    score_set,
+    subset,
+    text_only_score,
+)
+from pathweave.evaluate.scores import ScoreMatrix
+from pathweave.files import write_atomic, write_json
+from pathweave.model import PathWeave
+from pathweave.run_files import RunDirectory
+from pathweave.train.log import Display, RunLog
+
+
+class Scoring:
+    """Score stages and keep the scores on disk.
+
+    The score matrix compares stages, so every stage scores the same samples in the same batches:
+    all of a test set, or the recipe's fixed subset. After the last stage the rest of each set is
+    answered too, for the score of the whole.
+
+    Args:
+        recipe: The run.
+        run: Its directory.
+        examples: Gives the usable samples of a manifest.
+        display: Where progress is shown.
+        log: Where scores are recorded.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: RunDirectory,
+        examples: Callable[[str], Examples],
+        display: Display,
+        log: RunLog,
+    ) -> None:
+        self.recipe = recipe
+        self._run = run
+        self._examples = examples
+        self._display = display
+        self._log = log
+        stored = json.loads(run.scores.read_text()) if run.scores.exists() else {}
+        self.sets: dict[str, Any] = stored.get("sets", {})
+        self.matrix = ScoreMatrix(recipe.curriculum)
+        if "matrix" in stored:
+            self.matrix = ScoreMatrix.from_dict(stored["matrix"])
+
+    def is_complete(self, stage: int) -> bool:
+        """Say whether every score of a stage is known."""
+        seen = self.recipe.curriculum[: stage + 1]
+        known = all(
+            self.matrix.has(stage, name, dataset)
+            for name in seen
+            for dataset in self.recipe.modalities[name].test
+        )
+        return known and (not self._is_last(stage) or all(n in self.sets for n in self._keys()))
+
+    def score_stage(self, model: PathWeave, stage: int) -> None:
+        """Score every modality learnt so far."""
+        learnt = self.recipe.curriculum[stage]
+        for name in self.recipe.curriculum[: stage + 1]:
+            for dataset, test_set in self.recipe.modalities[name].test.items():
+                self._score(model, stage, name, dataset, test_set)
+        write_json(self._run.scores, {"matrix": self.matrix.as_dict(), "sets": self.sets})
+        self._display.say(f"after {learnt}: {self._line(stage)}")
+
+    def _score(
+        self, model: PathWeave, stage: int, name: str, dataset: str, test_set: TestSet
+    ) -> None:
+        examples = self._examples(test_set.manifest)
+        chosen = subset(len(examples), self.recipe.evaluation.subset)
+        whole = self._is_last(stage)
+        rest = sorted(set(range(len(examples))) - set(chosen)) if whole else []
+        bar = self._display.bar(f"score {name}/{dataset}", total=len(chosen) + len(rest))
+        size = self.recipe.evaluation.batch_size
+        answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
+        result = score_set(examples, test_set, answers)
+        self.matrix.add(stage, name, dataset, result.score)
+        self._keep(result, stage, name, dataset)
+        if whole:
+            if rest:
+                answers |= evaluate_set(model, examples, test_set, size, rest, bar.advance)
+            self.sets[f"{name}/{dataset}"] = self._whole(
+                model, name, dataset, examples, score_set(examples, test_set, answers), chosen
+            )
+        bar.close()
+
+    def _whole(
+        self,
+        model: PathWeave,
+        name: str,
+        dataset: str,
+        examples: Examples,
+        result: SetResult,
+        chosen: list[int],
+    ) -> dict[str, Any]:
+        """Return the score of a whole test set and what it is read against."""
+        modality = self.recipe.modalities[name]
+        test_set = modality.test[dataset]
+        about = {**result.summary(), "subset": len(chosen)}
+        about["text_only"] = text_only_score(model, examples, test_set, chosen)
+        if dataset in modality.train:
+            train = self._examples(modality.train[dataset].manifest)
+            about["majority"] = majority_score(train, examples, test_set)
+        return about
+
+    def _keep(self, result: SetResult, stage: int, name: str, dataset: str) -> None:
+        after = self.recipe.curriculum[stage]
+        self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary())
+        lines = (
+            json.dumps({"id": i, "answer": answer}, ensure_ascii=False)
+            for i, answer in zip(result.ids, result.predictions, strict=True)
+        )
+        file = self._run.predictions / f"after-{after}" / f"{name}-{dataset}.jsonl"
+        write_atomic(file, ("\n".join(lines) + "\n").encode())
+
+    def _is_last(self, stage: int) -> bool:
+        is_last = stage == len(self.recipe.curriculum) - 1
+        return is_last and self.recipe.evaluation.whole_at_end
+
+    def _keys(self) -> list[str]:
+        modalities = self.recipe.modalities
+        return [f"{name}/{d}" for name in self.recipe.curriculum for d in modalities[name].test]
+
+    def _line(self, stage: int) -> str:
+        """Return the scores of a stage in one line."""
+        return "  ".join(
+            f"{name} "
+            + "/".join(
+                f"{self.matrix.score(stage, name, d):.1f}" for d in self.matrix.datasets(name)
+            )
+            for name in self.recipe.curriculum[: stage + 1]
+        )

@@ -1,0 +1,1 @@
+"""Builds MCL-mini, the small benchmark in data/mcl-mini, from openly licensed packages."""

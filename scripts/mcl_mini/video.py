@@ -1,0 +1,174 @@
+"""Video: short animations, with questions on what is shown and what it does."""
+
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from scripts.mcl_mini.items import Credit, Item, Modality
+from scripts.mcl_mini.sources import Packages
+from scripts.mcl_mini.splits import Groups, assign, digest
+from scripts.mcl_mini.sprites import DIRECTIONS, PACKAGE, Animation, animations
+
+SIZE = 80
+FRAMES = 8
+MOST = {"train": 200, "validation": 24, "test": 170}
+FEWEST = {"train": 80, "validation": 10, "test": 50}
+BACKGROUNDS = ((120, 150, 90), (190, 175, 130), (150, 165, 185), (225, 225, 220))
+ALIKE = 14.0
+LABELS = (
+    "a person walking",
+    "a person carrying",
+    "a person working",
+    "a person standing",
+    "a person fighting",
+    "an animal walking",
+    "an animal standing",
+    "a building",
+    "a plant",
+    "a boat",
+)
+CREDIT = ("GPL-2.0-or-later", "Widelands Development Team")
+
+
+def _label(animation: Animation) -> str:
+    """The answer: the subject, and for people and animals also what they do."""
+    suffix = "" if animation.action == "shown" else f" {animation.action}"
+    return animation.kind + suffix
+
+
+def _subject(animation: Animation) -> str:
+    """Sprites drawn as one: growth stages of a plant, ranks of a worker, depths of a mine."""
+    if animation.kind == "a plant":
+        return animation.folder.rpartition("/")[0]
+    return re.sub(r"_(master|chief|deeper|deep|small|large|high)\b", "", animation.folder)
+
+
+def _thumbnail(animation: Animation) -> np.ndarray:
+    """A small picture of the first frame on grey, to tell copies."""
+    picture = _on_plain(animation.pictures(1, 0), (128, 128, 128))[0]
+    return np.asarray(picture.resize((24, 24)), dtype=np.float32)
+
+
+def _subjects(found: list[Animation]) -> dict[str, str]:
+    """Folder -> group: subjects with the same pictures, in any tribe, are one."""
+    groups = Groups({_subject(animation) for animation in found})
+    by_name = defaultdict(list)
+    for animation in found:
+        if animation.name in ("walk", "idle", "working", "build"):
+            place = (animation.kind, animation.name, animation.direction)
+            by_name[place].append((_subject(animation), _thumbnail(animation)))
+    for pictures in by_name.values():
+        for index, (left, first) in enumerate(pictures):
+            for right, second in pictures[index + 1 :]:
+                if np.abs(first - second).mean() < ALIKE / 4:
+                    groups.join(left, right)
+    return {animation.folder: groups.find(_subject(animation)) for animation in found}
+
+
+def _on_plain(pictures: list[Image.Image], colour: tuple[int, int, int]) -> list[Image.Image]:
+    """Frames cut to what moves in any of them, made square on a plain colour and scaled."""
+    boxes = [box for picture in pictures if (box := picture.getchannel("A").getbbox())]
+    if not boxes:
+        boxes = [(0, 0, *pictures[0].size)]
+    left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    right, bottom = max(b[2] for b in boxes), max(b[3] for b in boxes)
+    side = max(right - left, bottom - top)
+    margin = max(1, side // 12)
+    result = []
+    for picture in pictures:
+        square = Image.new("RGB", (side + 2 * margin,) * 2, colour)
+        cut = picture.crop((left, top, right, bottom))
+        corner = (margin + (side - cut.width) // 2, margin + (side - cut.height) // 2)
+        square.paste(cut, corner, cut)
+        result.append(square.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    return result
+
+
+def _webp(frames: list[Image.Image]) -> bytes:
+    """An animated WebP of ten frames a second."""
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer,
+        format="WEBP",
+        save_all=True,
+        append_images=frames[1:],
+        duration=100,
+        loop=0,
+        quality=70,
+        method=4,
+        kmax=FRAMES,
+    )
+    return buffer.getvalue()
+
+
+def _captions(animation: Animation) -> list[str]:
+    """Captions from the subject, the action and the direction."""
+    where = DIRECTIONS.get(animation.direction, "")
+    verb = {
+        "walking": "walking",
+        "carrying": "carrying a load",
+        "working": "working",
+        "standing": "standing still",
+        "fighting": "fighting",
+        "shown": {
+            "a building": {"build": "under construction", "working": "in use"}.get(
+                animation.name, "standing idle"
+            ),
+            "a plant": "swaying in the wind",
+            "a boat": "sailing" if where else "resting on the water",
+        }.get(animation.kind, ""),
+    }[animation.action]
+    full = f"{animation.kind} {verb} {where}".strip()
+    plain = f"{animation.kind} {verb}"
+    return list(
+        dict.fromkeys([full, f"{animation.kind} is {verb} {where}".strip(), f"{plain} in a game"])
+    )
+
+
+def _excerpts(chosen: list[Animation], fewest: int) -> Iterable[tuple[Animation, int]]:
+    """Every animation once, then again from other starts until there are enough."""
+    rounds = -(-fewest // max(1, len(chosen)))
+    for number in range(max(1, min(rounds, 3))):
+        yield from ((animation, number) for animation in chosen)
+
+
+def modality(packages: Packages) -> Modality:
+    """All video samples."""
+    found = list(animations(packages))
+    group_of = _subjects(found)
+    richest: dict[str, Counter[str]] = defaultdict(Counter)
+    for animation in found:
+        richest[group_of[animation.folder]][animation.action + animation.kind] += 1
+    # Subjects that fight or work are few: they are shared out first, among themselves.
+    rare = {
+        group: next((a for a in ("fightinga person", "workinga person") if a in seen), max(seen))
+        for group, seen in richest.items()
+    }
+    splits = assign(rare)
+    shelves = defaultdict(list)
+    for animation in found:
+        shelves[_label(animation), splits[group_of[animation.folder]]].append(animation)
+    items = []
+    for (label, split), shelf in sorted(shelves.items()):
+        chosen = sorted(shelf, key=lambda a: digest(a.key))[: MOST[split]]
+        for animation, number in _excerpts(chosen, FEWEST[split]):
+            key = f"{animation.key}-{number}"
+            colour = BACKGROUNDS[digest(key) % len(BACKGROUNDS)]
+            start = number * animation.frames // 3
+            frames = _on_plain(animation.pictures(FRAMES, start), colour)
+            credit = Credit(f"{PACKAGE} {animation.folder} {animation.name}", *CREDIT)
+            thing = group_of[animation.folder]
+            items.append(
+                Item(key, _webp(frames), thing, split, credit, label, _captions(animation))
+            )
+    return Modality(
+        name="video",
+        questions=("What does the video show?", "What is happening?", "What is seen here?"),
+        prompts=("Describe the video.", "What happens in the video?"),
+        items=items,
+        choices=LABELS,
+    )

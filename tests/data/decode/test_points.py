@@ -1,0 +1,175 @@
+import io
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import trimesh
+
+from pathweave.data.decode.points import Points
+from pathweave.errors import MediaError
+from tests.data.decode.files import noise, npy, npz
+
+
+def ball(num_points: int):
+    points = np.random.default_rng(0).normal(size=(num_points, 3)).astype(np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def test_shape_and_range():
+    pixels = Points(views=3, size=64)(npy(ball(1024)), "a").pixels
+    assert pixels.shape == (3, 64, 64, 3)
+    assert set(np.unique(pixels[pixels > 0])) <= set(range(64, 256))
+    assert (pixels[0] != pixels[1]).any()
+    assert (pixels[:, 0, 0] == 0).all()
+
+
+def test_a_thousand_points_give_a_closed_surface():
+    pixels = Points()(npy(ball(1024)), "a").pixels[0, :, :, 0]
+    rows, columns = np.mgrid[:96, :96] - 47.5
+    is_inside = np.hypot(rows, columns) < 42
+    assert (pixels[is_inside] > 0).mean() > 0.95
+
+
+def test_unit_and_place_do_not_matter():
+    points = noise((500, 3))
+    moved = (1000 * points - np.array([7e4, 2e4, -5e4])).astype(np.float64)
+    difference = Points()(npy(points), "a").pixels != Points()(npy(moved), "a").pixels
+    assert difference.mean() < 0.01
+
+
+def test_front_and_up():
+    # A tall pole whose top is towards the viewer of the first picture.
+    pole = np.stack([np.zeros(100), np.linspace(-1, 1, 100), np.linspace(0, 0.5, 100)], axis=1)
+    grey = Points()(npy(pole), "a").pixels[0, :, :, 0]
+    rows = np.flatnonzero(grey.max(axis=1))
+    assert rows[0] < 10
+    assert rows[-1] > 85
+    assert grey[rows[0]].max() > grey[rows[-1]].max()
+
+
+def test_up_z():
+    points = noise((100, 3))
+    standing = points[:, [0, 2, 1]] * np.array([1, -1, 1], dtype=np.float32)
+    upright = Points(up="z")(npy(standing), "a").pixels
+    assert (upright == Points()(npy(points), "a").pixels).all()
+
+
+@pytest.mark.parametrize("size", [8, 96])
+def test_one_point_is_a_bright_spot_in_the_middle(size):
+    pixels = Points(size=size)(npy(np.array([[3.0, 4.0, 5.0]])), "a").pixels
+    assert pixels[0, size // 2, size // 2, 0] == 255
+    assert (pixels > 0).mean() < 0.2
+
+
+def test_a_million_points_are_fast_and_always_the_same():
+    data = npy(noise((1_000_000, 3)))
+    start = time.perf_counter()
+    first = Points(views=4)(data, "a").pixels
+    assert time.perf_counter() - start < 2
+    assert (first == Points(views=4)(data, "a").pixels).all()
+
+
+def test_extra_columns_are_ignored():
+    points = noise((50, 3))
+    coloured = np.concatenate([points, np.full((50, 3), np.nan, dtype=np.float32)], axis=1)
+    assert (Points()(npy(coloured), "a").pixels == Points()(npy(points), "a").pixels).all()
+
+
+@pytest.mark.parametrize("arrays", ["points", "pos", "whatever"])
+def test_npz(arrays):
+    pixels = Points()(npz(**{arrays: noise((50, 3))}), "a").pixels
+    assert (pixels == Points()(npy(noise((50, 3))), "a").pixels).all()
+
+
+def test_npz_without_coordinates():
+    with pytest.raises(
+        MediaError, match=r"must hold an array named points, xyz, .* got \['a\.npy'"
+    ):
+        Points()(npz(a=noise((5, 3)), b=noise((5, 3))), "x.npz")
+
+
+def test_npz_truncated():
+    with pytest.raises(MediaError, match=r"must be a whole \.npz archive, got a ZIP archive"):
+        Points()(npz(points=noise((500, 3)))[:3000], "x.npz")
+
+
+def test_npz_bomb():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("points.npy", b"\0")
+    data = stream.getvalue()
+    # The size that the central directory claims.
+    at = data.index(b"PK\x01\x02") + 24
+    lie = data[:at] + (2**31).to_bytes(4, "little") + data[at + 4 :]
+    with pytest.raises(MediaError, match=r"must unpack to at most 1024 MiB, got 2048 MiB"):
+        Points()(lie, "x.npz")
+
+
+@pytest.mark.parametrize("kind", ["ply", "obj", "off", "glb"])
+def test_meshes(kind):
+    data = trimesh.creation.box((1, 2, 1)).export(file_type=kind)
+    data = data.encode() if isinstance(data, str) else data
+    pixels = Points(max_points=2_000)(data, f"a.{kind}").pixels
+    assert 0.1 < (pixels > 0).mean() < 0.6
+    assert (pixels == Points(max_points=2_000)(data, f"a.{kind}").pixels).all()
+
+
+def test_ply_without_faces():
+    data = trimesh.PointCloud(ball(200)).export(file_type="ply")
+    assert (Points()(data, "a.ply").pixels > 0).any()
+
+
+def test_few_bad_rows_are_dropped():
+    points = noise((1000, 3))
+    points[:10] = np.nan
+    expected = Points()(npy(points[10:]), "a").pixels
+    assert (Points()(npy(points), "a").pixels == expected).all()
+
+
+def test_many_bad_rows_are_refused():
+    points = noise((1000, 3))
+    points[:11, 1] = np.inf
+    with pytest.raises(MediaError, match=r"finite .* 99 % of its points, got 11 bad of 1,000;"):
+        Points()(npy(points), "x")
+
+
+def test_one_bad_point():
+    with pytest.raises(MediaError, match=r"got 1 bad of 1;"):
+        Points()(npy(np.full((1, 3), np.nan)), "x")
+
+
+def test_huge_coordinates():
+    points = (noise((100, 3)) - 0.5) * np.float64(6e38)
+    assert (Points()(npy(points), "a").pixels > 0).any()
+
+
+@pytest.mark.parametrize("empty", [npy(np.zeros((0, 3))), npz(points=np.zeros((0, 3)))])
+def test_empty(empty):
+    with pytest.raises(MediaError, match=r"x must have at least one point, got none; leave it out"):
+        Points()(empty, "x")
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2), (1, 5, 3)])
+def test_wrong_shape(shape):
+    with pytest.raises(MediaError, match=r"must have the shape \[points, 3 or more\], got \["):
+        Points()(npy(np.ones(shape)), "x")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, I am a cloud", b"\xff\xd8\xff\xe0 jpeg"])
+def test_mislabelled(data):
+    with pytest.raises(MediaError, match=r"x\.ply must be a cloud or mesh .* got .*; replace"):
+        Points()(data, "x.ply")
+
+
+@pytest.mark.parametrize("kind", ["ply", "glb", "off"])
+def test_truncated_mesh(kind):
+    data = trimesh.creation.icosphere(subdivisions=2).export(file_type=kind)
+    data = data.encode() if isinstance(data, str) else data
+    with pytest.raises(MediaError, match=rf"x must be a whole {kind} mesh or cloud"):
+        Points()(data[: len(data) // 2], "x")
+
+
+def test_empty_mesh():
+    with pytest.raises(MediaError, match=r"must (have at least one point|be a whole obj)"):
+        Points()(b"v nonsense\n", "x.obj")

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from pathweave.data.decode.sound import Sound
+from pathweave.errors import MediaError
+from tests.data.decode.files import encoded, npy, wav
+
+
+def sine(rate: int, seconds: float = 3.0, hertz: float = 440.0, num_channels: int = 1):
+    wave = 0.5 * np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate)
+    return np.repeat(wave[:, None], num_channels, axis=1)
+
+
+@pytest.mark.parametrize("rate", [4_000, 8_000, 11_025, 16_000, 44_100, 48_000, 192_000])
+def test_any_rate(rate):
+    waveform = Sound()(wav(sine(rate), rate), "a")
+    assert waveform.rate == 16_000
+    assert waveform.samples.shape == (32_000,)
+    expected = sine(16_000)[:32_000, 0]
+    np.testing.assert_allclose(waveform.samples[100:-100], expected[100:-100], atol=0.01)
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 6, 32])
+def test_channels_are_averaged(num_channels):
+    samples = Sound()(wav(sine(16_000, num_channels=num_channels)), "a").samples
+    np.testing.assert_allclose(samples, sine(16_000)[:32_000, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
+def test_formats(kind):
+    assert 0.3 < np.abs(Sound()(wav(sine(16_000), kind=kind), "a").samples).max() < 0.8
+
+
+@pytest.mark.parametrize("rate", [1, 8_000, 16_000, 44_100, 192_000])
+def test_one_sample(rate):
+    samples = Sound()(wav(np.array([0.5]), rate), "a").samples
+    assert samples.shape == (32_000,)
+    assert np.abs(samples).max() > 0.01
+
+
+def test_short_sounds_are_followed_by_silence():
+    samples = Sound(seconds=1.0)(wav(sine(16_000, seconds=0.25)), "a").samples
+    assert np.abs(samples[:4_000]).max() > 0.4
+    assert (samples[4_000:] == 0).all()
+
+
+def test_loud_floats_are_scaled_not_clipped():
+    samples = Sound()(wav(8 * sine(16_000), subtype="FLOAT"), "a").samples
+    np.testing.assert_allclose(samples, 2 * sine(16_000)[:32_000, 0], atol=0.01)
+
+
+def test_length_of_odd_settings():
+    assert Sound(rate=7, seconds=0.33)(wav(sine(16_000)), "a").samples.shape == (2,)
+
+
+def test_no_samples():
+    with pytest.raises(MediaError, match=r"x\.wav must hold at least one sample, got none;"):
+        Sound()(wav(np.zeros(0)), "x.wav")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_not_finite(value):
+    with pytest.raises(MediaError, match=r"must hold finite amplitudes, got NaN or infinity;"):
+        Sound()(wav(np.array([0.0, value]), subtype="FLOAT"), "x.wav")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, I am a sound", npy(np.zeros(3)), b"RIFF", b"fLaC"])
+def test_mislabelled(data):
+    with pytest.raises(MediaError, match=r"^x\.wav must be a whole sound .*; replace the file"):
+        Sound()(data, "x.wav")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "FLAC", "AIFF"])
+def test_truncated(kind):
+    data = wav(sine(16_000, seconds=1.0), kind=kind)
+    with pytest.raises(MediaError, match=r"x must be a whole sound"):
+        Sound()(data[: len(data) // 2], "x")
+
+
+def test_streamed_header_is_not_truncated():
+    data = bytearray(wav(sine(16_000)))
+    data[4:8] = b"\xff\xff\xff\xff"
+    assert np.abs(Sound()(bytes(data), "x").samples).max() > 0.4
+
+
+def test_picture_is_refused():
+    from PIL import Image
+
+    with pytest.raises(MediaError, match="got PNG data"):
+        Sound()(encoded(Image.new("L", (4, 4))), "x.wav")

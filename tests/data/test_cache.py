@@ -1,0 +1,180 @@
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from pathweave.data.cache import FeatureCache
+from pathweave.data.decode import build_decoder
+from pathweave.data.media import Array, Frames
+from pathweave.errors import DiskError, MediaError, RecipeError
+from tests.data.decode.files import npy
+from tests.full_disk import full_disk
+
+
+class Encoder:
+    """Scales arrays, and counts how many media it has seen."""
+
+    accepts = Array
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+        self.num_seen = 0
+        self.fingerprint = f"scale={scale}"
+
+    def __call__(self, media):
+        self.num_seen += len(media)
+        return [self.scale * torch.from_numpy(medium.values)[None] for medium in media]
+
+
+def medium(seed: int, shape=(3, 8)):
+    return npy(np.random.default_rng(seed).normal(size=shape)), f"medium {seed}"
+
+
+DECODER = build_decoder("array")
+
+
+def test_computed_once(tmp_path):
+    encoder, items = Encoder(), [medium(i) for i in range(70)]
+    fresh = FeatureCache(tmp_path).features(encoder, DECODER, items)
+    again = FeatureCache(tmp_path).features(encoder, DECODER, items)
+    assert encoder.num_seen == 70
+    for one, other, item in zip(fresh, again, items, strict=True):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
+        expected = torch.from_numpy(DECODER(*item).values)[None]
+        assert torch.equal(one, expected.half().float())
+
+
+def test_only_missing_media_are_encoded(tmp_path):
+    encoder, cache = Encoder(), FeatureCache(tmp_path)
+    cache.features(encoder, DECODER, [medium(0), medium(2)])
+    mixed = cache.features(encoder, DECODER, [medium(i) for i in (0, 1, 2, 1)])
+    assert encoder.num_seen == 3
+    assert torch.equal(mixed[1], mixed[3])
+    assert torch.equal(mixed[1], cache.features(encoder, DECODER, [medium(1)])[0])
+    assert cache.features(encoder, DECODER, []) == []
+
+
+def test_shapes_may_differ(tmp_path):
+    cache, items = FeatureCache(tmp_path), [medium(0, (1, 4)), medium(1, (7, 4))]
+    for _ in range(2):
+        found = cache.features(Encoder(), DECODER, items)
+        assert [tuple(f.shape) for f in found] == [(1, 1, 4), (1, 7, 4)]
+
+
+def test_key_depends_on_everything(tmp_path):
+    cache, data = FeatureCache(tmp_path), medium(0)[0]
+    paths = {
+        cache.path(Encoder(), DECODER, data),
+        cache.path(Encoder(2.0), DECODER, data),
+        cache.path(Encoder(), build_decoder("clip"), data),
+        cache.path(Encoder(), build_decoder("clip", frames=3), data),
+        cache.path(Encoder(), DECODER, medium(1)[0]),
+    }
+    assert len(paths) == 5
+    assert all(len(path.parent.name) == 2 and path.suffix == ".safetensors" for path in paths)
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff" * 100, None])
+def test_damaged_files_are_computed_again(tmp_path, damage):
+    encoder, cache, item = Encoder(), FeatureCache(tmp_path), medium(0)
+    first = cache.features(encoder, DECODER, [item])[0]
+    path = cache.path(encoder, DECODER, item[0])
+    path.write_bytes(path.read_bytes()[:-1] if damage is None else damage)
+    assert torch.equal(cache.features(encoder, DECODER, [item])[0], first)
+    assert encoder.num_seen == 2
+    cache.features(encoder, DECODER, [item])
+    assert encoder.num_seen == 2
+
+
+def test_values_beyond_float16(tmp_path):
+    cache, item = FeatureCache(tmp_path), (npy(np.array([1e6, 1.0001])), "loud")
+    for _ in range(2):
+        found = cache.features(Encoder(), DECODER, [item])[0]
+        assert found[0, 0, 0] == 1e6
+
+
+def test_bad_media(tmp_path):
+    encoder, cache = Encoder(), FeatureCache(tmp_path)
+    with pytest.raises(MediaError, match=r"^broken must be a whole"):
+        cache.features(encoder, DECODER, [medium(0), (b"?", "broken")])
+    good = [medium(i) for i in range(32)]
+    with pytest.raises(MediaError, match=r"^broken must be a whole"):
+        cache.features(encoder, DECODER, [*good, (b"?", "broken")])
+    cache.features(encoder, DECODER, good)
+    assert encoder.num_seen == 32
+
+
+def test_features_that_are_not_finite(tmp_path):
+    encoder = Encoder(scale=float("inf"))
+    with pytest.raises(MediaError, match="features of medium 0 must be finite, got NaN or"):
+        FeatureCache(tmp_path).features(encoder, DECODER, [medium(0)])
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_wrong_decoder(tmp_path):
+    encoder = Encoder()
+    encoder.accepts = Frames
+    with pytest.raises(RecipeError, match=r"must be given .*Frames.*, got Array from decoder"):
+        FeatureCache(tmp_path).features(encoder, DECODER, [medium(0)])
+
+
+def test_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match="cannot be written: Not a directory; free some space"):
+        FeatureCache(tmp_path / "file").features(Encoder(), DECODER, [medium(0)])
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from pathweave.data.cache import FeatureCache
+from tests.data.test_cache import DECODER, Encoder, ITEMS
+print("ready", flush=True)
+sys.stdin.readline()
+found = FeatureCache(Path(sys.argv[1])).features(Encoder(), DECODER, ITEMS)
+print(sum(features.double().sum().item() for features in found))
+"""
+
+ITEMS = [medium(i) for i in range(200)]
+
+
+def test_two_processes_write_at_once(tmp_path):
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        own = FeatureCache(tmp_path).features(Encoder(), DECODER, ITEMS)
+        other = process.communicate()[0]
+    assert process.returncode == 0
+    encoder = Encoder()
+    found = FeatureCache(tmp_path).features(encoder, DECODER, ITEMS)
+    assert encoder.num_seen == 0
+    total = sum(features.double().sum().item() for features in found)
+    assert [float(other), sum(f.double().sum().item() for f in own)] == [total, total]
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(ITEMS)
+
+
+def test_full_disk(tmp_path):
+    cache, item = FeatureCache(tmp_path), medium(0, (100, 8))
+    with (
+        full_disk(),
+        pytest.raises(DiskError, match="cannot be written: File too large; free some"),
+    ):
+        cache.features(Encoder(), DECODER, [item])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(cache.features(Encoder(), DECODER, [item])) == 1
+
+
+@pytest.mark.unchecked
+def test_loading_costs_less_than_half_a_millisecond(tmp_path):
+    cache, items = FeatureCache(tmp_path), [medium(i, (9, 1280)) for i in range(64)]
+    cache.features(Encoder(), DECODER, items)
+    start = time.perf_counter()
+    cache.features(Encoder(), DECODER, items)
+    assert (time.perf_counter() - start) / len(items) < 0.5e-3

@@ -1,0 +1,90 @@
+import pytest
+
+from pathweave.data.messages import Part, Sample, parse_sample
+from pathweave.errors import ManifestError
+
+QUESTION = {"role": "user", "content": [{"type": "see", "path": "a.png"}, "What is it?"]}
+QUESTION["content"][1] = {"type": "text", "text": "What is it?"}
+ANSWER = {"role": "assistant", "content": "a shirt"}
+
+
+def row(*messages, **fields):
+    return {"id": "s1", "messages": list(messages or (QUESTION, ANSWER)), **fields}
+
+
+def test_prompt_and_answer():
+    sample = parse_sample(row(references=["a shirt", "a blouse"], object="o1"), "here")
+    assert sample.prompt == [Part(type="see", path="a.png"), Part(type="text", text="What is it?")]
+    assert sample.answer == "a shirt"
+    assert sample.references == ("a shirt", "a blouse")
+    assert sample.choices == ()
+    assert sample.object == "o1"
+
+
+def test_several_turns():
+    more = {"role": "user", "content": "And its colour?"}
+    sample = parse_sample(row(QUESTION, ANSWER, more, {"role": "assistant", "content": "red"}), "x")
+    assert [part.text for part in sample.prompt] == [
+        *(None, "What is it?", "a shirt", "And its colour?")
+    ]
+    assert sample.answer == "red"
+
+
+def test_questions_without_an_answer():
+    sample = parse_sample(row(QUESTION), "here")
+    assert len(sample.prompt) == 2
+    with pytest.raises(ManifestError, match=r"sample 's1' must have an assistant turn to learn"):
+        _ = sample.answer
+
+
+def test_absent_fields_may_be_null():
+    sample = parse_sample(row(references=None, choices=None, source=None), "here")
+    assert sample.references == ()
+
+
+def test_other_fields_are_left_out():
+    assert parse_sample(row(colour="red", split="train"), "here") == parse_sample(row(), "here")
+
+
+def turn(content, role="user"):
+    return row({"role": role, "content": content})
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"messages": [QUESTION]}, r"id must be given, but the field is missing"),
+        ({"id": "a"}, r"messages must be given, but the field is missing"),
+        ({"id": 7, "messages": [QUESTION]}, r"id must be a valid string, got 7"),
+        ({"id": "a", "messages": []}, r"messages .*at least 1 item.*, got \[\]"),
+        ({"id": "a", "messages": "hello"}, r"messages must be a valid tuple, got 'hello'"),
+        (row(ANSWER), r"messages must have a user turn"),
+        (turn([{"path": "a.png"}]), r"messages\[0\]\.content\[0\]\.type must be given"),
+        (turn([{"type": 3, "path": "a"}]), r"content\[0\]\.type must be a valid string, got 3"),
+        (turn([{"type": "see"}]), r"a part of type 'see' must have 'path' and no 'text'"),
+        (turn([{"type": "text"}]), r"a part of type 'text' must have 'text' and no 'path'"),
+        (turn([{"type": "see", "path": "a", "text": "b"}]), r"must have 'path' and no 'text'"),
+        (turn([{"type": "see", "path": ""}]), r"'path' must name a file, got an empty string"),
+        (turn([{"type": "see", "url": "a"}]), r"content\[0\]\.url"),
+        (turn([]), r"content .*at least 1 item"),
+        (turn("hello", role="bot"), r"role must be 'system', 'user' or 'assistant', got 'bot'"),
+        (
+            row(QUESTION, {"role": "assistant", "content": [{"type": "see", "path": "a"}]}),
+            r"messages\[1\]: an assistant turn must consist of text parts",
+        ),
+        (
+            row(refrences=["a"]),
+            r"spelt as documented, got 'refrences'; did you mean 'references'\?",
+        ),
+        (row(references="a"), r"references must be a valid tuple, got 'a'"),
+    ],
+)
+def test_broken_rows(broken, reason):
+    with pytest.raises(ManifestError, match=rf"^file, line 3: .*{reason}") as caught:
+        parse_sample(broken, "file, line 3")
+    assert "\n" not in str(caught.value)
+
+
+def test_samples_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Sample.model_validate(row()).id = "other"

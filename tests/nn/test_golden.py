@@ -1,0 +1,108 @@
+"""The released Q-Former, layer by layer, for every stage: PathWeave's method in numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pathweave.bases.qformer_names import our_state
+from pathweave.bases.released import load_released_paths
+from pathweave.nn import Adapter, Gate, InAdapter, QFormer, QFormerShape, woven_sites
+from pathweave.paths import Paths, PathSpec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ORDER = ("video", "audio", "depth", "pc")
+SHAPE = QFormerShape(
+    dim=32,
+    num_layers=4,
+    num_heads=4,
+    hidden_dim=64,
+    encoder_width=24,
+    vocab_size=61,
+    max_positions=16,
+)
+
+
+def load(name: str) -> dict[str, torch.Tensor]:
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def released_model(modality: str, quirks: bool) -> tuple[QFormer, Paths, dict[str, torch.Tensor]]:
+    data = load(f"qformer_{modality}")
+    state = {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
+    qformer = QFormer(SHAPE).eval()
+    qformer.load_state_dict(our_state(state), strict=True)
+    hosts = {
+        site: (m.host.in_features, m.host.out_features) for site, m in woven_sites(qformer).items()
+    }
+    paths = Paths(SHAPE.dim, SHAPE.encoder_width, hosts).eval()
+    spec = PathSpec(modality, encoder_width=24, num_queries=4, gate="noisy_softmax")
+    load_released_paths(state, paths, ORDER, spec, released_quirks=quirks)
+    return qformer, paths.eval(), data
+
+
+def hidden_states(qformer: QFormer, paths: Paths, data: dict, case: str, modality: str):
+    given = {k.split("/")[-1]: v for k, v in data.items() if k.startswith(f"in/{case}/")}
+    queries = given["query_embeds"]
+    mask = given.get("attention_mask")
+    with torch.no_grad():
+        return qformer.hidden_states(
+            queries,
+            given["encoder_hidden_states"],
+            paths.route([modality] * len(queries)),
+            given["encoder_attention_mask"].bool(),
+            given.get("input_ids"),
+            None if mask is None else mask[:, queries.shape[1] :].bool(),
+        )
+
+
+@pytest.mark.parametrize("case", ["text", "notext", "onetoken"])
+@pytest.mark.parametrize("modality", ORDER)
+def test_every_hidden_state_equals_the_released_one(modality: str, case: str):
+    qformer, paths, data = released_model(modality, quirks=modality == "pc")
+    states = hidden_states(qformer, paths, data, case, modality)
+    for i, state in enumerate(states):
+        torch.testing.assert_close(
+            state, data[f"out/{case}/hidden_states_{i}"], atol=1e-5, rtol=1e-5
+        )
+    torch.testing.assert_close(
+        states[-1], data[f"out/{case}/last_hidden_state"], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_without_the_quirks_the_point_cloud_stage_differs():
+    qformer, paths, data = released_model("pc", quirks=False)
+    states = hidden_states(qformer, paths, data, "text", "pc")
+    assert (states[-1] - data["out/text/last_hidden_state"]).abs().max() > 0.5
+
+
+def test_gates_equal_the_released_ones_with_and_without_noise(monkeypatch):
+    data = load("gating")
+    gate = Gate(32, 3, "noisy_softmax")
+    gate.weight.data = data["w_gate"]
+    gate.noise_weight.data = data["w_noise"]
+    torch.testing.assert_close(gate.eval()(data["x"]), data["gates_eval"], atol=1e-6, rtol=1e-5)
+    monkeypatch.setattr(torch, "randn_like", lambda _: data["noise"])
+    torch.testing.assert_close(gate.train()(data["x"]), data["gates_train"], atol=1e-6, rtol=1e-5)
+
+
+def test_adapter_equals_the_released_one_with_and_without_in_adapter():
+    data = load("adapter")
+    names = {"down_proj": "down", "up_proj": "up"}
+    state = {}
+    inner = InAdapter(8)
+    for key, value in data.items():
+        if not key.startswith("param/"):
+            continue
+        name = key.removeprefix("param/")
+        if name.startswith("in_adapter."):
+            getattr(inner, name.split(".")[1]).data = value
+        else:
+            head, *tail = name.split(".")
+            state[".".join([names.get(head, head), *tail])] = value
+    adapter = Adapter(24, 32, 8)
+    adapter.load_state_dict(state)
+    torch.testing.assert_close(adapter(data["x"]), data["y_plain"])
+    torch.testing.assert_close(adapter(data["x"], inner), data["y_with_in_adapter"])

@@ -7,7 +7,7 @@ misspelt. Objects of this module stop at the builders: ``nn`` takes numbers and 
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -143,7 +143,7 @@ class Recipe(_Strict):
     quick: dict[str, Any] = Field({}, description="Overrides of `--quick`, by dotted field.")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Recipe":
         for name in self.modalities:
             if not NAME.fullmatch(name) or name in RESERVED_NAMES:
                 raise ValueError(

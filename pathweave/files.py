@@ -8,11 +8,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-
-from safetensors.torch import save
-from torch import Tensor
 
 from pathweave.errors import BusyError, DiskError
 
@@ -87,16 +84,6 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     with new_file(path) as temporary:
         temporary.write_bytes(data)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write ``tensors`` as safetensors, atomically; equal tensors give equal bytes.
-
-    Raises:
-        DiskError: If the disk is full or the directory cannot be written.
-    """
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
-    write_atomic(path, save(plain))
 
 
 def write_json(path: Path, value: object) -> None:

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
-from pathweave.files import new_directory, recover_directory, sha256_file, write_json, write_tensors
+from pathweave.files import new_directory, recover_directory, sha256_file, write_json
 from pathweave.paths import Path, Paths, PathSpec
+from pathweave.tensors import write_tensors
 
 FORMAT = 1
 DESCRIPTION, TENSORS, PROOF = "path.json", "path.safetensors", "proof.safetensors"

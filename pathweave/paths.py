@@ -4,7 +4,6 @@ Trainable, counted, saved, loaded and dropped parameters of a modality are those
 and nothing else. ``Paths`` holds all of them and hands out routes; it remembers no active path.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
+from pathweave.tensors import tensors_hash
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 QUERY_STD = 0.02
@@ -132,16 +132,6 @@ class Path(nn.Module):
 
 def _size(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
-
-
-def tensors_hash(tensors: Mapping[str, Tensor], seed: str = "") -> str:
-    """Return the SHA-256 over names, types, shapes and values of tensors, in order of name."""
-    digest = hashlib.sha256(seed.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class Paths(nn.Module):

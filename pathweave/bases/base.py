@@ -17,10 +17,10 @@ from transformers import (
 )
 
 from pathweave.errors import PathError
-from pathweave.files import new_directory, write_json, write_tensors
+from pathweave.files import new_directory, write_json
 from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.paths import tensors_hash
 from pathweave.prompt import Template
+from pathweave.tensors import tensors_hash, write_tensors
 
 FORMAT = 1
 SAMPLED_VALUES = 64

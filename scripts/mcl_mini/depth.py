@@ -18,7 +18,7 @@ from scripts.mcl_mini.splits import digest
 SIZE = 96
 DISTANCE = 2.2
 NEAR, FAR = DISTANCE - 0.9, DISTANCE + 0.9
-FOCAL = 1.75
+FOCAL = 3.0
 SAMPLES = {"train": 1200, "validation": 160, "test": 1000}
 SIDES = ("front", "right", "back", "left")
 
@@ -40,10 +40,11 @@ def render(
     tilt = np.array([[1, 0, 0], [0, cos_e, -sin_e], [0, sin_e, cos_e]])
     seen = points @ (tilt @ turn).T
     range_ = DISTANCE - seen[:, 2]
-    column = ((0.5 + FOCAL * seen[:, 0] / range_ / 2) * SIZE).astype(int).clip(0, SIZE - 1)
-    row = ((0.5 - FOCAL * seen[:, 1] / range_ / 2) * SIZE).astype(int).clip(0, SIZE - 1)
+    column = np.floor((0.5 + FOCAL * seen[:, 0] / range_ / 2) * SIZE).astype(int)
+    row = np.floor((0.5 - FOCAL * seen[:, 1] / range_ / 2) * SIZE).astype(int)
+    inside = (column >= 0) & (column < SIZE) & (row >= 0) & (row < SIZE)
     nearest = np.full((SIZE, SIZE), np.inf)
-    np.minimum.at(nearest, (row, column), range_)
+    np.minimum.at(nearest, (row[inside], column[inside]), range_[inside])
     return _quantised(_closed(nearest))
 
 

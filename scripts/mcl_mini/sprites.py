@@ -24,8 +24,11 @@ WORK = {
     "dig", "fish", "fishing", "gather", "gathering", "hack", "hacking", "harvest", "harvesting",
     "plant", "planting", "planting_harvesting", "sawing", "water", "work",
 }  # fmt: skip
-# Left out: signs, ruins and fire, and trees that are giant mushrooms or fantasy plants.
-NOT_SHOWN = re.compile(r"resi/|destroyed|pond/|shipconstruction|mushroom|cirrus|umbrella|twine")
+# Left out after looking at all sheets: signs, ruins, fire, bare fields and ponds, fantasy plants.
+NOT_SHOWN = re.compile(
+    r"resi/|destroyed|pond/|shipconstruction|mushroom|cirrus|umbrella|twine|liana/|stink_tree"
+    r"|field/(harvested|tiny)|reedfield/small"
+)
 _ENTRY = re.compile(r"(\w+)\s*=\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 FEWEST_FRAMES = 4
 
@@ -132,9 +135,11 @@ def _in_file(path: Path, root: Path) -> Iterator[Animation]:
             continue
         frames, columns, rows = (int(match[1]) for match in sizes if match)
         other = re.search(r'basename\s*=\s*"([^"]+)"', body)
+        below = re.search(r'directory\s*=\s*dirname\s*\.\.\s*"([^"]+)"', body)
+        place = path.parent / below[1] if below else path.parent
         directions = DIRECTIONS if re.search(r"directional\s*=\s*true", body) else {"": ""}
         for direction in directions:
-            sheet = _sheet(path.parent, other[1] if other else name, direction)
+            sheet = _sheet(place, other[1] if other else name, direction)
             if sheet and sheet not in used and frames >= FEWEST_FRAMES:
                 used.add(sheet)
                 yield Animation(folder, name, direction, sheet, frames, columns, rows, kind, action)

@@ -15,7 +15,7 @@ from scripts.mcl_mini.sprites import DIRECTIONS, PACKAGE, Animation, animations
 
 SIZE = 80
 FRAMES = 8
-MOST = {"train": 200, "validation": 24, "test": 170}
+MOST = {"train": 200, "validation": 24, "test": 140}
 FEWEST = {"train": 80, "validation": 10, "test": 50}
 BACKGROUNDS = ((120, 150, 90), (190, 175, 130), (150, 165, 185), (225, 225, 220))
 ALIKE = 14.0
@@ -23,28 +23,69 @@ LABELS = (
     "a person walking",
     "a person carrying",
     "a person working",
-    "a person standing",
     "a person fighting",
-    "an animal walking",
-    "an animal standing",
+    "an animal",
     "a building",
     "a plant",
     "a boat",
 )
+ONE_FIGURE = ("amazons", "frisians")
+SAME_TRADE = {
+    "armorsmith": "smith",
+    "blackroot_farmer": "farmer",
+    "blacksmith": "smith",
+    "blacksmith_master": "smith",
+    "brewer_master": "brewer",
+    "lumberjack": "woodcutter",
+    "miner_chief": "miner",
+    "miner_master": "miner",
+    "ranger": "forester",
+    "shipwright": "builder",
+    "stonemason": "stonecutter",
+    "toolsmith": "smith",
+    "weaponsmith": "smith",
+}
+# The large groups and the few who fight are placed by hand.
+PLACED = {
+    "people of the frisians": "train",
+    "people of the amazons": "train",
+    "soldier of the barbarians": "test",
+    "soldier of the atlanteans": "validation",
+    "soldier of the empire": "test",
+}
 CREDIT = ("GPL-2.0-or-later", "Widelands Development Team")
 
 
 def _label(animation: Animation) -> str:
-    """The answer: the subject, and for people and animals also what they do."""
-    suffix = "" if animation.action == "shown" else f" {animation.action}"
-    return animation.kind + suffix
+    """The answer: the subject, and for people also what they do.
+
+    People who stand still are only captioned: between two steps, those who walk look the same.
+    """
+    if animation.kind != "a person":
+        return animation.kind
+    return "" if animation.action == "standing" else f"{animation.kind} {animation.action}"
 
 
 def _subject(animation: Animation) -> str:
-    """Sprites drawn as one: growth stages of a plant, ranks of a worker, depths of a mine."""
+    """Sprites that are drawn alike, found by looking at all of them.
+
+    All people of two tribes are one figure in other clothes. In the other tribes, people of one
+    trade are often one figure, soldiers are not. Growth stages of a plant, kinds of one animal and
+    depths of a mine are one subject.
+    """
+    folder = animation.folder
+    name = folder.rpartition("/")[2]
     if animation.kind == "a plant":
-        return animation.folder.rpartition("/")[0]
-    return re.sub(r"_(master|chief|deeper|deep|small|large|high)\b", "", animation.folder)
+        return folder.rpartition("/")[0]
+    if animation.kind == "an animal":
+        return f"animal {name}"
+    if animation.kind == "a person":
+        tribe = folder.split("/")[2]
+        if tribe in ONE_FIGURE:
+            return f"people of the {tribe}"
+        trade = SAME_TRADE.get(name, name)
+        return f"soldier of the {tribe}" if trade == "soldier" else f"worker {trade}"
+    return re.sub(r"_(master|chief|deeper|deep|small|large|high)\b", "", folder)
 
 
 def _thumbnail(animation: Animation) -> np.ndarray:
@@ -143,17 +184,18 @@ def modality(packages: Packages) -> Modality:
     richest: dict[str, Counter[str]] = defaultdict(Counter)
     for animation in found:
         richest[group_of[animation.folder]][animation.action + animation.kind] += 1
-    # Subjects that fight or work are few: they are shared out first, among themselves.
+    # Subjects that work are few: they are shared out first, among themselves.
     rare = {
-        group: next((a for a in ("fightinga person", "workinga person") if a in seen), max(seen))
+        group: "work" if "workinga person" in seen else max(seen)
         for group, seen in richest.items()
+        if group not in PLACED
     }
-    splits = assign(rare)
+    splits = assign(rare) | PLACED
     shelves = defaultdict(list)
     for animation in found:
-        shelves[_label(animation), splits[group_of[animation.folder]]].append(animation)
+        shelves[animation.kind, animation.action, splits[group_of[animation.folder]]].append(animation)
     items = []
-    for (label, split), shelf in sorted(shelves.items()):
+    for (_, _, split), shelf in sorted(shelves.items()):
         chosen = sorted(shelf, key=lambda a: digest(a.key))[: MOST[split]]
         for animation, number in _excerpts(chosen, FEWEST[split]):
             key = f"{animation.key}-{number}"
@@ -163,7 +205,7 @@ def modality(packages: Packages) -> Modality:
             credit = Credit(f"{PACKAGE} {animation.folder} {animation.name}", *CREDIT)
             thing = group_of[animation.folder]
             items.append(
-                Item(key, _webp(frames), thing, split, credit, label, _captions(animation))
+                Item(key, _webp(frames), thing, split, credit, _label(animation), _captions(animation))
             )
     return Modality(
         name="video",

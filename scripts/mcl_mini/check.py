@@ -1,0 +1,162 @@
+"""Checks the built benchmark and prints what is in it.
+
+    python -m scripts.mcl_mini.check --data data/mcl-mini
+
+Exit status 1 if anything is wrong: a split that shares a thing with another, furniture seen both as
+depth and as points, a medium that is missing, damaged, unused or without a licence, a file that
+differs from checksums.json.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+MODALITIES = ("image", "video", "audio", "depth", "point_cloud")
+TASKS = ("qa", "caption")
+SPLITS = ("train", "validation", "test")
+LEAST = {"train": 1000, "validation": 100, "test": 300}
+MOST_BYTES = 40_000_000
+CHECKSUMS = "checksums.json"
+
+Row = dict[str, Any]
+
+
+def rows(path: Path) -> list[Row]:
+    """All rows of a Parquet file."""
+    return pq.read_table(path).to_pylist()
+
+
+def key_of(row: Row) -> str:
+    """The key of the medium of a manifest row."""
+    part = next(p for p in row["messages"][0]["content"] if p["type"] != "text")
+    return str(part["path"]).removeprefix("media.parquet#")
+
+
+def answer_of(row: Row) -> str:
+    """The answer of a manifest row."""
+    return str(row["messages"][-1]["content"][0]["text"])
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every Parquet file by its path below the folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*/*.parquet"))
+    }
+
+
+def _row_problems(name: str, row: Row, task: str) -> list[str]:
+    """What is wrong with one manifest row."""
+    found = []
+    if answer_of(row) not in row["references"]:
+        found.append("the answer is not a reference")
+    if task == "qa" and answer_of(row) not in row["choices"]:
+        found.append("the answer is not a choice")
+    if len(answer_of(row).split()) > (12 if task == "caption" else 3):
+        found.append(f"the answer is too long: {answer_of(row)}")
+    if answer_of(row) != answer_of(row).lower():
+        found.append(f"the answer is not in lower case: {answer_of(row)}")
+    return [f"{name} {row['id']}: {text}" for text in found]
+
+
+def _modality_problems(folder: Path) -> list[str]:
+    """What is wrong with one modality."""
+    found = []
+    media = {row["key"]: row for row in rows(folder / "media.parquet")}
+    for key, row in media.items():
+        empty = [name for name in ("bytes", "object", "source", "licence", "attribution") if not row[name]]
+        if empty:
+            found.append(f"{folder.name} {key}: no {', '.join(empty)}")
+    where: dict[str, set[str]] = defaultdict(set)
+    used: set[str] = set()
+    for split in SPLITS:
+        keys = set()
+        for task in TASKS:
+            name = f"{folder.name}/{task}-{split}"
+            for row in rows(folder / f"{task}-{split}.parquet"):
+                keys.add(key_of(row))
+                where[row["object"]].add(split)
+                if key_of(row) not in media:
+                    found.append(f"{name} {row['id']}: no medium {key_of(row)}")
+                found += _row_problems(name, row, task)
+        if len(keys) < LEAST[split]:
+            found.append(f"{folder.name} {split}: only {len(keys)} samples")
+        used |= keys
+    found += [f"{folder.name}: {thing} in {sorted(s)}" for thing, s in where.items() if len(s) > 1]
+    found += [f"{folder.name}: {key} is not used" for key in media.keys() - used]
+    return found
+
+
+def problems(data: Path) -> list[str]:
+    """Everything that is wrong with the benchmark, one line each."""
+    found = [text for name in MODALITIES for text in _modality_problems(data / name)]
+    seen = {
+        name: {row["object"] for row in pq.read_table(
+            data / name / "media.parquet", columns=["object"]).to_pylist()}
+        for name in ("depth", "point_cloud")
+    }
+    found += [f"{thing} is in depth and in point_cloud" for thing in seen["depth"] & seen["point_cloud"]]
+    size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        found.append(f"all files take {size} bytes, more than {MOST_BYTES}")
+    if json.loads((data / CHECKSUMS).read_text(encoding="utf-8")) != checksums(data):
+        found.append(f"files differ from {CHECKSUMS}")
+    return found
+
+
+def _print_counts(data: Path) -> None:
+    """Table of samples and things, in Markdown."""
+    print("| modality | task | " + " | ".join(f"{split} (things)" for split in SPLITS) + " |")
+    print("|---|---|---|---|---|")
+    for name in MODALITIES:
+        for task in TASKS:
+            cells = []
+            for split in SPLITS:
+                table = rows(data / name / f"{task}-{split}.parquet")
+                cells.append(f"{len(table):,} ({len({row['object'] for row in table}):,})")
+            print(f"| {name} | {task} | " + " | ".join(cells) + " |")
+
+
+def _print_classes(data: Path) -> None:
+    """Classes with their counts, in Markdown."""
+    for name in MODALITIES:
+        tables = {split: rows(data / name / f"qa-{split}.parquet") for split in SPLITS}
+        counts = {split: Counter(map(answer_of, table)) for split, table in tables.items()}
+        classes = ", ".join(
+            f"{label} {'/'.join(str(counts[split][label]) for split in SPLITS)}"
+            for label in tables["train"][0]["choices"]
+        )
+        print(f"- **{name}**: {classes}")
+
+
+def _print_licences(data: Path) -> None:
+    """Packages and licences with the number of media, in Markdown."""
+    print("| modality | source | licence | media |\n|---|---|---|---|")
+    for name in MODALITIES:
+        table = pq.read_table(data / name / "media.parquet", columns=["source", "licence"])
+        pairs = Counter((row["source"].split(" ")[0], row["licence"]) for row in table.to_pylist())
+        for (source, licence), count in sorted(pairs.items()):
+            print(f"| {name} | {source} | {licence} | {count:,} |")
+
+
+def main() -> None:
+    """Prints the tables of the data card, then the problems."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    data = parser.parse_args().data
+    for show in (_print_counts, _print_classes, _print_licences):
+        show(data)
+        print()
+    found = problems(data)
+    print("\n".join(found) or "no problems")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

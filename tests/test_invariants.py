@@ -1,0 +1,247 @@
+"""What must always hold (docs/architecture.md), each invariant one test."""
+
+import ast
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from pathweave.config import load_recipe
+from pathweave.errors import BaseMismatchError, PathError
+from pathweave.evaluate.generate import generate
+from pathweave.methods.pathweave import expand
+from pathweave.path_files import load_path, save_path
+from pathweave.prompt import Medium
+from tests.tiny import chain, medium, randomise, tiny_base, tiny_model, write_tiny_recipe
+
+PACKAGE = Path(__file__).parents[1] / "pathweave"
+# Names that belong to a library we call, not to us.
+FOREIGN = {("clip.py", "video")}
+SENSES = ("sight", "motion", "sound", "range", "shape")
+
+
+def outputs(model, name):
+    prompts = [[medium(name, units=2, seed=s), "What is it?"] for s in range(3)]
+    with torch.no_grad():
+        soft = model.soft_tokens([p[0] for p in prompts], [p[1] for p in prompts])
+        loss, _ = model(prompts, ["this", "that", "another"])
+    return [*soft, loss], generate(model, prompts, 4)
+
+
+@pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", "top_k", None])
+def test_1_nothing_is_forgotten(gate):
+    """Features, loss and answers of every earlier path are bit-identical after later stages."""
+    specs = chain(*SENSES, gate=gate)
+    model = tiny_model(specs[0])
+    before = {}
+    for spec in specs:
+        if spec.name not in model.paths:
+            randomise(model.paths.expand(spec))
+            model.eval()
+        for name, (tensors, answers) in before.items():
+            now, said = outputs(model, name)
+            assert all(torch.equal(a, b) for a, b in zip(now, tensors, strict=True)), name
+            assert said == answers
+        before[spec.name] = outputs(model, spec.name)
+
+
+def test_1_training_a_later_path_changes_no_earlier_one(tmp_path):
+    recipe = load_recipe(write_tiny_recipe(tmp_path, "sight", "sound", "range"))
+    model = tiny_model(*chain("sight", "sound"))
+    before = outputs(model, "sight"), outputs(model, "sound")
+    modules = expand(model, recipe, "range", encoder_width=12)
+    optimizer = torch.optim.SGD(modules.parameters(), lr=1.0)
+    model.train()
+    for seed in range(3):
+        loss, _ = model([[medium("range", seed=seed), "What?"]], ["far"])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+    for name, (tensors, answers) in zip(("sight", "sound"), before, strict=True):
+        now, said = outputs(model, name)
+        assert all(torch.equal(a, b) for a, b in zip(now, tensors, strict=True))
+        assert said == answers
+
+
+def test_1_a_new_first_path_is_a_no_op():
+    model = tiny_model(*chain("sight"))
+    path = model.paths.expand(chain("sight", "sound")[1])
+    path.queries.data.copy_(model.paths["sight"].queries.data)
+    path.input_norm.load_state_dict(model.paths["sight"].input_norm.state_dict())
+    features = medium("sight").features
+    media = [Medium("sight", features), Medium("sound", features)]
+    with torch.no_grad():
+        old, new = (model.soft_tokens([m], ["What?"])[0] for m in media)
+    assert torch.equal(old, new)
+
+
+def test_2_the_path_is_an_argument_and_a_batch_may_mix_paths():
+    model = tiny_model(*chain(*SENSES))
+    media = [medium(SENSES[i % 5], units=1 + i % 2, tokens=4 + i % 3, seed=i) for i in range(10)]
+    texts = [f"Question {i}?" for i in range(10)]
+    with torch.no_grad():
+        together = model.soft_tokens(media, texts)
+        alone = [model.soft_tokens([m], [t])[0] for m, t in zip(media, texts, strict=True)]
+    for a, b in zip(together, alone, strict=True):
+        # Padding and another shape of the matrix products: rounding, and nothing else.
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_2_one_prompt_may_mix_paths():
+    model = tiny_model(*chain(*SENSES))
+    first, second = medium("sound", seed=1), medium("shape", units=2, seed=2)
+    both = model.embed_prompts([[first, second, "Which is louder?"]])[0]
+    text = "Which is louder?"
+    soft = model.soft_tokens([first, second], [text, text])
+    cue = len(model._ids("sound:"))
+    torch.testing.assert_close(both[cue : cue + len(soft[0])], soft[0], atol=1e-5, rtol=1e-5)
+
+
+def test_2_threads_may_mix_paths():
+    model = tiny_model(*chain(*SENSES))
+    alone = {name: outputs(model, name) for name in SENSES}
+    with ThreadPoolExecutor(4) as pool:
+        names = [SENSES[i % 5] for i in range(20)]
+        for name, (tensors, answers) in zip(
+            names, pool.map(lambda n: outputs(model, n), names), strict=True
+        ):
+            assert all(torch.equal(a, b) for a, b in zip(tensors, alone[name][0], strict=True))
+            assert answers == alone[name][1]
+
+
+def test_2_no_module_remembers_a_path():
+    model = tiny_model(*chain(*SENSES))
+    before = {name: dict(vars(module)) for name, module in model.named_modules()}
+    outputs(model, "shape")
+    for name, module in model.named_modules():
+        assert vars(module).keys() == before[name].keys()
+        for key, value in vars(module).items():
+            assert value is before[name][key] or value == before[name][key], (name, key)
+
+
+def test_3_no_modality_is_named_in_the_machinery():
+    """The names occur in comments and documentation, never as identifiers or strings in code."""
+    names = re.compile(r"(?<![a-z])(image|video|audio|depth|point_cloud|pc)(?![a-z])")
+    for file in PACKAGE.rglob("*.py"):
+        tree = ast.parse(file.read_text())
+        documentation = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and id(node) not in documentation:
+                said = node.value if isinstance(node.value, str) else ""
+            else:
+                said = getattr(node, "id", None) or getattr(node, "attr", None) or ""
+                said = said or getattr(node, "arg", None) or getattr(node, "name", None) or ""
+            if not isinstance(said, str) or " " in said:
+                continue  # sentences are messages to people
+            if (file.name, said) in FOREIGN:
+                continue
+            assert not names.fullmatch(said), f"{file.name}:{node.lineno}: {said!r}"
+
+
+def test_3_any_names_in_any_order():
+    names = ["type", "modules", "forward", "zz_9", "state_dict", "keys"]
+    model = tiny_model(*chain(*names))
+    assert model.paths.names == names
+    assert all(outputs(model, name)[1] for name in names)
+
+
+def test_4_trainable_names_are_exactly_those_of_the_path(tmp_path):
+    recipe = load_recipe(write_tiny_recipe(tmp_path, "sight", "sound"))
+    model = tiny_model(*chain("sight"))
+    expand(model, recipe, "sound", encoder_width=12)
+    path = model.paths["sound"]
+    trainable = {id(p) for p in model.parameters() if p.requires_grad}
+    assert trainable == {id(p) for p in path.parameters()}
+    assert sum(path.count().values()) == sum(p.numel() for p in path.parameters())
+
+
+def test_4_only_the_newest_path_receives_gradients(tmp_path):
+    recipe = load_recipe(write_tiny_recipe(tmp_path, "sight", "sound", "range"))
+    model = tiny_model(*chain("sight", "sound"))
+    expand(model, recipe, "range", encoder_width=12)
+    loss, _ = model.train()([[medium("range"), "What?"]], ["far"])
+    loss.backward()
+    with_gradient = {id(p) for p in model.parameters() if p.grad is not None}
+    assert with_gradient == {id(p) for p in model.paths["range"].parameters()}
+
+
+def test_4_a_saved_path_holds_exactly_its_own_tensors(tmp_path):
+    from safetensors.torch import load_file
+
+    model = tiny_model(*chain("sight", "sound", "range"))
+    save_path(model.paths["range"], model.paths, tmp_path / "range", "fingerprint")
+    saved = load_file(tmp_path / "range" / "path.safetensors")
+    assert saved.keys() == model.paths["range"].state_dict().keys()
+    assert {name.split(".")[0] for name in saved} == {"queries", "input_norm", "experts"}
+
+
+def test_5_a_path_on_disk_is_complete_given_base_and_predecessors(tmp_path):
+    model = tiny_model(*chain("sight", "sound", "range"))
+    before = outputs(model, "range")
+    fingerprint = model.base.fingerprint()
+    for path in model.paths:
+        save_path(path, model.paths, tmp_path / path.spec.name, fingerprint)
+    fresh = tiny_model()
+    fresh.cues = model.cues
+    for name in ("sound", "range"):  # sight is no predecessor of either
+        load_path(tmp_path / name, fresh.paths, fresh.base.fingerprint())
+    now = outputs(fresh, "range")
+    assert all(torch.equal(a, b) for a, b in zip(now[0], before[0], strict=True))
+    assert now[1] == before[1]
+
+
+def test_5_wrong_base_missing_predecessor_and_damage_are_refused(tmp_path):
+    model = tiny_model(*chain("sight", "sound", "range"))
+    fingerprint = model.base.fingerprint()
+    for path in model.paths:
+        save_path(path, model.paths, tmp_path / path.spec.name, fingerprint)
+    with pytest.raises(BaseMismatchError, match=r"must be loaded into base .* got base"):
+        load_path(tmp_path / "sound", tiny_model().paths, tiny_base(seed=1).fingerprint())
+    with pytest.raises(PathError, match=r"must find its predecessor 'sound', got \[\]"):
+        load_path(tmp_path / "range", tiny_model().paths, fingerprint)
+    other = tiny_model(*chain("sight", "sound"), seed=5)
+    with pytest.raises(PathError, match=r"predecessor 'sound' .* another path of that name"):
+        load_path(tmp_path / "range", other.paths, fingerprint)
+    tensors = tmp_path / "sound" / "path.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"?")
+    with pytest.raises(PathError, match=r"must have sha256 .*damaged"):
+        load_path(tmp_path / "sound", tiny_model().paths, fingerprint)
+    tensors.unlink()
+    with pytest.raises(PathError, match="got no file"):
+        load_path(tmp_path / "sound", tiny_model().paths, fingerprint)
+
+
+def test_5_dropping_a_path_leaves_the_others_as_they_are():
+    model = tiny_model(*chain("sight", "sound", "range"))
+    before = outputs(model, "sound")
+    with pytest.raises(PathError, match=r"'sound' cannot be dropped: \['range'\] build on it"):
+        model.paths.drop("sound")
+    model.paths.drop("range")
+    assert model.paths.names == ["sight", "sound"]
+    assert all(torch.equal(a, b) for a, b in zip(outputs(model, "sound")[0], before[0], strict=True))
+
+
+def test_imports_point_one_way():
+    """nn <- paths, encoders, bases <- model <- methods, train, evaluate <- cli."""
+    level = {"nn": 0, "errors": 0, "files": 0, "extras": 0, "tensors": 1}
+    level |= {"prompt": 1, "paths": 1}
+    level |= {"bases": 2, "encoders": 2, "data": 3, "config": 2, "path_files": 2}
+    level |= {"model": 3, "run_files": 3, "load": 4, "evaluate": 5, "methods": 5, "assistant": 6}
+    level |= {"train": 6, "cli": 7}
+    for file in PACKAGE.rglob("*.py"):
+        part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pathweave."):
+                used = node.module.split(".")[1]
+                assert level[used] <= level[part], f"{file.relative_to(PACKAGE)} imports {used}"

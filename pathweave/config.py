@@ -169,6 +169,12 @@ class Recipe(_Strict):
                     )
         return self
 
+    def cut(self, num_stages: int) -> "Recipe":
+        """Return the recipe of the first stages alone, with the modalities they need."""
+        curriculum = self.curriculum[:num_stages]
+        modalities = {name: self.modalities[name] for name in curriculum}
+        return self.model_copy(update={"curriculum": curriculum, "modalities": modalities})
+
     def training_of(self, name: str) -> Training:
         """Return the training settings of one stage."""
         merged = {**self.training.model_dump(), **self.modalities[name].training}

@@ -67,23 +67,28 @@ class RunDirectory:
         return parse_recipe(tree, str(self.recipe_file))
 
     def claim(self, recipe: Recipe) -> None:
-        """Write the recipe of a new run, or check that a run to be resumed has the same one.
+        """Write the recipe of a run; one to be resumed may only add stages at the end.
 
         Raises:
-            RunError: If the directory holds a run of another recipe.
+            RunError: If the directory holds a run that differs in more than later stages.
             DiskError: If it cannot be written.
         """
-        text = dump_recipe(recipe)
-        if not self.recipe_file.exists():
-            write_atomic(self.recipe_file, text.encode())
-            return
-        before = self.recipe()
-        if before != recipe:
-            fields = differences(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
-            raise RunError(
-                f"{self.root} must be resumed with the recipe it was begun with, got another value "
-                f"of {', '.join(fields[:3])}; choose another --out, or remove the directory"
-            )
+        if self.recipe_file.exists():
+            before = self.recipe()
+            count = len(before.curriculum)
+            fields = differences(_settled(before.cut(count)), _settled(recipe.cut(count)))
+            if fields:
+                raise RunError(
+                    f"{self.root} must be resumed with the recipe it was begun with (later stages "
+                    f"may be added at the end), got another value of {', '.join(fields[:3])}; "
+                    "choose another --out, or remove the directory"
+                )
+        write_atomic(self.recipe_file, dump_recipe(recipe).encode())
+
+
+def _settled(recipe: Recipe) -> dict[str, Any]:
+    """Return what may not change while a run is resumed: all but labels and limits."""
+    return recipe.model_dump(mode="json", exclude={"name", "quick", "bad_samples"})
 
 
 def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: ANN401

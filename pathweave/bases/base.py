@@ -64,15 +64,20 @@ class Base:
         """Return the hash that a path records of its base: connector, language model, template.
 
         The connector counts with every value. A language model of billions of parameters counts
-        with the name, shape and first values of each tensor: enough to tell two models apart.
+        with the name, shape and first values of each tensor: enough to tell two models apart. They
+        are rounded to bfloat16, so that the type in which it was loaded makes no difference.
         """
         with torch.no_grad():
             sampled = {
-                name: torch.cat([p.detach().flatten()[:SAMPLED_VALUES].float(), _shape(p)])
+                name: torch.cat([_first_values(p), _shape(p)])
                 for name, p in self.llm.named_parameters()
             }
         identity = tensors_hash(sampled, seed=repr(asdict(self.template)))
         return tensors_hash(self.connector_state(), seed=identity)
+
+
+def _first_values(tensor: Tensor) -> Tensor:
+    return tensor.detach().flatten()[:SAMPLED_VALUES].bfloat16().float().cpu()
 
 
 def _shape(tensor: Tensor) -> Tensor:

@@ -17,6 +17,9 @@ def evolve(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write DIR/tensorboard too (extra tensorboard).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Learn the modalities of a recipe one at a time and score all of them after each.
@@ -29,6 +32,6 @@ def evolve(
     from pathweave.train.evolve import evolve_recipe
 
     values = dict(parse_override(text) for text in overrides or [])
-    results = evolve_recipe(load_recipe(recipe, values, quick), out, quiet=as_json)
+    results = evolve_recipe(load_recipe(recipe, values, quick), out, as_json, tensorboard)
     if as_json and results is not None:
         typer.echo(json.dumps(results.model_dump(exclude_none=True)))

@@ -10,6 +10,9 @@ import numpy as np
 
 Index = tuple[int, int]
 STEPS_PER_BUCKET = 8
+# Lengths are compared this coarsely: sorting exactly would put samples with the same answer, hence
+# the same length, into the same batch, which learns badly (docs/log.md).
+GRAIN = 32
 
 
 def index_batches(
@@ -22,15 +25,15 @@ def index_batches(
     """Yield batches of (set, sample) for ever.
 
     Sets are drawn by weight; within a set every sample comes once before any comes again. Samples
-    of similar length share a batch: eight batches are drawn at a time, sorted by length, cut up,
-    and put in random order, so that padding is small and the order still random.
+    of roughly equal length share a batch: eight batches are drawn at a time, sorted by coarse
+    length, cut up, and put in random order, so that padding is small and the order still random.
 
     Args:
         sizes: Number of samples in each set.
         weights: Relative share of each set.
         batch_size: Samples per batch, over all processes.
         seed: Seed of the order.
-        length: Length of a sample, in tokens.
+        length: Length of a sample, in characters.
     """
     random = np.random.default_rng(seed)
     shares = np.asarray(weights, dtype=np.float64)
@@ -38,7 +41,9 @@ def index_batches(
     while True:
         count = batch_size * STEPS_PER_BUCKET
         chosen = random.choice(len(sizes), size=count, p=shares / shares.sum())
-        drawn = sorted(((int(w), next(orders[w])) for w in chosen), key=length)
+        drawn = sorted(
+            ((int(w), next(orders[w])) for w in chosen), key=lambda index: length(index) // GRAIN
+        )
         for start in random.permutation(STEPS_PER_BUCKET) * batch_size:
             yield drawn[start : start + batch_size]
 

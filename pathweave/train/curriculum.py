@@ -17,7 +17,7 @@ from pathweave.model import PathWeave
 from pathweave.path_files import describe_path, load_proof, save_path
 from pathweave.paths import Path as ModalPath
 from pathweave.run_files import RunDirectory
-from pathweave.train.log import Display, RunLog
+from pathweave.train.log import Display, RunLog, tensorboard_writer
 from pathweave.train.report import make_results
 from pathweave.train.scoring import Scoring
 from pathweave.train.stage import Stage, train_stage
@@ -33,17 +33,24 @@ class Curriculum:
         root: Where everything is written; the caller holds it alone.
         accelerator: Processes and devices.
         display: Where progress is shown.
+        tensorboard: Write numbers for TensorBoard too.
     """
 
     def __init__(
-        self, recipe: Recipe, root: Path, accelerator: Accelerator, display: Display
+        self,
+        recipe: Recipe,
+        root: Path,
+        accelerator: Accelerator,
+        display: Display,
+        tensorboard: bool = False,
     ) -> None:
         self.recipe = recipe
         self.run = RunDirectory(root)
         self.accelerator = accelerator
         self.display = display
         self.is_main = accelerator.is_main_process
-        self.log = RunLog(self.run.log if self.is_main else None)
+        writer = tensorboard_writer(root / "tensorboard") if tensorboard and self.is_main else None
+        self.log = RunLog(self.run.log if self.is_main else None, writer)
         self.readers: Readers = make_readers(recipe)
         self._examples: dict[str, Examples] = {}
 

@@ -22,13 +22,16 @@ from pathweave.train.stop import Interrupted
 EXIT_INTERRUPTED = 130
 
 
-def evolve_recipe(recipe: Recipe, out: Path, quiet: bool = False) -> Results | None:
+def evolve_recipe(
+    recipe: Recipe, out: Path, quiet: bool = False, tensorboard: bool = False
+) -> Results | None:
     """Run a recipe in a directory, resuming what is there, and show the report.
 
     Args:
         recipe: The run.
         out: Its directory.
         quiet: Show neither progress nor report.
+        tensorboard: Write numbers for TensorBoard too.
 
     Returns:
         The results, on the main process.
@@ -46,7 +49,7 @@ def evolve_recipe(recipe: Recipe, out: Path, quiet: bool = False) -> Results | N
         Display(quiet=quiet or not is_main) as display,
     ):
         try:
-            results = Curriculum(recipe, out, accelerator, display)()
+            results = Curriculum(recipe, out, accelerator, display, tensorboard)()
         except Interrupted as stop:
             display.say(f"[yellow]{stop}; run the same command again to go on[/]")
             sys.exit(EXIT_INTERRUPTED)

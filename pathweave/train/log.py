@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pathweave.extras import import_extra
 from pathweave.files import disk_errors
 
 
@@ -53,13 +54,14 @@ class RunLog:
                 self._writer.add_scalar(f"{values['stage']}/{key}", values[key], values["step"])
 
 
-def tensorboard_writer(directory: Path) -> Writer | None:
-    """Return a TensorBoard writer, or None where the extra ``tensorboard`` is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(directory))
+def tensorboard_writer(directory: Path) -> Writer:
+    """Return a TensorBoard writer.
+
+    Raises:
+        PathWeaveError: If the extra ``tensorboard`` is not installed.
+    """
+    import_extra("tensorboard", "tensorboard")
+    return import_extra("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(directory))
 
 
 class Display:

@@ -52,8 +52,9 @@ class Scoring:
         stored = json.loads(run.scores.read_text()) if run.scores.exists() else {}
         self.sets: dict[str, Any] = stored.get("sets", {})
         self.matrix = ScoreMatrix(recipe.curriculum)
-        if "matrix" in stored:
-            self.matrix = ScoreMatrix.from_dict(stored["matrix"])
+        # The stored matrix may be of a shorter curriculum, to which stages have been added.
+        for entry in stored.get("matrix", {}).get("scores", ()):
+            self.matrix.add(entry["stage"], entry["modality"], entry["dataset"], entry["score"])
 
     def is_complete(self, stage: int) -> bool:
         """Say whether every score of a stage is known."""

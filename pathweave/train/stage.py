@@ -1,7 +1,8 @@
 """One stage: one modality is learnt from its own data alone."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +18,7 @@ from pathweave.data.examples import Examples
 from pathweave.errors import RunError
 from pathweave.model import PathWeave
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
-from pathweave.train.log import Display, RunLog
+from pathweave.train.log import Bar, Display, RunLog
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.stop import Interrupted, StopRequest
 
@@ -40,10 +41,16 @@ class Stage:
     seed: int
     checkpoint: Path
 
-    def length(self, index: Index) -> int:
-        """Return the length of a sample, for batching."""
-        which, sample = index
-        return self.sets[which][0].length(sample)
+    def batches(self, first: int) -> Iterator[list[Index]]:
+        """Return the batches of all steps from ``first`` on."""
+        endless = index_batches(
+            [len(examples) for examples, _ in self.sets],
+            [weight for _, weight in self.sets],
+            self.training.batch_size,
+            self.seed,
+            lambda index: self.sets[index[0]][0].length(index[1]),
+        )
+        return islice(endless, first, self.training.steps)
 
 
 def train_stage(
@@ -72,27 +79,21 @@ def train_stage(
         RunError: If the batch is smaller than the number of processes, or the loss is not finite.
         DiskError: If a checkpoint cannot be written.
     """
-    training, world = stage.training, accelerator.num_processes
-    if training.batch_size < world:
+    training = stage.training
+    if training.batch_size < accelerator.num_processes:
         raise RunError(
-            f"batch_size must be at least {world} (processes), got {training.batch_size}"
+            f"batch_size must be at least the number of processes, {accelerator.num_processes}, "
+            f"got {training.batch_size}; raise training.batch_size"
         )
     optimizer = make_optimizer(modules, training)
     state = load_checkpoint(stage.checkpoint, modules, optimizer, stage.name)
     first, seconds = (state["step"], state["seconds"]) if state else (0, 0.0)
     learner = accelerator.prepare_model(model)
     model.train()
-    batches = index_batches(
-        [len(examples) for examples, _ in stage.sets],
-        [weight for _, weight in stage.sets],
-        training.batch_size,
-        stage.seed,
-        stage.length,
-    )
     bar = display.bar(f"train {stage.name}", total=training.steps, done=first)
     began = time.perf_counter()
     with StopRequest() as stop:
-        for step, batch in enumerate(islice(batches, first, training.steps), start=first):
+        for step, batch in enumerate(stage.batches(first), start=first):
             tick = time.perf_counter()
             _seed(stage.seed, step, accelerator.process_index)
             lr = set_learning_rate(optimizer, step, training)
@@ -100,26 +101,10 @@ def train_stage(
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            # One number for all processes: they must agree on the loss and on when to stop.
-            both = torch.tensor([loss, float(stop.requested)], device=accelerator.device)
-            total, wants_stop = accelerator.reduce(both, reduction="sum").tolist()
-            mean = total / tokens
-            if not mean < float("inf"):
-                raise RunError(
-                    f"the loss must be finite, got {mean} at step {step} of {stage.name!r}; lower "
-                    "training.lr or look at the data of this stage"
-                )
+            total, wants_stop = _agree(accelerator, loss, stop.requested)
             rate = len(batch) / (time.perf_counter() - tick)
-            log.event(
-                "step",
-                stage=stage.name,
-                step=step + 1,
-                loss=round(mean, 6),
-                lr=lr,
-                grad_norm=round(norm.item(), 4),
-                samples_per_second=round(rate, 2),
-            )
-            bar.advance(1, note=f"loss {mean:.3f}  {rate:.1f} samples/s")
+            record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
+            _report(stage, step, record, rate, log, bar)
             done, ended = step + 1, step + 1 == training.steps
             if done % training.save_every == 0 or ended or wants_stop:
                 elapsed = seconds + time.perf_counter() - began
@@ -131,6 +116,32 @@ def train_stage(
                 raise Interrupted(f"stopped in stage {stage.name!r} after step {done}")
     bar.close()
     return seconds + time.perf_counter() - began
+
+
+def _agree(accelerator: Accelerator, loss: float, stop: bool) -> tuple[float, bool]:
+    """Return the loss summed over processes, and whether any of them is to stop."""
+    both = torch.tensor([loss, float(stop)], device=accelerator.device)
+    total, wanted = accelerator.reduce(both, reduction="sum").tolist()
+    return total, wanted > 0
+
+
+def _report(
+    stage: Stage, step: int, record: dict[str, float], rate: float, log: RunLog, bar: Bar
+) -> None:
+    """Log and show one step.
+
+    Raises:
+        RunError: If the loss is not finite.
+    """
+    loss = record["loss"]
+    if not math.isfinite(loss):
+        raise RunError(
+            f"the loss must be finite, got {loss} at step {step} of stage {stage.name!r}; lower "
+            "training.lr or look at the data of this stage"
+        )
+    rounded = {name: float(f"{value:.6g}") for name, value in record.items()}
+    log.event("step", stage=stage.name, step=step + 1, **rounded, samples_per_second=round(rate, 2))
+    bar.advance(1, note=f"loss {loss:.3f}  {rate:.1f} samples/s")
 
 
 def _seed(seed: int, step: int, process: int) -> None:

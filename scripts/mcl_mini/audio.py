@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from scripts.mcl_mini.drums import hits
 from scripts.mcl_mini.effects import effects
-from scripts.mcl_mini.items import Item, Modality
+from scripts.mcl_mini.items import Item, Modality, without_copies
 from scripts.mcl_mini.notes import FAMILIES, notes
 from scripts.mcl_mini.sources import Packages
 from scripts.mcl_mini.splits import assign
@@ -153,6 +153,6 @@ def modality(packages: Packages) -> Modality:
         name="audio",
         questions=("What makes this sound?", "What is heard?", "Which sound is this?"),
         prompts=("Describe the sound.", "What does the recording sound like?"),
-        items=items,
+        items=without_copies(items),
         choices=LABELS,
     )

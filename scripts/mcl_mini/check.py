@@ -23,6 +23,7 @@ SPLITS = ("train", "validation", "test")
 LEAST = {"train": 1000, "validation": 100, "test": 300}
 MOST_BYTES = 40_000_000
 CHECKSUMS = "checksums.json"
+MEDIA_COLUMNS = ("key", "bytes", "object", "source", "licence", "attribution")
 
 Row = dict[str, Any]
 
@@ -70,7 +71,7 @@ def _modality_problems(folder: Path) -> list[str]:
     found = []
     media = {row["key"]: row for row in rows(folder / "media.parquet")}
     for key, row in media.items():
-        empty = [name for name in ("bytes", "object", "source", "licence", "attribution") if not row[name]]
+        empty = [name for name in MEDIA_COLUMNS if not row[name]]
         if empty:
             found.append(f"{folder.name} {key}: no {', '.join(empty)}")
     where: dict[str, set[str]] = defaultdict(set)
@@ -97,11 +98,15 @@ def problems(data: Path) -> list[str]:
     """Everything that is wrong with the benchmark, one line each."""
     found = [text for name in MODALITIES for text in _modality_problems(data / name)]
     seen = {
-        name: {row["object"] for row in pq.read_table(
-            data / name / "media.parquet", columns=["object"]).to_pylist()}
+        name: {
+            row["object"]
+            for row in pq.read_table(data / name / "media.parquet", columns=["object"]).to_pylist()
+        }
         for name in ("depth", "point_cloud")
     }
-    found += [f"{thing} is in depth and in point_cloud" for thing in seen["depth"] & seen["point_cloud"]]
+    both = seen["depth"] & seen["point_cloud"]
+    found += [f"{thing} is in depth and in point_cloud" for thing in sorted(both)]
+
     size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
     if size > MOST_BYTES:
         found.append(f"all files take {size} bytes, more than {MOST_BYTES}")

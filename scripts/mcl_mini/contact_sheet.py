@@ -1,6 +1,6 @@
 """Draws one picture with samples of every class, to be looked at.
 
-    python -m scripts.mcl_mini.contact_sheet --data data/mcl-mini --out data/mcl-mini/contact_sheet.png
+    python -m scripts.mcl_mini.contact_sheet --data data/mcl-mini --out sheet.png
 
 Each row is a class of one modality: test samples as the encoder sees them, with the first caption
 below. A clip shows its first frame, a sound its spectrogram (0 to 8 kHz, up to two seconds).
@@ -9,6 +9,7 @@ below. A clip shows its first frame, a sound its spectrogram (0 to 8 kHz, up to 
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,7 +21,7 @@ from pathweave.data.media import Frames, Media, Waveform
 from pathweave.data.messages import Sample
 
 TILE, TEXT, PER_CLASS = 96, 34, 5
-DECODERS = {
+DECODERS: dict[str, dict[str, Any]] = {
     "image": {"kind": "picture"},
     "video": {"kind": "clip", "frames": 4},
     "audio": {"kind": "sound", "rate": 16_000, "seconds": 2.0},

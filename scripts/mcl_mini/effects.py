@@ -13,8 +13,8 @@ VOICES = "usr/share/ktuberling/sounds"
 STAMPS = "usr/share/tuxpaint/stamps/animals"
 GAME = "usr/share/games/widelands/data/sound"
 WESNOTH = "usr/share/games/wesnoth/1.16/data/core/sounds"
-# Languages spoken by one voice each, as far as can be heard; the Serbian variants are one.
-WORDS_PER_VOICE = 14
+# Each language counts as one voice, whoever speaks; the variants of Serbian are left out.
+WORDS_PER_VOICE = 20
 
 # Sounds of the games, by the beginning of the file name, read one by one.
 GAME_ANIMALS = (

@@ -112,7 +112,7 @@ def pieces(packages: Packages) -> Iterator[Piece]:
         with zipfile.ZipFile(folder / f"{collection}.sh3f") as archive:
             text = archive.read("PluginFurnitureCatalog.properties").decode("latin-1")
             for number, entry in sorted(_properties(text).items()):
-                label = label_of(entry["name"], entry["category"])
+                label = label_of(entry["name"])
                 if label is None:
                     continue
                 key = f"{collection.lower()}-{number:03d}"

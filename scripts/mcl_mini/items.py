@@ -32,6 +32,14 @@ class Item:
     captions: Sequence[str] = ()
 
 
+def without_copies(items: Sequence[Item]) -> list[Item]:
+    """The items whose bytes did not occur before."""
+    first: dict[bytes, Item] = {}
+    for item in items:
+        first.setdefault(item.data, item)
+    return list(first.values())
+
+
 @dataclass(frozen=True)
 class Modality:
     """All items of one modality and the words used to ask about them.

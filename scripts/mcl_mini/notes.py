@@ -4,8 +4,10 @@ import re
 import struct
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -69,7 +71,7 @@ def _looped(
 class SoundFont:
     """The tables of a SoundFont 2 file that say which sample belongs to which program."""
 
-    TABLES = {
+    TABLES: ClassVar = {
         "phdr": "<20sHHHIII",
         "pbag": "<HH",
         "pgen": "<HH",
@@ -110,7 +112,7 @@ class SoundFont:
         """Program of the standard bank -> the samples it plays."""
         result: dict[int, list[int]] = {}
         headers, instruments = self.tables["phdr"], self.tables["inst"]
-        for header, following in zip(headers, headers[1:], strict=False):
+        for header, following in pairwise(headers):
             if header[2] != 0:
                 continue
             played = self._targets("pbag", "pgen", self.INSTRUMENT, header[3], following[3])
@@ -130,29 +132,32 @@ class SoundFont:
         return result
 
 
-def _fluid(packages: Packages) -> Iterator[tuple[int, str, Note]]:
-    """Program, sample id and note for every sample of the first bank (left channels only)."""
+def _fluid(packages: Packages) -> Iterator[tuple[int, str, Note | None]]:
+    """Program, sample id and note for the samples of the first bank (left channels only).
+
+    A sample that several programs play comes with its note once and without it afterwards.
+    """
     font = SoundFont(packages.root(FLUID) / BANK)
     done = set()
     for program, numbers in sorted(font.samples_of().items()):
         for number in numbers:
             header = font.tables["shdr"][number]
             name = header[0].split(b"\0")[0].decode("latin-1").strip()
-            if program not in FAMILY_OF or NOT_A_NOTE.search(name):
-                continue
             start, end, loop_start, loop_end, rate = header[1:6]
-            if number not in done and (end - start) / rate > 0.1:
+            if program not in FAMILY_OF or NOT_A_NOTE.search(name) or end - start < 0.1 * rate:
+                continue
+            note = None
+            if number not in done:
                 done.add(number)
                 samples = font.pcm[start:end].astype(np.float64) / 2**15
                 samples = _looped(samples, loop_start - start, loop_end - start, rate)
                 key = f"fluid-{program:03d}-{number:04d}"
                 credit = Credit(f"{FLUID} {name}", "MIT", "Frank Wen and contributors")
-                yield program, f"fluid-{number}", Note(key, "", "", samples, rate, credit)
-            elif number in done:
-                yield program, f"fluid-{number}", Note("", "", "", font.pcm[:0], rate, Credit("", "", ""))
+                note = Note(key, "", "", samples, rate, credit)
+            yield program, f"fluid-{number}", note
 
 
-def _freepats(packages: Packages) -> Iterator[tuple[int, str, Note]]:
+def _freepats(packages: Packages) -> Iterator[tuple[int, str, Note | None]]:
     """Program, sample id and note for every sample of the patches of the second bank."""
     credit_to = "Freepats project"
     for path in sorted((packages.root(FREEPATS) / PATCHES).glob("*.pat")):
@@ -169,12 +174,12 @@ def _freepats(packages: Packages) -> Iterator[tuple[int, str, Note]]:
             position += 96 + size
             samples = _decoded(raw, mode)
             width = 2 if mode & 1 else 1
-            loop = (start // width, end // width) if mode & 4 else (0, 0)
+            first, last = (start // width, end // width) if mode & 4 else (0, 0)
             key = f"freepats-{program:03d}-{number:02d}"
             credit = Credit(
                 f"{FREEPATS} {path.stem} sample {number}", "GPL-2.0-or-later", credit_to
             )
-            note = Note(key, "", "", _looped(samples, *loop, rate), rate, credit)
+            note = Note(key, "", "", _looped(samples, first, last, rate), rate, credit)
             yield program, key, note
 
 
@@ -198,14 +203,7 @@ def notes(packages: Packages) -> list[Note]:
         for other in others:
             groups.join(first, other)
     return [
-        Note(
-            key=note.key,
-            family=FAMILY_OF[program],
-            group=groups.find(f"program-{program:03d}"),
-            samples=note.samples,
-            rate=note.rate,
-            credit=note.credit,
-        )
+        replace(note, family=FAMILY_OF[program], group=groups.find(f"program-{program:03d}"))
         for program, _, note in found
-        if note.key
+        if note
     ]

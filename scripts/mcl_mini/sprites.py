@@ -1,4 +1,4 @@
-"""Animations of a strategy game: sprite sheets with what is shown, what it does and where it goes."""
+"""Animations of a strategy game: what is shown, what it does and where it goes."""
 
 import re
 from collections.abc import Iterator

@@ -59,8 +59,9 @@ WRONG_KIND = {
     "Police car emblems to put on the sedan.": "",
     "A mushroom.": "a vegetable",
 }
-_NAME = re.compile(r"^(An?|Two|Some|The letter) [\w\-’“” ]+\.$")
+_NAME = re.compile(r"^(An?|Two|Some|The letter) [\w\-\u2019\u201c\u201d ]+\.$")
 LONGEST = 6
+PLAIN = str.maketrans({"\u201c": "", "\u201d": "", "\u2019": "'"})
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def stamps(packages: Packages) -> Iterator[Stamp]:
         kind = _kind(folder, caption)
         if not kind or not _NAME.match(caption) or len(caption.split()) > LONGEST:
             continue
-        name = caption.rstrip(".").replace("“", "").replace("”", "").replace("’", "'")
+        name = caption.rstrip(".").translate(PLAIN)
         name = name if kind == "a letter" else name.lower()
         is_drawn = any(word in folder for word in ("cartoon", "symbols", "flags"))
         key = re.sub(r"\W+", "-", f"{folder}/{path.stem}")

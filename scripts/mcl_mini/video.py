@@ -2,13 +2,13 @@
 
 import io
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
 
-from scripts.mcl_mini.items import Credit, Item, Modality
+from scripts.mcl_mini.items import Credit, Item, Modality, without_copies
 from scripts.mcl_mini.sources import Packages
 from scripts.mcl_mini.splits import Groups, assign, digest
 from scripts.mcl_mini.sprites import DIRECTIONS, PACKAGE, Animation, animations
@@ -177,40 +177,53 @@ def _excerpts(chosen: list[Animation], fewest: int) -> Iterable[tuple[Animation,
         yield from ((animation, number) for animation in chosen)
 
 
+def _splits(found: list[Animation], group_of: dict[str, str]) -> dict[str, str]:
+    """Group -> split. Groups that work are few, so they are shared out among themselves."""
+    actions = defaultdict(set)
+    for animation in found:
+        actions[group_of[animation.folder]].add(f"{animation.kind} {animation.action}")
+    classes = {
+        group: "a person working" if "a person working" in seen else max(seen)
+        for group, seen in actions.items()
+        if group not in PLACED
+    }
+    return assign(classes) | PLACED
+
+
+def _item(animation: Animation, number: int, thing: str, split: str) -> Item:
+    """One excerpt of an animation."""
+    key = f"{animation.key}-{number}"
+    colour = BACKGROUNDS[digest(key) % len(BACKGROUNDS)]
+    frames = _on_plain(animation.pictures(FRAMES, number * animation.frames // 3), colour)
+    return Item(
+        key=key,
+        data=_webp(frames),
+        thing=thing,
+        split=split,
+        credit=Credit(f"{PACKAGE} {animation.folder} {animation.name}", *CREDIT),
+        label=_label(animation),
+        captions=_captions(animation),
+    )
+
+
 def modality(packages: Packages) -> Modality:
     """All video samples."""
     found = list(animations(packages))
     group_of = _subjects(found)
-    richest: dict[str, Counter[str]] = defaultdict(Counter)
-    for animation in found:
-        richest[group_of[animation.folder]][animation.action + animation.kind] += 1
-    # Subjects that work are few: they are shared out first, among themselves.
-    rare = {
-        group: "work" if "workinga person" in seen else max(seen)
-        for group, seen in richest.items()
-        if group not in PLACED
-    }
-    splits = assign(rare) | PLACED
+    splits = _splits(found, group_of)
     shelves = defaultdict(list)
     for animation in found:
-        shelves[animation.kind, animation.action, splits[group_of[animation.folder]]].append(animation)
+        split = splits[group_of[animation.folder]]
+        shelves[animation.kind, animation.action, split].append(animation)
     items = []
     for (_, _, split), shelf in sorted(shelves.items()):
-        chosen = sorted(shelf, key=lambda a: digest(a.key))[: MOST[split]]
+        chosen = sorted(shelf, key=lambda animation: digest(animation.key))[: MOST[split]]
         for animation, number in _excerpts(chosen, FEWEST[split]):
-            key = f"{animation.key}-{number}"
-            colour = BACKGROUNDS[digest(key) % len(BACKGROUNDS)]
-            start = number * animation.frames // 3
-            frames = _on_plain(animation.pictures(FRAMES, start), colour)
-            credit = Credit(f"{PACKAGE} {animation.folder} {animation.name}", *CREDIT)
-            thing = group_of[animation.folder]
-            items.append(
-                Item(key, _webp(frames), thing, split, credit, _label(animation), _captions(animation))
-            )
+            items.append(_item(animation, number, group_of[animation.folder], split))
     return Modality(
         name="video",
         questions=("What does the video show?", "What is happening?", "What is seen here?"),
         prompts=("Describe the video.", "What happens in the video?"),
-        items=items,
+        items=without_copies(items),
         choices=LABELS,
     )

@@ -1,0 +1,57 @@
+# Two commands do everything, each with its own set-up: `make evolve` and `make test`.
+VENV ?= .venv
+PY = $(VENV)/bin/python
+RUN = $(VENV)/bin/pathweave
+OUT ?= runs/mcl_mini
+SUITE ?= everyday
+PYTEST = $(PY) -m pytest -q
+
+.PHONY: evolve quick test setup check everyday unchecked slow all clean
+
+evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
+	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
+
+quick: $(VENV)/.ready-mini  ## The same five stages in a few minutes: it runs, it does not learn much.
+	$(RUN) evolve recipes/mcl_mini.yaml --out runs/quick --quick
+
+test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
+	$(MAKE) $(SUITE)
+
+everyday:
+	$(PYTEST)
+
+all: check unchecked slow everyday
+
+check:
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+# torch.compile cannot trace the shape checks of the other suites.
+unchecked:
+	JAXTYPING_DISABLE=1 $(PYTEST) -m unchecked -p no:logging tests
+
+slow:
+	$(PYTEST) -m slow tests
+
+setup: $(VENV)/.ready-dev
+
+$(VENV)/bin/python:
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+
+# The version of torch is fixed here, not in pyproject.toml: a looser range would fetch a build of
+# several GB for GPUs. Change TORCH to use another.
+TORCH ?= torch==2.13.0
+$(VENV)/.ready-mini: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet "$(TORCH)"
+	$(PY) -m pip install --quiet --editable ".[mini]"
+	touch $@
+
+$(VENV)/.ready-dev: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet "$(TORCH)"
+	$(PY) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

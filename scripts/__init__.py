@@ -1,0 +1,1 @@
+"""Scripts that are run by hand; not part of the installed package."""

@@ -1,0 +1,175 @@
+"""The fused form of a host's experts against the formula of the paper, written as loops."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from pathweave.nn import Adapter, Experts, QFormer, QFormerShape, Route, WovenLinear, woven_sites
+
+DIM, OUT = 10, 7
+GATES = ("softmax", "noisy_softmax", "top_k", None)
+IN_ADAPTERS = ("identity", "zero", "normal", None)
+
+
+def randomise(module, std=0.5):
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=std)
+    return module
+
+
+def make(ranks, gate="softmax", in_adapter="identity", top_k=2, seed=0):
+    """Experts of a path of rank ``ranks[-1]`` over predecessors of the other ranks."""
+    torch.manual_seed(seed)
+    earlier = [randomise(Adapter(DIM, OUT, rank)) for rank in ranks[:-1]]
+    experts = Experts(DIM, OUT, ranks[-1], ranks[:-1], gate, top_k, in_adapter)
+    return randomise(experts), earlier
+
+
+def plain_weights(gate, x, num_experts):
+    if gate is None:
+        return torch.ones(*x.shape[:2], num_experts)
+    logits = x @ gate.weight
+    if gate.kind == "noisy_softmax" and gate.training:
+        logits = logits + torch.randn_like(logits) * (F.softplus(x @ gate.noise_weight) + 0.01)
+    weights = logits.exp()
+    if gate.kind == "top_k":
+        lowest_kept = logits.sort(dim=-1, descending=True).values[..., gate.k - 1 : gate.k]
+        weights = weights * (logits >= lowest_kept)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def plain(experts, earlier, x):
+    """y = sum_i g_i(x) * s_i * (W_up (F_i (W_down x + b)) + b), an expert after the other."""
+    weights = plain_weights(experts.gate, x, len(earlier) + 1)
+    y = torch.zeros(*x.shape[:2], OUT)
+    for i, adapter in enumerate([*earlier, experts.adapter]):
+        h = x @ adapter.down.weight.T + adapter.down.bias
+        if i < len(experts.in_adapters):
+            inner = experts.in_adapters[i]
+            h = h @ inner.weight.T + inner.bias
+        y = y + weights[..., i : i + 1] * adapter.scale * (
+            h @ adapter.up.weight.T + adapter.up.bias
+        )
+    return y
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ranks=st.lists(st.integers(1, 7), min_size=1, max_size=5),
+    gate=st.sampled_from(GATES),
+    in_adapter=st.sampled_from(IN_ADAPTERS),
+    top_k=st.integers(1, 5),
+    training=st.booleans(),
+    seed=st.integers(0, 9999),
+)
+def test_the_fused_form_and_its_gradients_are_those_of_the_plain_loop(
+    ranks, gate, in_adapter, top_k, training, seed
+):
+    experts, earlier = make(ranks, gate, in_adapter, top_k, seed)
+    experts.train(training)
+    owners = nn.ModuleList([experts, *earlier])
+    x = torch.randn(2, 3, DIM, requires_grad=True)
+    direction = torch.randn(2, 3, OUT)
+    results = []
+    for form in (lambda: experts.fuse(earlier)(x), lambda: plain(experts, earlier, x)):
+        torch.manual_seed(seed)  # the noise of a noisy gate
+        y = form()
+        wanted = [x, *owners.parameters()]
+        gradients = torch.autograd.grad((y * direction).sum(), wanted, allow_unused=True)
+        results.append((y, gradients))
+    (fused, fused_gradients), (slow, slow_gradients) = results
+    torch.testing.assert_close(fused, slow, atol=1e-4, rtol=1e-4)
+    for a, b in zip(fused_gradients, slow_gradients, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+def test_frozen_predecessors_get_no_gradient():
+    experts, earlier = make([2, 3, 4])
+    for adapter in earlier:
+        adapter.requires_grad_(False)
+    experts.fuse(earlier)(torch.randn(1, 2, DIM)).square().sum().backward()
+    assert all(p.grad is not None for p in experts.parameters())
+    assert all(p.grad is None for adapter in earlier for p in adapter.parameters())
+
+
+def test_the_order_of_predecessors_matters():
+    experts, earlier = make([3, 3, 4])
+    x = torch.randn(1, 2, DIM)
+    swapped = experts.fuse(earlier[::-1])(x)
+    assert not torch.allclose(experts.fuse(earlier)(x), swapped, atol=1e-2)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_gate_weights_are_those_that_mix(gate):
+    experts, earlier = make([2, 3, 4], gate)
+    experts.eval()
+    x = torch.randn(2, 3, DIM)
+    torch.testing.assert_close(
+        experts.fuse(earlier).gate_weights(x), plain_weights(experts.gate, x, 3)
+    )
+
+
+def test_a_single_expert_has_neither_gate_nor_in_adapter():
+    experts, _ = make([4])
+    assert experts.gate is None
+    assert len(experts.in_adapters) == 0
+
+
+def test_the_predecessors_must_be_as_many_as_the_path_was_made_with():
+    experts, earlier = make([2, 3, 4])
+    with pytest.raises(ValueError, match=r"earlier must hold 2 adapters, got 1; pass those of"):
+        experts.fuse(earlier[:1])
+
+
+def woven(site="a"):
+    torch.manual_seed(9)
+    return WovenLinear(nn.Linear(DIM, OUT), site)
+
+
+@settings(max_examples=15, deadline=None)
+@given(choice=st.lists(st.sampled_from(["none", "one", "two"]), min_size=1, max_size=6))
+def test_rows_of_a_mixed_batch_are_those_of_separate_batches(choice):
+    one, two = make([3], seed=1), make([2, 4], seed=2)
+    mixtures = {
+        "none": {},
+        "one": {"a": one[0].eval().fuse(one[1])},
+        "two": {"a": two[0].eval().fuse(two[1])},
+    }
+    layer = woven()
+    x = torch.randn(len(choice), 3, DIM)
+    mixed = layer(x, Route(tuple((mixtures[name], 1) for name in choice)))
+    for i, name in enumerate(choice):
+        row = x[i : i + 1]
+        expected = layer.host(row) if name == "none" else layer.host(row) + mixtures[name]["a"](row)
+        torch.testing.assert_close(mixed[i : i + 1], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_run_of_several_rows_is_one_path():
+    experts, earlier = make([2, 4])
+    mixture = {"a": experts.eval().fuse(earlier)}
+    layer, x = woven(), torch.randn(5, 3, DIM)
+    route = Route((({}, 2), (mixture, 3)))
+    assert route.rows == 5
+    y = layer(x, route)
+    assert torch.equal(y[:2], layer.host(x)[:2])
+    torch.testing.assert_close(y[2:], layer.host(x[2:]) + mixture["a"](x[2:]))
+
+
+def test_a_site_that_no_path_adapts_is_the_host_alone():
+    experts, earlier = make([2, 4])
+    layer, x = woven("b"), torch.randn(2, 3, DIM)
+    assert torch.equal(layer(x, Route((({"a": experts.fuse(earlier)}, 2),))), layer.host(x))
+    assert torch.equal(layer(x, Route()), layer.host(x))
+
+
+def test_sites_of_a_qformer_have_unique_names_in_order():
+    shape = QFormerShape(dim=8, num_layers=3, num_heads=2, hidden_dim=8, encoder_width=6)
+    sites = list(woven_sites(QFormer(shape)))
+    blocks = ["0/self", "0/cross", "1/self", "2/self", "2/cross"]
+    parts = ("query", "key", "value", "output")
+    assert sites == [f"layer_{block}_attention/{part}" for block in blocks for part in parts]

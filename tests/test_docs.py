@@ -1,0 +1,89 @@
+"""What the documents claim, executed."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pathweave.config import load_recipe
+from pathweave.data.decode import build_decoder
+from pathweave.evaluate.results import Results
+from scripts.readme_results import with_results
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_every_symbol_of_the_paper_map_exists():
+    symbols = set(re.findall(r"`(pathweave\.[\w.]+)`", (ROOT / "docs/paper_map.md").read_text()))
+    assert len(symbols) > 15
+    for symbol in symbols:
+        parts = symbol.split(".")
+        for split in range(len(parts), 0, -1):
+            try:
+                value = importlib.import_module(".".join(parts[:split]))
+                break
+            except ModuleNotFoundError:
+                continue
+        for name in parts[split:]:
+            value = getattr(value, name)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+def test_every_file_named_in_a_document_exists(document):
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (document.parent / target).exists(), target
+    for test in re.findall(r"`(tests/[\w/]+\.py)`", text):
+        assert (ROOT / test).exists(), test
+
+
+def test_the_results_in_the_readme_are_those_of_the_stored_run():
+    results = Results.load(ROOT / "docs/results/mcl_mini.json")
+    readme = (ROOT / "README.md").read_text()
+    assert with_results(readme, results) == readme
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_commands_of_the_readme_exist():
+    from typer.testing import CliRunner
+
+    from pathweave.cli import app
+
+    readme = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    commands = set(re.findall(r"^pathweave (\w+)", readme, re.MULTILINE))
+    assert commands >= {"ask", "inspect", "verify", "evaluate"}
+    for command in commands:
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+    for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda r: r.name)
+def test_every_recipe_loads_with_and_without_quick(recipe):
+    for quick in (False, True):
+        loaded = load_recipe(recipe, quick=quick)
+        for modality in loaded.modalities.values():
+            build_decoder(modality.decoder.kind, **modality.decoder.options)
+            for data in (*modality.train.values(), *modality.test.values()):
+                assert Path(data.manifest).exists()
+
+
+def test_python_blocks_compile_and_yaml_blocks_parse():
+    for document in DOCUMENTS:
+        text = document.read_text()
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            compile(block, document.name, "exec")
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+            assert yaml.safe_load(block)
+
+
+def test_no_machine_path_in_what_is_shipped():
+    for file in [*ROOT.glob("recipes/*"), *DOCUMENTS, *ROOT.glob("pathweave/**/*.py")]:
+        assert not re.search(r"(?<![\w.])/(work|root|home|tmp)/\w", file.read_text()), file

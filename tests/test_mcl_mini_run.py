@@ -1,0 +1,73 @@
+"""The main job, whole, on the real small base and the shipped benchmark (``--quick``)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pathweave.data.manifest import Manifest
+from pathweave.evaluate.results import Results
+
+ROOT = Path(__file__).parents[1]
+SENSES = ["image", "video", "audio", "depth", "point_cloud"]
+
+
+def command(*words: str) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "pathweave.cli", *words]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "quick"
+    done = command("evolve", "recipes/mcl_mini.yaml", "--out", str(out), "--quick")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+@pytest.mark.slow
+def test_five_real_modalities_are_learnt_in_turn_and_none_is_forgotten(run):
+    results = Results.load(run / "results.json")
+    assert results.curriculum == SENSES
+    for stage in range(1, 5):
+        assert results.matrix.forgetting_mean(stage) == 0.0
+        assert all(results.matrix.forgetting(stage, name) == 0.0 for name in SENSES[:stage])
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for name in SENSES:
+        losses = [e["loss"] for e in events if e["event"] == "step" and e["stage"] == name]
+        assert sum(losses[-4:]) < sum(losses[:4])
+    verdicts = [e for e in events if e["event"] == "verified"]
+    assert len(verdicts) == 1 + 2 + 3 + 4 + 5
+    assert all(e["identical"] for e in verdicts)
+
+
+@pytest.mark.slow
+def test_verify_inspect_and_ask_work_on_the_run(run, tmp_path):
+    verified = command("verify", str(run), "--json")
+    assert verified.returncode == 0
+    assert [v["identical"] for v in json.loads(verified.stdout)] == [True] * 5
+    inspected = json.loads(command("inspect", str(run), "--json").stdout)
+    assert inspected["paths"]["audio"]["predecessors"] == ["video"]
+    shares = inspected["paths"]["point_cloud"]["gate_usage"]
+    assert set(shares) == set(SENSES[1:])
+    assert sum(shares.values()) == pytest.approx(1.0, abs=1e-3)
+    media = []
+    for name in ("image", "audio", "point_cloud"):
+        manifest = Manifest(ROOT / f"data/mcl-mini/{name}/qa-test.parquet")
+        file = tmp_path / f"{name}.bin"
+        file.write_bytes(manifest.read_media(manifest[0].prompt[0]))
+        media += [f"--{name.replace('_', '-')}", str(file)]
+    asked = command("ask", str(run), *media, "What is this?", "--json")
+    assert asked.returncode == 0, asked.stderr
+    assert isinstance(json.loads(asked.stdout)["answer"], str)
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again(run):
+    before = (run / "log.jsonl").read_text()
+    again = command("evolve", "recipes/mcl_mini.yaml", "--out", str(run), "--quick", "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["curriculum"] == SENSES
+    assert (run / "log.jsonl").read_text() == before

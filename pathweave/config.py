@@ -160,10 +160,12 @@ class Recipe(_Strict):
                 raise ValueError(
                     unknown(f"field modalities.{name}.training", field, [*Training.model_fields])
                 )
-            self.training_of(name)
-        for name, modality in self.modalities.items():
-            for earlier in modality.predecessors or ():
-                if earlier not in self.curriculum[: self.curriculum.index(name)]:
+            try:
+                self.training_of(name)
+            except ValidationError as error:
+                raise ValueError(_explain(error, f"modalities.{name}.training.")) from error
+            for earlier in self.modalities[name].predecessors or ():
+                if earlier not in self.curriculum[:position]:
                     raise ValueError(
                         f"a predecessor of {name!r} must be an earlier stage, got {earlier!r}"
                     )
@@ -200,7 +202,7 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool
         RecipeError: If the file is missing, malformed, or holds an unknown field or a bad value.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise RecipeError(f"{path} must be a recipe, got {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -252,12 +254,15 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Split ``field=value`` as given to ``--set``; the value is read as YAML.
 
     Raises:
-        RecipeError: If there is no ``=``.
+        RecipeError: If there is no ``=``, or the value is no YAML.
     """
     field, equals, value = text.partition("=")
     if not equals:
         raise RecipeError(f"--set must be given as field=value, got {text!r}")
-    return field.strip(), yaml.safe_load(value)
+    try:
+        return field.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {field}: the value must be YAML, got {value!r}") from error
 
 
 def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
@@ -269,16 +274,19 @@ def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
     tree[last] = value
 
 
-def _explain(error: ValidationError) -> str:
-    """Return one line about the first problems of a recipe."""
+def _explain(error: ValidationError, inside: str = "") -> str:
+    """Return one line about the first problems of a recipe, or of a part ``inside`` it."""
     lines = []
     for problem in error.errors()[:3]:
-        where = ".".join(str(part) for part in problem["loc"])
+        where = inside + ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             parent = _model_at(problem["loc"][:-1])
             lines.append(unknown(f"field {where}", str(problem["loc"][-1]), list(parent)))
         else:
             message = problem["msg"].removeprefix("Value error, ")
+            message = message.replace("Input should", "must", 1)
+            if problem["type"] not in ("value_error", "missing"):
+                message += f", got {problem['input']!r:.60}"
             lines.append(f"{where}: {message}" if where else message)
     return "; ".join(lines)
 

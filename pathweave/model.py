@@ -109,7 +109,8 @@ class PathWeave(nn.Module):
         """
         if not media:
             return []
-        order = sorted(range(len(media)), key=lambda i: self.paths.names.index(media[i].path))
+        position = {self.paths[name]: i for i, name in enumerate(self.paths.names)}
+        order = sorted(range(len(media)), key=lambda i: position[self.paths[media[i].path]])
         units = [len(media[i].features) for i in order]
         names = [media[i].path for i, count in zip(order, units, strict=True) for _ in range(count)]
         features, feature_mask = self._project([media[i] for i in order])

@@ -26,6 +26,7 @@ from pathweave.tensors import write_tensors
 
 FORMAT = 1
 DESCRIPTION, TENSORS, PROOF = "path.json", "path.safetensors", "proof.safetensors"
+NEEDED = {"spec", "content_hash", "base_fingerprint", "predecessors"}
 
 
 def save_path(
@@ -87,6 +88,8 @@ def describe_path(directory: FilePath) -> dict[str, Any]:
     try:
         description = json.loads((directory / DESCRIPTION).read_text())
         files, made = description["files"], description["format"]
+        if missing := NEEDED - description.keys():
+            raise KeyError(*sorted(missing))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PathError(
             f"{directory} must hold a path ({DESCRIPTION}, {TENSORS}), got {error!r}; copy the "
@@ -142,7 +145,8 @@ def load_path(directory: FilePath, paths: Paths, base_fingerprint: str) -> Path:
         path.load_state_dict(tensors)
     except RuntimeError as error:
         paths.drop(name)
-        raise PathError(f"{directory / TENSORS} must fit its spec, got: {error}") from error
+        reason = " ".join(str(error).split())
+        raise PathError(f"{directory / TENSORS} must fit its spec, got: {reason}") from error
     path.requires_grad_(False)
     return path.eval()
 

@@ -32,7 +32,7 @@ def evaluate_manifests(
         ManifestError: If a manifest cannot be read or names a modality that is not declared.
     """
     model, recipe = load_run(run)
-    readers = {name: reader for name, reader in make_readers(recipe).items()}
+    readers = make_readers(recipe)
     scores = []
     with Display(quiet) as display:
         for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):

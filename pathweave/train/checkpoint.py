@@ -72,5 +72,6 @@ def load_checkpoint(
     parameters = dict(modules.named_parameters())
     for key, value in moments.items():
         name, _, moment = key.partition("|")
-        optimizer.state[parameters[name]][moment] = value
+        parameter = parameters[name]
+        optimizer.state[parameter][moment] = value.to(parameter.device)
     return state

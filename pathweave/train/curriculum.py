@@ -52,7 +52,7 @@ class Curriculum:
         writer = tensorboard_writer(root / "tensorboard") if tensorboard and self.is_main else None
         self.log = RunLog(self.run.log if self.is_main else None, writer)
         self.readers: Readers = make_readers(recipe)
-        self._examples: dict[str, Examples] = {}
+        self._examples: dict[tuple[str, int], Examples] = {}
 
     def __call__(self) -> Results:
         """Learn what is not learnt yet, score what is not scored yet, and report.
@@ -69,7 +69,7 @@ class Curriculum:
         model.to(self.accelerator.device)
         if len(model.paths):
             self.display.say(f"resuming: {', '.join(model.paths.names)} already learnt")
-        scoring = Scoring(self.recipe, self.run, self.examples, self.display, self.log)
+        scoring = Scoring(self.recipe, self.run, self._examples_alone, self.display, self.log)
         for stage, name in enumerate(self.recipe.curriculum):
             if name not in model.paths:
                 self._learn(model, name)
@@ -84,13 +84,21 @@ class Curriculum:
         return results
 
     def examples(self, manifest: str) -> Examples:
-        """Return the usable samples of a manifest, with all features computed."""
-        if manifest not in self._examples:
+        """Return the usable samples of a manifest, with all features computed by all processes."""
+        return self._load(manifest, self.accelerator.process_index, self.accelerator.num_processes)
+
+    def _examples_alone(self, manifest: str) -> Examples:
+        """Return the same on the process that scores, while the others wait for the scores."""
+        return self._load(manifest, process=0, num_processes=1)
+
+    def _load(self, manifest: str, process: int, num_processes: int) -> Examples:
+        key = manifest, num_processes
+        if key not in self._examples:
             examples = Examples(Path(manifest), self.readers)
             bar = self.display.bar(f"encode {_short(manifest)}", total=len(examples))
-            accelerator = self.accelerator
-            examples.encode(bar.advance, accelerator.process_index, accelerator.num_processes)
-            accelerator.wait_for_everyone()
+            examples.encode(bar.advance, process, num_processes)
+            if num_processes > 1:
+                self.accelerator.wait_for_everyone()
             examples.keep_usable(self.recipe.bad_samples)
             bar.close()
             if examples.bad:
@@ -98,8 +106,8 @@ class Curriculum:
                 self.display.say(
                     f"{len(examples.bad)} bad samples in {manifest}: see {self.run.log}"
                 )
-            self._examples[manifest] = examples
-        return self._examples[manifest]
+            self._examples[key] = examples
+        return self._examples[key]
 
     def _learn(self, model: PathWeave, name: str) -> None:
         """Train the path of one modality and save it."""

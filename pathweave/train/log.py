@@ -1,10 +1,11 @@
 """What a run says: JSON lines in a file, one event a line, and live progress in the terminal."""
 
 import json
+import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +22,7 @@ from pathweave.extras import import_extra
 from pathweave.files import disk_errors
 
 
+@runtime_checkable
 class Writer(Protocol):
     """What a TensorBoard ``SummaryWriter`` offers of what is needed."""
 
@@ -39,6 +41,8 @@ class RunLog:
     def __init__(self, path: Path | None, writer: Writer | None = None) -> None:
         self._path = path
         self._writer = writer
+        if path is not None and path.exists():
+            _drop_unfinished_line(path)
 
     def event(self, name: str, **values: Any) -> None:  # noqa: ANN401
         """Append one event with the time in seconds since 1970."""
@@ -52,6 +56,14 @@ class RunLog:
         if self._writer is not None and name == "step":
             for key in ("loss", "lr", "samples_per_second", "grad_norm"):
                 self._writer.add_scalar(f"{values['stage']}/{key}", values[key], values["step"])
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Remove the part of a line that a full disk has left at the end."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        os.truncate(path, whole)
 
 
 def tensorboard_writer(directory: Path) -> Writer:

@@ -78,9 +78,12 @@ def _write(rows: list[dict[str, object]], schema: pa.Schema, path: Path) -> None
     if "bytes" in squeezed and path.parent.name != "point_cloud":
         squeezed["bytes"] = "none"
     flat = squeezed if "bytes" in squeezed else "zstd"
+    # Moved into place when whole: a run that has the old file open goes on reading it.
+    partial = path.with_suffix(".partial")
     pq.write_table(
-        table, path, row_group_size=ROWS, compression=flat, use_dictionary=["licence", "source"]
+        table, partial, row_group_size=ROWS, compression=flat, use_dictionary=["licence", "source"]
     )
+    partial.replace(path)
 
 
 def write(modality: Modality, out: Path) -> None:

@@ -56,7 +56,7 @@ def plain(experts, earlier, x):
     return y
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     ranks=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     gate=st.sampled_from(GATES),

@@ -1,0 +1,229 @@
+import json
+
+import pytest
+import yaml
+
+from pathweave.config import dump_recipe, load_recipe, parse_override, parse_recipe
+from pathweave.errors import RecipeError
+
+
+def modality(**changes):
+    return {
+        "decoder": {"kind": "array", "width": 12},
+        "encoder": {"kind": "precomputed", "width": 12},
+        "train": {"qa": {"manifest": "train.jsonl"}},
+        "test": {"qa": {"manifest": "sub/test.jsonl", "metric": "exact_match"}},
+        **changes,
+    }
+
+
+def tree(**changes):
+    return {
+        "name": "demo",
+        "modalities": {name: modality() for name in ("sight", "sound", "range")},
+        "curriculum": ["sight", "sound"],
+        **changes,
+    }
+
+
+def write(directory, value):
+    file = directory / "recipe.yaml"
+    file.write_text(value if isinstance(value, str) else yaml.safe_dump(value))
+    return file
+
+
+def test_defaults_and_options_of_parts():
+    recipe = parse_recipe(tree())
+    assert recipe.base == "mini"
+    assert recipe.method.gate == "softmax"
+    assert recipe.modalities["sight"].encoder.options == {"width": 12}
+    assert recipe.modalities["sight"].test["qa"].beams == 1
+
+
+def test_training_of_a_stage_is_its_own_over_that_of_all():
+    own = {"lr": 0.5, "connector": True}
+    modalities = {"sight": modality(training=own), "sound": modality()}
+    recipe = parse_recipe(
+        tree(modalities=modalities, training={"lr": 0.1, "steps": 7}),
+    )
+    assert recipe.training_of("sight").lr == 0.5
+    assert recipe.training_of("sight").connector
+    assert recipe.training_of("sight").steps == 7
+    assert recipe.training_of("sound").lr == 0.1
+
+
+def with_sound(**changes):
+    sound = modality(**changes)
+    return tree(modalities={"sight": modality(), "sound": sound, "range": modality()})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (tree(sed=1), r"field sed must be one of \[.*\], got 'sed'; did you mean 'seed'\?"),
+        (tree(zzzz=1), r"field zzzz must be one of \[.*'seed'.*\], got 'zzzz'$"),
+        (
+            tree(method={"rnak": 4}),
+            r"field method\.rnak must be one of .*; did you mean 'rank'\?",
+        ),
+        (
+            tree(training={"step": 4}),
+            r"field training\.step must be one of .*; did you mean 'steps'\?",
+        ),
+        (
+            tree(evaluation={"subsets": 4}),
+            r"field evaluation\.subsets must be one of .*; did you mean 'subset'\?",
+        ),
+        (
+            with_sound(encodr={}),
+            r"field modalities\.sound\.encodr must be one of .*; did you mean 'encoder'\?",
+        ),
+        (
+            with_sound(train={"qa": {"manifests": "a", "manifest": "a"}}),
+            r"field modalities\.sound\.train\.qa\.manifests .*; did you mean 'manifest'\?",
+        ),
+        (
+            with_sound(test={"qa": {"manifest": "a", "metric": "ranking", "beam": 2}}),
+            r"field modalities\.sound\.test\.qa\.beam .*; did you mean 'beams'\?",
+        ),
+        (
+            with_sound(training={"lrr": 2}),
+            r"field modalities\.sound\.training must be .*got 'lrr'; did you mean 'lr'\?",
+        ),
+        (
+            tree(curriculum=["sight", "soudn"]),
+            r"a stage of curriculum must be one of .*, got 'soudn'; did you mean 'sound'\?",
+        ),
+        (tree(curriculum=["sight", "sight"]), "must have one stage, got 'sight' twice"),
+        (tree(curriculum=[]), r"curriculum: .* at least 1 item.*got \[\]"),
+        (tree(modalities={"help": modality()}), r"name must be .*none of .*, got 'help'"),
+        (tree(modalities={"3d": modality()}), r"name must be lower-case .*, got '3d'"),
+        (
+            with_sound(predecessors=["range"]),
+            "a predecessor of 'sound' must be an earlier stage, got 'range'",
+        ),
+        (
+            with_sound(predecessors=["sound"]),
+            "a predecessor of 'sound' must be an earlier stage, got 'sound'",
+        ),
+        (tree(training={"steps": 0}), r"training\.steps: .*greater than or equal to 1.*got 0"),
+        (tree(training={"lr": "much"}), r"training\.lr: .*number.*got 'much'"),
+        (tree(method={"gate": "soft"}), r"method\.gate: .*'top_k'.*got 'soft'"),
+        (tree(method={"name": "magic"}), r"method\.name: .*'pathweave'.*got 'magic'"),
+        (tree(bad_samples=2), r"bad_samples: .*less than or equal to 1.*got 2"),
+        (with_sound(training={"lr": -1}), r"modalities\.sound\.training\.lr: .*greater.*got -1"),
+        (with_sound(decoder={}), r"modalities\.sound\.decoder\.kind: .*required"),
+        ({"name": "demo"}, r"modalities: .*required"),
+    ],
+)
+def test_an_error_names_the_field_the_rule_and_the_value(value, message):
+    with pytest.raises(RecipeError, match="^demo: .*" + message):
+        parse_recipe(value, "demo")
+
+
+def test_only_stages_need_their_predecessors():
+    modalities = tree()["modalities"] | {"range": modality(predecessors=["shape"])}
+    assert parse_recipe(tree(modalities=modalities)).curriculum == ("sight", "sound")
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("training.lr=0.001", ("training.lr", 0.001)),
+        ("seed = 3", ("seed", 3)),
+        ("method.gate=null", ("method.gate", None)),
+        ("curriculum=[a, b]", ("curriculum", ["a", "b"])),
+        ("name=a=b", ("name", "a=b")),
+    ],
+)
+def test_an_override(text, pair):
+    assert parse_override(text) == pair
+
+
+def test_an_override_without_a_value():
+    with pytest.raises(RecipeError, match="--set must be given as field=value, got 'seed'"):
+        parse_override("seed")
+
+
+def test_an_override_that_is_no_yaml():
+    with pytest.raises(RecipeError, match=r"--set curriculum: the value must be YAML, got '\[a, '"):
+        parse_override("curriculum=[a, ")
+
+
+def test_overrides_are_set_by_dotted_field(tmp_path):
+    overrides = {"training.lr": "25e-2", "modalities.sound.training.steps": 3, "seed": 9}
+    recipe = load_recipe(write(tmp_path, tree()), overrides)
+    assert recipe.seed == 9
+    assert recipe.training_of("sight").lr == 0.25
+    assert recipe.training_of("sound").steps == 3
+
+
+def test_overrides_of_what_is_no_section(tmp_path):
+    file = write(tmp_path, tree())
+    with pytest.raises(RecipeError, match=r"name\.x must name a field, got 'name', which holds a"):
+        load_recipe(file, {"name.x": 1})
+    with pytest.raises(RecipeError, match=r"field training\.stpes .*did you mean 'steps'\?"):
+        load_recipe(file, {"training.stpes": 1})
+
+
+def test_quick_is_a_section_of_overrides_under_those_given(tmp_path):
+    file = write(tmp_path, tree(quick={"training.steps": 5, "seed": 4}))
+    assert load_recipe(file).training.steps == 200
+    assert load_recipe(file, quick=True).training.steps == 5
+    both = load_recipe(file, {"training.steps": 6}, quick=True)
+    assert (both.training.steps, both.seed) == (6, 4)
+
+
+def test_quick_needs_a_section(tmp_path):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml must have a section quick: for --quick"):
+        load_recipe(write(tmp_path, tree()), quick=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [1", r"recipe\.yaml must be YAML, got .*line"),
+        ("- a", r"recipe\.yaml must hold fields such as modalities:, got list"),
+        ("", r"must hold fields such as modalities:, got NoneType"),
+    ],
+)
+def test_a_broken_file(tmp_path, content, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(tmp_path, content))
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml must be"):
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(RecipeError, match=r"none\.yaml must be a recipe, got No such file"):
+        load_recipe(tmp_path / "none.yaml")
+    with pytest.raises(RecipeError, match="must be a recipe, got Is a directory"):
+        load_recipe(tmp_path)
+
+
+def test_manifests_and_base_are_relative_to_the_recipe(tmp_path, monkeypatch):
+    (tmp_path / "my_base").mkdir()
+    absolute = {"qa": {"manifest": "/data/train.jsonl"}}
+    modalities = {"sight": modality(), "sound": modality(train=absolute)}
+    write(tmp_path, tree(base="my_base", modalities=modalities))
+    monkeypatch.chdir(tmp_path)
+    for file in (tmp_path / "recipe.yaml", tmp_path.relative_to(tmp_path) / "recipe.yaml"):
+        recipe = load_recipe(file)
+        assert recipe.modalities["sight"].train["qa"].manifest == str(tmp_path / "train.jsonl")
+        assert recipe.modalities["sight"].test["qa"].manifest == str(tmp_path / "sub/test.jsonl")
+        assert recipe.modalities["sound"].train["qa"].manifest == "/data/train.jsonl"
+        assert recipe.base == str(tmp_path / "my_base")
+    write(tmp_path, tree())
+    assert load_recipe(tmp_path / "recipe.yaml").base == "mini"
+
+
+def test_dump_and_parse_round_trip(tmp_path):
+    changes = {"method": {"gate": None, "sites": ["*/key"]}, "quick": {"training.lr": 0.5}}
+    recipe = load_recipe(write(tmp_path, tree(**changes)))
+    assert parse_recipe(json.loads(dump_recipe(recipe))) == recipe
+    (tmp_path / "again.json").write_text(dump_recipe(recipe))
+    assert load_recipe(tmp_path / "again.json") == recipe

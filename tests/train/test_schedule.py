@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pathweave.config import Training
+from pathweave.train.schedule import learning_rate_factor, make_optimizer, set_learning_rate
+
+
+def test_the_rate_rises_linearly_then_falls_as_a_cosine():
+    training = Training(steps=14, warmup=4, min_lr_share=0.2)
+    factors = [learning_rate_factor(step, training) for step in range(15)]
+    assert factors[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert factors[4] == 1.0
+    assert factors[9] == pytest.approx(0.2 + 0.8 * 0.5 * (1 + math.cos(math.pi / 2)))
+    assert factors[14] == pytest.approx(0.2)
+    assert sorted(factors[4:], reverse=True) == factors[4:]
+
+
+@pytest.mark.parametrize("warmup", [0, 3, 10])
+def test_the_rate_is_positive_at_every_step_also_with_a_long_warmup(warmup):
+    training = Training(steps=3, warmup=warmup)
+    factors = [learning_rate_factor(step, training) for step in range(3)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert learning_rate_factor(99, Training(steps=3, warmup=0)) == 0
+
+
+def modules() -> nn.ModuleDict:
+    return nn.ModuleDict({"path": nn.Linear(2, 3), "projector": nn.Linear(3, 2)})
+
+
+def test_every_parameter_is_in_one_group_and_only_matrices_are_decayed():
+    trained = modules()
+    optimizer = make_optimizer(trained, Training(weight_decay=0.3))
+    grouped = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in grouped} == {id(p) for p in trained.parameters()}
+    assert len(grouped) == 4
+    for group in optimizer.param_groups:
+        assert all((p.ndim >= 2) == (group["weight_decay"] == 0.3) for p in group["params"])
+
+
+def test_the_projector_may_have_a_rate_of_its_own():
+    trained, training = modules(), Training(lr=0.1, projector_lr=0.4, warmup=1, steps=3)
+    optimizer = make_optimizer(trained, training)
+    assert set_learning_rate(optimizer, 0, training) == pytest.approx(0.05)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(trained["path"].bias)] == pytest.approx(0.05)
+    assert rates[id(trained["projector"].weight)] == pytest.approx(0.2)
+
+
+def test_a_module_without_vectors_makes_no_empty_group():
+    trained = nn.ModuleDict({"path": nn.Linear(2, 2, bias=False)})
+    optimizer = make_optimizer(trained, Training(lr=0.5))
+    assert len(optimizer.param_groups) == 1
+    trained["path"].weight.grad = torch.ones(2, 2)
+    before = trained["path"].weight.clone()
+    optimizer.step()
+    assert not torch.equal(trained["path"].weight, before)

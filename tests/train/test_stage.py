@@ -1,0 +1,131 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from pathweave.config import load_recipe
+from pathweave.data.cache import FeatureCache
+from pathweave.data.examples import Examples, Readers
+from pathweave.errors import RunError
+from pathweave.methods.pathweave import expand
+from pathweave.train.log import Display, RunLog
+from pathweave.train.stage import Stage, train_stage
+from pathweave.train.stop import Interrupted
+from tests.runs import events
+from tests.tiny import WIDTH, chain, tiny_model
+
+FIELDS = {"time", "event", "stage", "step", "loss", "lr", "grad_norm", "samples_per_second"}
+
+
+class StoppingLog(RunLog):
+    """A log during which somebody presses Ctrl-C: after the given step."""
+
+    def __init__(self, path: Path, after: int) -> None:
+        super().__init__(path)
+        self.after = after
+
+    def event(self, name: str, **values) -> None:
+        super().event(name, **values)
+        if values["step"] == self.after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+class Trainer:
+    """Trains ``tilt`` as third path of a small model; the same call gives the same tensors."""
+
+    def __init__(self, recipe_file: Path, home: Path, root: Path) -> None:
+        self.file, self.cache, self.root = recipe_file, FeatureCache(home / "features"), root
+
+    def __call__(self, run="run", log=None, accelerator=None, **overrides):
+        dotted = {field.replace("__", "."): value for field, value in overrides.items()}
+        recipe = load_recipe(self.file, dotted)
+        examples = Examples(
+            Path(recipe.modalities["tilt"].train["qa"].manifest),
+            Readers(recipe.modalities, self.cache),
+        )
+        model = tiny_model(*chain("sight", "sound"))
+        torch.manual_seed(0)
+        modules = expand(model, recipe, "tilt", WIDTH)
+        stage = Stage(
+            name="tilt",
+            training=recipe.training_of("tilt"),
+            sets=[(examples, 1.0)],
+            seed=3,
+            checkpoint=self.root / run / "checkpoint",
+        )
+        log = log or RunLog(self.root / run / "log.jsonl")
+        accelerator = accelerator or Accelerator(cpu=True)
+        train_stage(model, modules, stage, accelerator, log, Display(quiet=True))
+        return modules.state_dict()
+
+    def losses(self, run="run"):
+        return [event["loss"] for event in events(self.root / run, "step")]
+
+
+@pytest.fixture
+def train(recipe_file, home, tmp_path):
+    return Trainer(recipe_file, home, tmp_path)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_the_loss_falls_and_every_step_is_logged(train):
+    train(training__steps=16, training__lr=0.1)
+    losses = train.losses()
+    assert sum(losses[-4:]) < sum(losses[:4]) - 1
+    steps = events(train.root / "run", "step")
+    assert [event["step"] for event in steps] == list(range(1, 17))
+    assert all(event.keys() == FIELDS for event in steps)
+
+
+@pytest.mark.parametrize("gate", ["softmax", "noisy_softmax"])
+def test_stopping_and_resuming_changes_nothing(train, gate):
+    settings = {"method__gate": gate, "training__steps": 7, "training__save_every": 3}
+    whole = train("whole", **settings)
+    log = StoppingLog(train.root / "parts" / "log.jsonl", after=3)
+    # The signal comes after step 3 was counted: step 4 is finished, then saved.
+    with pytest.raises(Interrupted, match="stopped in stage 'tilt' after step 4"):
+        train("parts", log, **settings)
+    assert_same(train("parts", **settings), whole)
+    assert train.losses("parts") == train.losses("whole")
+
+
+def test_noise_of_the_gates_is_drawn_anew_at_every_step(train):
+    plain = train("plain", training__steps=2)
+    noisy = train("noisy", training__steps=2, method__gate="noisy_softmax")
+    assert not torch.equal(plain["path.queries"], noisy["path.queries"])
+
+
+def test_a_finished_stage_is_not_trained_further(train):
+    whole = train(training__steps=3)
+    assert_same(train(training__steps=3), whole)
+    assert len(train.losses()) == 3
+
+
+def test_a_batch_may_be_computed_in_parts(train):
+    train("whole", training__batch_size=6)
+    train("parts", training__batch_size=6, training__micro_batch=2)
+    train("uneven", training__batch_size=6, training__micro_batch=4)
+    assert train.losses("parts") == pytest.approx(train.losses("whole"), abs=1e-4)
+    assert train.losses("uneven") == pytest.approx(train.losses("whole"), abs=1e-4)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(train):
+    with pytest.raises(RunError, match=r"loss must be finite, got nan at step \d of 'tilt'; lower"):
+        train(training__lr=1e30, training__steps=4)
+
+
+class ThreeProcesses(Accelerator):
+    num_processes = 3
+
+
+def test_a_batch_smaller_than_the_number_of_processes_is_refused(train):
+    with pytest.raises(RunError, match=r"batch_size must be at least 3 \(processes\), got 2"):
+        train(training__batch_size=2, accelerator=ThreeProcesses(cpu=True))

@@ -113,6 +113,9 @@ class Method(_Strict):
     in_adapter: InAdapterInit | None = Field(
         "identity", description="Initial value of the in-adapters; null places none."
     )
+    standardise: bool = Field(
+        True, description="Start the input norm from the statistics of the training features."
+    )
 
 
 class Evaluation(_Strict):

@@ -17,6 +17,7 @@ from pathweave.paths import Paths
 from pathweave.prompt import Medium, Prompt, instruction
 
 IGNORE = -100
+MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 
 
 class PathWeave(nn.Module):
@@ -149,7 +150,7 @@ class PathWeave(nn.Module):
             list(texts),
             padding=True,
             truncation=True,
-            max_length=128,
+            max_length=min(MAX_TEXT, self.qformer.shape.max_positions),
             return_tensors="pt",
         )
         mask = encoded["attention_mask"].to(self.device).bool()
@@ -163,12 +164,14 @@ class PathWeave(nn.Module):
         pieces: list[Tensor] = []
         text = template.before
         for part in prompt:
+            spoken = text if pieces else text.removeprefix(template.before)
             if isinstance(part, Medium):
-                pieces.append(self._embed_ids(self._ids(text + self.cues.get(part.path, ""))))
-                pieces.append(next(soft))
+                cue = self.cues.get(part.path, "")
+                text += f" {cue}" if spoken and cue else cue
+                pieces += [self._embed_ids(self._ids(text)), next(soft)]
                 text = ""
             else:
-                text += f" {part.strip()}" if pieces else part.strip()
+                text += f" {part.strip()}" if pieces or spoken else part.strip()
         pieces.append(self._embed_ids(self._ids(text + template.after)))
         if template.bos:
             bos = torch.tensor([self.base.tokenizer.bos_token_id], device=self.device)

@@ -15,6 +15,7 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
@@ -22,6 +23,7 @@ from pathweave.tensors import tensors_hash
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 QUERY_STD = 0.02
+MIN_STD_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,19 @@ class Path(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         """Normalise encoder features and bring them to the Q-Former's width."""
         return self.input_projection(self.input_norm(features))
+
+    @torch.no_grad()
+    def standardise_input(self, features: Float[Tensor, "tokens own_width"]) -> None:
+        """Start the input norm so that each channel has mean 0 and deviation 1 on ``features``.
+
+        A layer norm alone leaves sparse features dominated by a few loud channels; that slows down
+        learning (docs/log.md). Channels that hardly vary are not blown up.
+        """
+        normed = F.layer_norm(features, features.shape[-1:])
+        std, mean = torch.std_mean(normed, dim=0)
+        scale = 1 / (std + MIN_STD_SHARE * std.mean())
+        self.input_norm.weight.copy_(scale)
+        self.input_norm.bias.copy_(-mean * scale)
 
     def count(self) -> dict[str, int]:
         """Return the number of parameters by kind; they add up to all of the path's."""

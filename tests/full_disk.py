@@ -1,4 +1,4 @@
-"""A disk on which nothing larger than a thousand bytes fits."""
+"""A disk on which no large file fits."""
 
 import contextlib
 import resource
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def full_disk() -> Iterator[None]:
-    """Let every write beyond 1,000 bytes of a file fail, as a full disk does."""
+def full_disk(limit: int = 1000) -> Iterator[None]:
+    """Let every write beyond the first ``limit`` bytes of a file fail, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         yield
     finally:

@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from pathweave.errors import BusyError, DiskError
 from pathweave.files import (
@@ -19,7 +17,6 @@ from pathweave.files import (
     sole_writer,
     write_atomic,
     write_json,
-    write_tensors,
 )
 from tests.full_disk import full_disk
 
@@ -60,11 +57,9 @@ def test_files_get_the_usual_permissions(tmp_path):
     assert modes[0] == modes[1]
 
 
-def test_write_json_and_tensors(tmp_path):
+def test_write_json(tmp_path):
     write_json(tmp_path / "a.json", {"a": [1, "\u00e9"]})
     assert (tmp_path / "a.json").read_text("utf-8") == '{\n  "a": [\n    1,\n    "\u00e9"\n  ]\n}\n'
-    write_tensors(tmp_path / "a.safetensors", {"x": torch.ones(2, 3).T})
-    assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [[1, 1]] * 3
 
 
 def test_failing_block_leaves_the_old_file(tmp_path):

@@ -227,7 +227,9 @@ def test_5_dropping_a_path_leaves_the_others_as_they_are():
         model.paths.drop("sound")
     model.paths.drop("range")
     assert model.paths.names == ["sight", "sound"]
-    assert all(torch.equal(a, b) for a, b in zip(outputs(model, "sound")[0], before[0], strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(outputs(model, "sound")[0], before[0], strict=True)
+    )
 
 
 def test_imports_point_one_way():

@@ -96,7 +96,7 @@ def test_a_description_without_a_key_is_refused(tmp_path, key):
 
 
 def test_a_spec_that_is_unknown_is_refused(tmp_path):
-    paths, places = saved(tmp_path)
+    _, places = saved(tmp_path)
     spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
     change(places["sight"], spec={**spec, "colour": "red"})
     fresh = tiny_model().paths

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pathweave.bases.base import Base, freeze, native_dtype
+from pathweave.bases.base import Base, freeze, native_dtype, with_contiguous_head
 from pathweave.bases.fetch import weights_dir
 from pathweave.bases.manifest import manifest
 from pathweave.bases.qformer_names import our_state
@@ -66,7 +66,7 @@ def load_mini(dtype: torch.dtype | None = None) -> Base:
     """
     directory = weights_dir(LLM)
     llm = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype or native_dtype())
-    freeze(llm)
+    freeze(with_contiguous_head(llm))
     text_directory = weights_dir(TEXT)
     qformer = minilm_qformer(text_directory)
     embeddings = cast(nn.Embedding, llm.get_input_embeddings()).weight

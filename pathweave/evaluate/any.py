@@ -9,11 +9,11 @@ from rich.table import Table
 
 from pathweave.config import Metric, Recipe, TestSet, unknown
 from pathweave.data.examples import Examples
+from pathweave.display import Display
 from pathweave.errors import RecipeError
 from pathweave.evaluate.report import UNITS
 from pathweave.evaluate.run import evaluate_set, score_set, subset
 from pathweave.load import load_run, make_readers
-from pathweave.train.log import Display
 
 
 def evaluate_manifests(

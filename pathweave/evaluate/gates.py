@@ -50,4 +50,5 @@ def gate_usage(
     finally:
         for hook in hooks:
             hook.remove()
-    return {expert: sum(values) / len(values) for expert, values in totals.items()}
+    # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
+    return {expert: sum(values) / len(totals[name]) for expert, values in totals.items()}

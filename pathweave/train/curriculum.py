@@ -5,10 +5,13 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
 
 from pathweave.bases.base import save_base
 from pathweave.config import Recipe
 from pathweave.data.examples import Examples, Readers
+from pathweave.display import Display
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import Verdict, record_proof, verify_path
 from pathweave.load import load_finished, make_readers, new_model
@@ -16,13 +19,15 @@ from pathweave.methods.pathweave import expand, finish
 from pathweave.model import PathWeave
 from pathweave.path_files import describe_path, load_proof, save_path
 from pathweave.paths import Path as ModalPath
+from pathweave.prompt import Medium
 from pathweave.run_files import RunDirectory
-from pathweave.train.log import Display, RunLog, tensorboard_writer
+from pathweave.train.log import RunLog, tensorboard_writer
 from pathweave.train.report import make_results
 from pathweave.train.scoring import Scoring
 from pathweave.train.stage import Stage, train_stage
 
 PROOF_SAMPLES = 4
+STATISTICS_SAMPLES = 256
 
 
 class Curriculum:
@@ -115,13 +120,16 @@ class Curriculum:
         seed = self.recipe.seed + self.recipe.curriculum.index(name)
         torch.manual_seed(seed)
         modules = expand(model, self.recipe, name, self.readers[name].encoder.width)
+        sets = [(self.examples(d.manifest), d.weight) for d in modality.train.values()]
+        if self.recipe.method.standardise:
+            model.paths[name].standardise_input(_sample_features(sets[0][0], name))
         model.to(self.accelerator.device)
         trained = sum(p.numel() for p in modules.parameters())
         self.display.say(f"[bold]{name}[/]: training {trained:,} parameters")
         stage = Stage(
             name=name,
             training=self.recipe.training_of(name),
-            sets=[(self.examples(d.manifest), d.weight) for d in modality.train.values()],
+            sets=sets,
             seed=seed,
             checkpoint=self.run.checkpoint,
         )
@@ -161,6 +169,18 @@ class Curriculum:
             self.log.event("verified", **asdict(verdict))
             if not verdict.holds:
                 self.display.say(f"[red]path {verdict.path!r} no longer computes what it did[/]")
+
+
+def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens width"]:
+    """Return the tokens of some media of a path, evenly spaced over a set."""
+    stride = max(1, len(examples) // STATISTICS_SAMPLES)
+    media = (
+        part
+        for i in range(0, len(examples), stride)
+        for part in examples.prompt(i)
+        if isinstance(part, Medium) and part.path == name
+    )
+    return torch.cat([medium.features.flatten(0, 1) for medium in media])
 
 
 def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Verdict]:

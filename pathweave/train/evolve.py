@@ -9,6 +9,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 
 from pathweave.config import Recipe
+from pathweave.display import Display
 from pathweave.errors import PathWeaveError
 from pathweave.evaluate.plot import plot
 from pathweave.evaluate.report import tables
@@ -16,7 +17,6 @@ from pathweave.evaluate.results import Results
 from pathweave.files import sole_writer
 from pathweave.run_files import RunDirectory
 from pathweave.train.curriculum import Curriculum
-from pathweave.train.log import Display
 from pathweave.train.stop import Interrupted
 
 EXIT_INTERRUPTED = 130

@@ -6,6 +6,7 @@ from typing import Any
 
 from pathweave.config import Recipe, TestSet
 from pathweave.data.examples import Examples
+from pathweave.display import Display
 from pathweave.evaluate.run import (
     SetResult,
     evaluate_set,
@@ -18,7 +19,7 @@ from pathweave.evaluate.scores import ScoreMatrix
 from pathweave.files import write_atomic, write_json
 from pathweave.model import PathWeave
 from pathweave.run_files import RunDirectory
-from pathweave.train.log import Display, RunLog
+from pathweave.train.log import RunLog
 
 
 class Scoring:

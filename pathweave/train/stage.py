@@ -15,10 +15,11 @@ from torch import nn
 from pathweave.config import Training
 from pathweave.data.batches import Index, index_batches, share
 from pathweave.data.examples import Examples
+from pathweave.display import Bar, Display
 from pathweave.errors import RunError
 from pathweave.model import PathWeave
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
-from pathweave.train.log import Bar, Display, RunLog
+from pathweave.train.log import RunLog
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.stop import Interrupted, StopRequest
 

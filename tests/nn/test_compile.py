@@ -11,9 +11,7 @@ from tests.tiny import randomise
 
 pytestmark = pytest.mark.unchecked
 
-SHAPE = QFormerShape(
-    dim=8, num_layers=1, num_heads=2, hidden_dim=8, encoder_width=6, vocab_size=20
-)
+SHAPE = QFormerShape(dim=8, num_layers=1, num_heads=2, hidden_dim=8, encoder_width=6, vocab_size=20)
 SOUND = PathSpec("sound", encoder_width=6, num_queries=2, rank=2)
 
 

@@ -31,6 +31,5 @@ def test_a_path_corrects_the_map_before_it_is_scaled():
     corrected = module(x, Route((({module.linear.site: mixture}, 2),)))
     expected = module.linear.host(x) + mixture(x)
     centred = expected - expected.mean(-1, keepdim=True)
-    torch.testing.assert_close(
-        corrected, 0.25 * centred / centred.std(-1, correction=0, keepdim=True), atol=1e-4, rtol=1e-4
-    )
+    scaled = 0.25 * centred / centred.std(-1, correction=0, keepdim=True)
+    torch.testing.assert_close(corrected, scaled, atol=1e-4, rtol=1e-4)

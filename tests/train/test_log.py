@@ -3,8 +3,9 @@ import time
 
 import pytest
 
+from pathweave.display import Display
 from pathweave.errors import DiskError
-from pathweave.train.log import Display, RunLog
+from pathweave.train.log import RunLog
 from tests.full_disk import full_disk
 
 STEP = {"stage": "sound", "step": 1, "loss": 2.5, "lr": 0.1, "samples_per_second": 9.0}

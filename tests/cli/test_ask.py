@@ -1,0 +1,82 @@
+import json
+import shutil
+
+import pytest
+
+from pathweave.cli.ask import parse_words
+from pathweave.errors import RunError
+from tests.runs import command
+
+
+@pytest.fixture
+def media(recipe_file):
+    """A file of each sensor."""
+    return {name: recipe_file.parent / f"{name}-test-0.npy" for name in ("sight", "sound", "tilt")}
+
+
+def test_words_become_parts_in_order():
+    run, parts = parse_words(["run", "--a-b", "x.npy", "--c=y.npy", "How", "is it?"])
+    assert run == "run"
+    assert parts == [
+        {"type": "a_b", "path": "x.npy"},
+        {"type": "c", "path": "y.npy"},
+        {"type": "text", "text": "How is it?"},
+    ]
+    assert parse_words(["run", "--c", "y.npy"])[1] == [{"type": "c", "path": "y.npy"}]
+
+
+@pytest.mark.parametrize("words", [["run"], [], ["--c", "y.npy"]])
+def test_too_few_words_are_refused(words):
+    with pytest.raises(RunError, match="must be given DIR and a medium or a text, got too little"):
+        parse_words(words)
+
+
+@pytest.mark.parametrize("words", [["run", "--c"], ["run", "--c="]])
+def test_a_medium_needs_a_file(words):
+    with pytest.raises(RunError, match="--c must be followed by a file, got nothing"):
+        parse_words(words)
+
+
+def test_several_media_of_several_modalities(finished_run, media, capsys):
+    words = ["ask", finished_run, "--tilt", media["tilt"], "--sight", media["sight"]]
+    words += [f"--tilt={media['tilt']}", "Which is it?", "--max-tokens", 3, "--json"]
+    assert command(*words) == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert [part["type"] for part in asked["prompt"]] == ["tilt", "sight", "tilt", "text"]
+    assert isinstance(asked["answer"], str)
+
+
+def test_text_alone_and_beams(finished_run, media, capsys):
+    assert command("ask", finished_run, "How is it?", "--max-tokens", 2) == 0
+    assert command("ask", finished_run, "--sound", media["sound"], "--beams", 2) == 0
+    assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_a_missing_file_is_one_line(finished_run, capsys):
+    assert command("ask", finished_run, "--sound", "nowhere.npy", "How is it?") == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "error: nowhere.npy must be a file, got No such file or directory; correct the path\n"
+    )
+    assert captured.out == ""
+
+
+def test_a_file_that_cannot_be_read_is_one_line(finished_run, tmp_path, capsys):
+    (tmp_path / "text.npy").write_text("not an array")
+    assert command("ask", finished_run, "--sound", tmp_path / "text.npy", "How is it?") == 2
+    error = capsys.readouterr().err
+    assert "text.npy must be a whole .npy or safetensors file" in error
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_modality_is_told_the_nearest(finished_run, media, capsys):
+    assert command("ask", finished_run, "--sounds", media["sound"], "How is it?") == 2
+    error = capsys.readouterr().err
+    assert "must be one of ['sight', 'sound', 'tilt'], got 'sounds'; did you mean 'sound'?" in error
+
+
+def test_a_modality_that_is_not_learnt_yet(finished_run, media, tmp_path, capsys):
+    shutil.copytree(finished_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "paths" / "tilt")
+    assert command("ask", tmp_path / "run", "--tilt", media["tilt"], "How is it?") == 2
+    assert "must be one of ['sight', 'sound'], got 'tilt'" in capsys.readouterr().err

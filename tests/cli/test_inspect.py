@@ -1,0 +1,49 @@
+import json
+import shutil
+
+import pytest
+
+from tests.runs import command, hashes
+
+FIELDS = {"predecessors", "parameters", "trained_parameters", "bytes", "gate_usage"}
+FIELDS |= {"content_hash", "modality", "licences"}
+
+
+def test_json_holds_every_path(finished_run, capsys):
+    assert command("inspect", finished_run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["curriculum"]) == ("tiny", ["sight", "sound", "tilt"])
+    assert {n: path["content_hash"] for n, path in found["paths"].items()} == hashes(finished_run)
+    assert all(path.keys() == FIELDS for path in found["paths"].values())
+    tilt = found["paths"]["tilt"]
+    assert tilt["predecessors"] == ["sound"]
+    assert tilt["trained_parameters"] == sum(tilt["parameters"].values())
+    assert tilt["gate_usage"].keys() == {"sound", "tilt"}
+    assert sum(tilt["gate_usage"].values()) == pytest.approx(1, abs=1e-3)
+    assert tilt["modality"]["encoder"] == {"kind": "precomputed", "width": 12}
+    assert tilt["licences"] == {"tiny": "Apache-2.0", "data": ["CC0-1.0"]}
+    assert found["results"]["recipe"] == "tiny"
+
+
+def test_tables_name_every_path(finished_run, capsys):
+    assert command("inspect", finished_run, "--no-gates") == 0
+    shown = capsys.readouterr().out
+    assert "3 of 3 stages" in shown
+    assert all(name in shown for name in ("sight", "sound", "tilt", "CC0-1.0"))
+
+
+def test_a_run_that_has_not_learnt_anything(finished_run, tmp_path, capsys):
+    shutil.copy(finished_run / "recipe.json", tmp_path)
+    assert command("inspect", tmp_path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["paths"], found["results"]) == ({}, None)
+
+
+def test_a_damaged_path_is_one_line(finished_run, tmp_path, capsys):
+    shutil.copytree(finished_run, tmp_path / "run")
+    file = tmp_path / "run" / "paths" / "sound" / "path.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert command("inspect", tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert "the path is damaged: copy the directory again" in error
+    assert error.count("\n") == 1

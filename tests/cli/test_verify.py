@@ -1,0 +1,57 @@
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from pathweave.files import sha256_file
+from tests.runs import command
+
+
+@pytest.fixture
+def copied_run(finished_run, tmp_path):
+    return shutil.copytree(finished_run, tmp_path / "run")
+
+
+def test_every_path_holds(finished_run, capsys):
+    assert command("verify", finished_run, "--json") == 0
+    verdicts = json.loads(capsys.readouterr().out)
+    assert [verdict["path"] for verdict in verdicts] == ["sight", "sound", "tilt"]
+    for verdict in verdicts:
+        assert verdict["holds"]
+        assert verdict["identical"]
+        assert verdict["same_machine"]
+        assert verdict["max_difference"] == 0
+
+
+def tamper(directory):
+    """Change a path's tensors as somebody would who mends the hash, too."""
+    file, about = directory / "path.safetensors", directory / "path.json"
+    tensors = load_file(file)
+    tensors["queries"] += 0.01
+    save_file(tensors, file)
+    description = json.loads(about.read_text())
+    description["files"]["path.safetensors"] = sha256_file(file)
+    about.write_text(json.dumps(description))
+
+
+def test_a_path_that_computes_something_else_is_exit_code_1(copied_run, capsys):
+    tamper(copied_run / "paths" / "tilt")
+    assert command("verify", copied_run) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["ok   sight: bit-identical", "ok   sound: bit-identical"]
+    assert lines[2].startswith("FAIL tilt: differs by ")
+    assert command("verify", copied_run, "--json") == 1
+    assert [v["holds"] for v in json.loads(capsys.readouterr().out)] == [True, True, False]
+
+
+def test_a_changed_predecessor_is_exit_code_2(copied_run, capsys):
+    tamper(copied_run / "paths" / "sound")
+    assert command("verify", copied_run) == 2
+    assert "predecessor 'sound' of path 'tilt' must be" in capsys.readouterr().err
+
+
+def test_a_missing_connector_is_exit_code_2(copied_run, capsys):
+    (copied_run / "base" / "connector.safetensors").unlink()
+    assert command("verify", copied_run) == 2
+    assert "must hold a whole connector.safetensors, got" in capsys.readouterr().err

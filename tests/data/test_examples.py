@@ -1,0 +1,177 @@
+import json
+
+import pytest
+import torch
+
+from pathweave.config import parse_recipe
+from pathweave.data.cache import FeatureCache
+from pathweave.data.decode import build_decoder
+from pathweave.data.examples import Examples, Reader, Readers
+from pathweave.data.media import Array
+from pathweave.errors import ManifestError, RunError
+from pathweave.prompt import Medium
+from tests.tiny import WIDTH, write_sensor_data
+
+COUNT = 6
+
+
+class Counting:
+    """Hands arrays on, and counts how many it has seen."""
+
+    accepts = Array
+    width = WIDTH
+
+    def __init__(self, fingerprint="counting"):
+        self.fingerprint = fingerprint
+        self.num_seen = 0
+
+    def __call__(self, media):
+        self.num_seen += len(media)
+        return [torch.from_numpy(medium.values)[None] for medium in media]
+
+
+@pytest.fixture
+def directory(tmp_path):
+    write_sensor_data(tmp_path, "sound", count=COUNT)
+    return tmp_path
+
+
+def readers(directory, **encoders):
+    cache = FeatureCache(directory / "features")
+    named = encoders or {"sound": Counting()}
+    return {name: Reader(build_decoder("array"), e, cache) for name, e in named.items()}
+
+
+def examples(directory, *, path=None, **encoders):
+    return Examples(directory / "sound-train.jsonl", readers(directory, **encoders), path)
+
+
+def ignore(_):
+    """Advance no bar."""
+
+
+def test_prompt_answer_and_references(directory):
+    found = examples(directory)
+    assert len(found) == found.total == COUNT
+    medium, text = found.prompt(0)
+    assert isinstance(medium, Medium)
+    assert medium.path == "sound"
+    assert medium.features.shape == (1, 4, WIDTH)
+    assert text == "How is it?"
+    assert [found.answer(i) for i in range(2)] == ["low", "high"]
+    assert found.references(1) == ["high"]
+    assert found.length(0) == len("How is it?low")
+    assert found.sample(3).id == "sound-train-3"
+
+
+def test_features_are_computed_once(directory):
+    encoder, done = Counting(), []
+    found = examples(directory, sound=encoder)
+    found.encode(done.append)
+    found.keep_usable(0.0)
+    assert sum(done) == encoder.num_seen == COUNT
+    again = examples(directory, sound=encoder)
+    again.encode(ignore)
+    again.keep_usable(0.0)
+    assert torch.equal(again.prompt(0)[0].features, found.prompt(0)[0].features)
+    assert encoder.num_seen == COUNT
+
+
+def test_without_encoding_first_the_check_does_it(directory):
+    encoder = Counting()
+    examples(directory, sound=encoder).keep_usable(0.0)
+    assert encoder.num_seen == COUNT
+
+
+def test_processes_encode_shares(directory):
+    encoders = [Counting() for _ in range(4)]
+    for process, encoder in enumerate(encoders):
+        examples(directory, sound=encoder).encode(ignore, process, 4)
+    assert [encoder.num_seen for encoder in encoders] == [2, 2, 1, 1]
+    whole = Counting()
+    examples(directory, sound=whole).encode(ignore)
+    assert whole.num_seen == 0
+
+
+def test_bad_media_are_left_out_and_listed(directory):
+    (directory / "sound-train-2.npy").write_bytes(b"no array")
+    (directory / "sound-train-4.npy").unlink()
+    encoder = Counting()
+    found = examples(directory, sound=encoder)
+    found.encode(ignore)
+    found.keep_usable(0.5)
+    assert encoder.num_seen == COUNT - 2
+    assert [found.sample(i).id[-1] for i in range(len(found))] == ["0", "1", "3", "5"]
+    assert found.total == COUNT
+    assert [line.split(":")[0] for line in found.bad] == ["sound-train-2", "sound-train-4"]
+
+
+def test_broken_rows_count_as_bad(directory):
+    with (directory / "sound-train.jsonl").open("a") as file:
+        file.write("{broken\n")
+    found = examples(directory)
+    found.keep_usable(0.2)
+    assert (len(found), found.total, len(found.bad)) == (COUNT, COUNT + 1, 1)
+    with pytest.raises(RunError, match=r"at most 10\.0% bad samples, got 1 of 7; mend or remove"):
+        examples(directory).keep_usable(0.1)
+
+
+def test_too_many_bad_media_are_refused(directory):
+    (directory / "sound-train-2.npy").write_bytes(b"no array")
+    with pytest.raises(RunError, match=r"at most 1\.0% bad .*1 of 6(.|\n)*first:\n  sound-train-2"):
+        examples(directory).keep_usable(0.01)
+
+
+def test_none_usable_is_refused_whatever_the_share(directory):
+    for file in directory.glob("*.npy"):
+        file.unlink()
+    with pytest.raises(RunError, match=r"at most 100\.0% bad samples, got 6 of 6"):
+        examples(directory).keep_usable(1.0)
+
+
+def test_an_undeclared_part_type_is_named_with_the_nearest(directory):
+    with pytest.raises(ManifestError, match=r"train\.jsonl: a part type .*; did you mean 'sounds'"):
+        examples(directory, sounds=Counting())
+
+
+def test_a_path_may_read_what_was_declared_for_another(directory):
+    encoder = Counting("another")
+    found = examples(directory, path="range", range=encoder)
+    found.encode(ignore)
+    found.keep_usable(0.0)
+    assert found.prompt(0)[0].path == "range"
+    assert encoder.num_seen == COUNT
+    with pytest.raises(ManifestError, match=r"a part type or path .*'rang'; did you mean 'range'"):
+        examples(directory, path="rang", range=encoder)
+
+
+def test_text_alone_needs_no_reader(directory):
+    rows = [
+        {
+            "id": "a",
+            "messages": [
+                {"role": "user", "content": "Say hello."},
+                {"role": "assistant", "content": "hello"},
+            ],
+        }
+    ]
+    (directory / "sound-train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    found = Examples(directory / "sound-train.jsonl", {})
+    found.encode(ignore)
+    found.keep_usable(0.0)
+    assert found.prompt(0) == ["Say hello."]
+
+
+def test_readers_are_built_when_used_and_share_equal_encoders(tmp_path):
+    part = {"decoder": {"kind": "array"}, "encoder": {"kind": "precomputed", "width": WIDTH}}
+    wider = {**part, "encoder": {"kind": "precomputed", "width": 2 * WIDTH}}
+    modalities = {"sight": part, "sound": part, "range": wider}
+    recipe = parse_recipe({"name": "t", "modalities": modalities, "curriculum": ["sight"]})
+    found = Readers(recipe.modalities, FeatureCache(tmp_path))
+    assert list(found) == ["sight", "sound", "range"]
+    assert len(found) == 3
+    assert found["sight"].encoder is found["sound"].encoder
+    assert found["sight"] is found["sight"]
+    assert found["range"].encoder.width == 2 * WIDTH
+    with pytest.raises(KeyError, match="shape"):
+        found["shape"]

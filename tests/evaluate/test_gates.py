@@ -1,0 +1,52 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pathweave.evaluate.gates import gate_usage
+from tests.tiny import chain, medium, tiny_model
+
+SPECS = chain("sight", "sound", "range", "shape", plain_sites=("projector",))
+
+
+def usage(model, name):
+    features = [medium(name, units=2, seed=s).features for s in range(2)]
+    return gate_usage(model, name, features, ["What is it?", "How far?"])
+
+
+@pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", "top_k"])
+def test_usage_sums_to_one(gate):
+    model = tiny_model(*(replace(spec, gate=gate) for spec in SPECS))
+    found = usage(model, "shape")
+    assert list(found) == ["sound", "range", "shape"]
+    assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+    assert min(found.values()) > 0
+
+
+def test_a_predecessor_that_lacks_hosts_counts_as_unused_there():
+    narrow = replace(SPECS[2], sites=("layer_0/cross_attention/*",))
+    found = usage(tiny_model(*SPECS[:2], narrow, SPECS[3]), "shape")
+    assert set(found) == {"sound", "range", "shape"}
+    assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+    assert found["range"] < 0.3
+
+
+def test_equal_gates_use_all_alike():
+    model = tiny_model(*SPECS)
+    for experts in model.paths["shape"].experts.values():
+        if experts.gate is not None:
+            experts.gate.weight.data.zero_()
+    assert usage(model, "shape") == pytest.approx(dict.fromkeys(("sound", "range", "shape"), 1 / 3))
+
+
+def test_a_path_without_gates_has_no_usage():
+    model = tiny_model(*SPECS[:2])
+    assert usage(model, "sight") == usage(model, "sound") == {}
+
+
+def test_nothing_is_left_behind():
+    model = tiny_model(*SPECS)
+    before = model.soft_tokens([medium("shape")], ["What?"])[0]
+    usage(model, "shape")
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert torch.equal(before, model.soft_tokens([medium("shape")], ["What?"])[0])

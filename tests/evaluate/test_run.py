@@ -1,0 +1,145 @@
+import json
+
+import pytest
+import torch
+
+from pathweave.config import TestSet, parse_recipe
+from pathweave.data.cache import FeatureCache
+from pathweave.data.examples import Examples, Readers
+from pathweave.errors import ManifestError
+from pathweave.evaluate.generate import generate
+from pathweave.evaluate.rank import log_likelihoods
+from pathweave.evaluate.run import (
+    evaluate_set,
+    majority_score,
+    score_set,
+    subset,
+    text_only_score,
+)
+from pathweave.prompt import Medium
+from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
+
+COUNT = 10
+
+
+@pytest.fixture
+def model():
+    return tiny_model(*chain("sight", "sound"))
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Write a small set whose rows are edited by a function, and return its examples."""
+    part = {
+        "decoder": {"kind": "array"},
+        "encoder": {"kind": "precomputed", "width": WIDTH},
+    }
+    recipe = parse_recipe({"name": "t", "modalities": {"sound": part}, "curriculum": ["sound"]})
+    readers = Readers(recipe.modalities, FeatureCache(tmp_path / "features"))
+    write_sensor_data(tmp_path, "sound", count=COUNT)
+
+    def examples(edit=lambda i, row: row, split="test"):
+        file = tmp_path / f"sound-{split}.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(edit(i, row)) + "\n" for i, row in enumerate(rows)))
+        return Examples(file, readers)
+
+    return examples
+
+
+def scored_by(metric="exact_match", **fields):
+    return TestSet(manifest="", metric=metric, max_tokens=4, **fields)
+
+
+def test_a_subset_is_always_the_same():
+    assert subset(5, None) == subset(5, 5) == subset(5, 9) == [0, 1, 2, 3, 4]
+    some = subset(1000, 20)
+    assert some == subset(1000, 20) == sorted(set(some))
+    assert len(some) == 20
+    assert max(some) > 500
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_answers_come_by_index_whatever_the_batch(model, load, batch_size):
+    def lengthen(i, row):
+        row["messages"][0]["content"][1]["text"] = "How is it?" + " Please say." * (i * 7 % COUNT)
+        return row
+
+    examples = load(lengthen)
+    done = []
+    answers = evaluate_set(model.train(), examples, scored_by(), batch_size, advance=done.append)
+    assert not model.training
+    assert sum(done) == COUNT
+    assert max(done) <= batch_size
+    assert sorted(answers) == list(range(COUNT))
+    for i in (0, 3, 9):
+        assert answers[i] == generate(model, [examples.prompt(i)], 4)[0]
+
+
+def test_only_chosen_samples_are_answered(model, load):
+    examples = load()
+    answers = evaluate_set(model, examples, scored_by(), 4, [7, 2])
+    result = score_set(examples, scored_by(), answers)
+    assert result.ids == ["sound-test-2", "sound-test-7"]
+    assert result.predictions == [answers[2], answers[7]]
+    assert (result.num_samples, result.num_usable, result.num_total) == (2, COUNT, COUNT)
+
+
+def test_the_score_is_that_of_the_metric(load):
+    def mend(i, row):
+        return row | ({"references": ["low", "deep"]} if i == 0 else {})
+
+    examples = load(mend)
+    answers = {0: "deep", 1: "low", 2: "Low.", 3: "high"}
+    result = score_set(examples, scored_by(), answers)
+    assert result.score == 75.0
+    assert result.summary() == {
+        "metric": "exact_match",
+        "score": 75.0,
+        "num_samples": 4,
+        "num_usable": COUNT,
+        "num_total": COUNT,
+    }
+    captions = {0: "deep", 1: "high", 2: "low", 3: "high"}
+    assert score_set(examples, scored_by("cider_d"), captions).score > 0
+
+
+def test_ranking_chooses_the_likeliest(model, load):
+    choices = ["low", "high", "neither"]
+    examples = load(lambda i, row: row | {"choices": choices})
+    answers = evaluate_set(model, examples, scored_by("ranking"), 4)
+    for i in (0, 5):
+        best = log_likelihoods(model, [examples.prompt(i)], choices)[0].argmax()
+        assert answers[i] == choices[best]
+    assert set(answers.values()) <= set(choices)
+
+
+@pytest.mark.parametrize("given", [{}, {"choices": ["low"]}])
+def test_ranking_needs_the_same_choices_with_every_sample(model, load, given):
+    examples = load(lambda i, row: row | (given if i % 2 else {}))
+    with pytest.raises(ManifestError, match=r"test\.jsonl must give the same choices .*add them"):
+        evaluate_set(model, examples, scored_by("ranking"), COUNT)
+
+
+def test_the_majority_is_of_the_training_set(load):
+    train = load(lambda i, row: row | {"messages": [row["messages"][0], answer(i < 6)]}, "train")
+    test = load(lambda i, row: row | {"messages": [row["messages"][0], answer(i < 3)]})
+    assert majority_score(train, test, scored_by()) == pytest.approx(30.0)
+
+
+def answer(low):
+    return {"role": "assistant", "content": "low" if low else "high"}
+
+
+def test_what_text_gives_away(model, load):
+    """Two questions; a blind answer to one of them is the reference of some of its samples."""
+    blind = Medium("sound", torch.zeros(1, 4, WIDTH))
+    questions = ["How is it?", "How loud is it?"]
+    expected = generate(model, [[blind, questions[1]]], 4)[0]
+
+    def ask(i, row):
+        row["messages"][0]["content"][1]["text"] = questions[i % 2]
+        return row | {"references": [expected if i in (1, 3, 5) else "no such answer"]}
+
+    score = text_only_score(model, load(ask), scored_by(), range(COUNT))
+    assert score == pytest.approx(30.0)

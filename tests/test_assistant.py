@@ -1,0 +1,49 @@
+import pytest
+
+from pathweave.assistant import Assistant, load
+from pathweave.errors import MediaError, PathError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+TEXT = {"type": "text", "text": "How is it?"}
+
+
+@pytest.fixture(scope="module")
+def assistant(finished_run, recipe_file, shared_home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATHWEAVE_HOME", str(shared_home))
+        loaded = load(finished_run)
+    return Assistant(loaded.model, loaded.readers, root=recipe_file.parent)
+
+
+def part(name: str, index: int = 0) -> dict[str, str]:
+    return {"type": name, "path": f"{name}-test-{index}.npy"}
+
+
+def test_a_mixed_batch_is_answered_as_one_by_one(assistant):
+    contents = [
+        [part("sight"), TEXT],
+        [part("tilt", 1), part("sound", 2), {"type": "text", "text": "Which one is higher?"}],
+        [TEXT],
+        [part("sound", 3), TEXT],
+    ]
+    together = assistant.ask(contents, max_tokens=4)
+    assert together == [assistant.ask([content], max_tokens=4)[0] for content in contents]
+    assert assistant.ask([]) == []
+
+
+def test_what_is_loaded_is_what_was_asked_for(finished_run):
+    assert load(str(finished_run), paths=["sound"]).model.paths.names == ["sound"]
+
+
+def test_a_modality_that_was_not_learnt_is_refused(assistant):
+    with pytest.raises(PathError, match="a medium must be one of .* got 'tild'; did you mean 'til"):
+        assistant.ask([[{"type": "tild", "path": "x.npy"}, TEXT]])
+
+
+def test_a_missing_or_broken_medium_is_refused(assistant, tmp_path):
+    with pytest.raises(MediaError, match=r"none.npy must be a file, got No such file"):
+        assistant.ask([[{"type": "tilt", "path": "none.npy"}, TEXT]])
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(MediaError, match=r"cut.npy must be a"):
+        assistant.ask([[{"type": "tilt", "path": str(tmp_path / "cut.npy")}, TEXT]])

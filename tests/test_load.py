@@ -1,0 +1,51 @@
+import shutil
+
+import pytest
+import torch
+
+from pathweave.errors import PathError, RecipeError
+from pathweave.load import load_base, load_run, make_readers
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_a_base_is_a_directory_or_has_a_known_name(recipe_file):
+    base = load_base(str(recipe_file.parent / "base"))
+    assert base.kind == "tiny"
+    assert not any(p.requires_grad for p in base.llm.parameters())
+    with pytest.raises(
+        RecipeError, match=r"base must be one of .* got 'minj'; did you mean 'mini'"
+    ):
+        load_base("minj")
+
+
+def test_a_base_is_the_same_in_every_type_of_numbers(recipe_file):
+    base = load_base(str(recipe_file.parent / "base"))
+    before = base.fingerprint()
+    base.llm.to(torch.bfloat16)
+    assert base.fingerprint() == before
+
+
+def test_a_run_gives_its_paths_and_those_they_build_on(finished_run):
+    model, recipe = load_run(finished_run)
+    assert model.paths.names == list(recipe.curriculum)
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert load_run(finished_run, ["tilt"])[0].paths.names == ["sound", "tilt"]
+    assert load_run(finished_run, ["sight"])[0].paths.names == ["sight"]
+    with pytest.raises(PathError, match=r"the run must find path 'tild', got \['sight', "):
+        load_run(finished_run, ["tild"])
+
+
+def test_a_missing_predecessor_is_named(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.rmtree(run / "paths" / "sight")
+    assert load_run(run)[0].paths.names == []
+
+
+def test_readers_are_built_when_first_used(finished_run):
+    _, recipe = load_run(finished_run)
+    readers = make_readers(recipe)
+    assert list(readers) == list(recipe.modalities)
+    assert readers["sound"] is readers["sound"]
+    assert readers["sound"].encoder is readers["tilt"].encoder

@@ -1,0 +1,32 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pathweave.tensors import tensors_hash, write_tensors
+
+
+def test_a_view_is_written_as_it_looks(tmp_path):
+    write_tensors(tmp_path / "a.safetensors", {"x": torch.ones(2, 3).T})
+    assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [[1, 1]] * 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"y": torch.ones(2, 3)},
+        {"x": torch.ones(3, 2)},
+        {"x": torch.ones(2, 3).double()},
+        {"x": torch.ones(2, 3), "y": torch.ones(1)},
+        {"x": torch.ones(2, 3) + 1e-6},
+        {},
+    ],
+)
+def test_the_hash_tells_names_shapes_types_and_values_apart(other):
+    assert tensors_hash(other) != tensors_hash({"x": torch.ones(2, 3)})
+
+
+def test_the_hash_is_of_content_alone():
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(1, dtype=torch.bfloat16)}
+    view = torch.arange(6.0).view(2, 3).T.contiguous().T.requires_grad_()
+    assert tensors_hash({"b": tensors["b"], "a": view}) == tensors_hash(tensors)
+    assert tensors_hash(tensors, seed="s") != tensors_hash(tensors)

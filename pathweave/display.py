@@ -34,6 +34,7 @@ class Display:
             TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console,
             disable=quiet,
+            transient=True,
         )
 
     def __enter__(self) -> "Display":
@@ -46,7 +47,8 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        # Progress.stop() would add an empty line where the output is no terminal.
+        self._progress.live.stop()
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""

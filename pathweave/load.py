@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
-from pathweave.bases.base import Base, load_connector, load_directory, native_dtype
+from pathweave.bases.base import Base, freeze, load_connector, load_directory, native_dtype
 from pathweave.bases.mini import load_mini
 from pathweave.config import Recipe, unknown
 from pathweave.data.cache import FeatureCache
@@ -60,7 +60,8 @@ def load_run(root: Path, only: list[str] | None = None) -> tuple[PathWeave, Reci
     recipe = run.recipe()
     model = new_model(recipe)
     load_finished(model, run, recipe, only)
-    return model.eval(), recipe
+    freeze(model)
+    return model, recipe
 
 
 def load_finished(

@@ -13,9 +13,7 @@ def test_a_base_is_a_directory_or_has_a_known_name(recipe_file):
     base = load_base(str(recipe_file.parent / "base"))
     assert base.kind == "tiny"
     assert not any(p.requires_grad for p in base.llm.parameters())
-    with pytest.raises(
-        RecipeError, match=r"base must be one of .* got 'minj'; did you mean 'mini'"
-    ):
+    with pytest.raises(RecipeError, match=r"must be one of .* got 'minj'; did you mean 'mini'"):
         load_base("minj")
 
 
@@ -37,7 +35,7 @@ def test_a_run_gives_its_paths_and_those_they_build_on(finished_run):
         load_run(finished_run, ["tild"])
 
 
-def test_a_missing_predecessor_is_named(finished_run, tmp_path):
+def test_paths_after_a_gap_are_not_loaded(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     shutil.rmtree(run / "paths" / "sight")
     assert load_run(run)[0].paths.names == []

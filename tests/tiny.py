@@ -1,4 +1,4 @@
-"""Small deterministic stand-ins of the real classes: a random Llama, a byte tokenizer, a Q-Former."""
+"""Small deterministic stand-ins of the real classes: a random Llama, a byte tokenizer."""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -161,6 +162,7 @@ class Curriculum:
         }
         directory = self.run.path(stage.name)
         save_path(path, model.paths, directory, model.base.fingerprint(), about, tensors)
+        shutil.rmtree(stage.checkpoint, ignore_errors=True)
         self.log.event("saved", stage=stage.name, seconds=round(seconds, 1))
 
     def _verify(self, model: PathWeave) -> None:

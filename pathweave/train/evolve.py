@@ -73,10 +73,11 @@ def show(results: Results, out: Path) -> None:
     for table in tables(results):
         console.print(table)
     run = RunDirectory(out)
-    console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}")
+    console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}", soft_wrap=True)
     first = results.curriculum[-1].replace("_", "-")
     console.print(
         f"Try next:\n  pathweave ask {out} --{first} FILE 'What is this?'\n"
         f"  pathweave inspect {out}\n  pathweave verify {out}",
         highlight=False,
+        soft_wrap=True,  # a command that is cut in two cannot be copied
     )

@@ -28,7 +28,7 @@ def tamper(directory):
     """Change a path's tensors as somebody would who mends the hash, too."""
     file, about = directory / "path.safetensors", directory / "path.json"
     tensors = load_file(file)
-    tensors["queries"] += 0.01
+    tensors["queries"] *= -1
     save_file(tensors, file)
     description = json.loads(about.read_text())
     description["files"]["path.safetensors"] = sha256_file(file)

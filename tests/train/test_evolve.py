@@ -1,6 +1,7 @@
 """Whole runs: what is written, what is never lost, what is refused."""
 
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -29,8 +30,6 @@ def evolve(recipe: Path, out: Path, *words: str) -> int:
 def test_a_run_writes_exactly_what_it_should(finished_run):
     expected = {".lock", "recipe.json", "scores.json", "log.jsonl", "results.json", "results.png"}
     expected |= {"base/base.json", "base/connector.safetensors"}
-    expected |= {f"checkpoint/{part}.safetensors" for part in ("trained", "optimizer")}
-    expected |= {"checkpoint/state.json"}
     expected |= {f"paths/{name}/{file}" for name in SENSORS for file in PATH_FILES}
     for stage, after in enumerate(SENSORS):
         expected |= {f"predictions/after-{after}/{n}-qa.jsonl" for n in SENSORS[: stage + 1]}
@@ -139,14 +138,13 @@ def test_a_full_disk_loses_nothing(recipe_file, finished_run, tmp_path, capsys):
     assert "recipe.json cannot be written" in capsys.readouterr().err
     # The last stage is still to be trained, and the disk is full when its state is to be saved.
     shutil.copytree(finished_run, out, dirs_exist_ok=True)
-    for name in ("paths/tilt", "checkpoint"):
-        shutil.rmtree(out / name)
+    shutil.rmtree(out / "paths" / "tilt")
     for name in ("scores.json", "log.jsonl"):
         (out / name).unlink()
     with full_disk(limit=8000):
         assert evolve(recipe_file, out) == 2
     error = capsys.readouterr().err
-    assert "checkpoint cannot be written: File too large; free some space" in error
+    assert re.search(r"checkpoint.* cannot be written: File too large; free some space", error)
     assert error.count("\n") == 1
     assert hashes(out) == {name: hashes(finished_run)[name] for name in SENSORS[:2]}
     assert evolve(recipe_file, out) == 0

@@ -3,7 +3,6 @@ import time
 
 import pytest
 
-from pathweave.display import Display
 from pathweave.errors import DiskError
 from pathweave.train.log import RunLog
 from tests.full_disk import full_disk
@@ -61,22 +60,3 @@ def test_a_writer_is_given_the_numbers_of_steps_alone(tmp_path):
     assert {tag for tag, _, _ in writer.given} == {
         f"sound/{key}" for key in ("loss", "lr", "samples_per_second", "grad_norm")
     }
-
-
-def test_a_display_says_lines_and_shows_bars(capsys):
-    with Display() as display:
-        display.say("after sound: 50.0")
-        bar = display.bar("train sound", total=2)
-        bar.advance(1)
-        bar.advance(1, note="loss 2.5")
-        bar.close()
-    captured = capsys.readouterr()
-    assert "after sound: 50.0" in captured.err
-    assert captured.out == ""
-
-
-def test_a_quiet_display_says_nothing(capsys):
-    with Display(quiet=True) as display:
-        display.say("after sound: 50.0")
-        display.bar("train sound", total=2).advance()
-    assert capsys.readouterr() == ("", "")

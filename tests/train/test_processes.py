@@ -57,7 +57,8 @@ def test_two_processes_learn_the_tensors_of_one(one_and_two):
         a, b = (load_file(run / "paths" / name / "path.safetensors") for run in (one, two))
         for tensor in a:
             torch.testing.assert_close(a[tensor], b[tensor], atol=STEPS * LR, rtol=0)
-            assert (a[tensor] - b[tensor]).abs().mean() < LR / 4, tensor
+        differences = torch.cat([(a[tensor] - b[tensor]).flatten() for tensor in a])
+        assert differences.abs().mean() < LR / 10, name
 
 
 def test_one_process_writes_and_scores(one_and_two):

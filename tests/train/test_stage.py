@@ -120,7 +120,7 @@ def test_a_batch_may_be_computed_in_parts(train):
 
 def test_a_loss_that_is_not_finite_ends_the_run(train):
     with pytest.raises(
-        RunError, match=r"loss must be finite, got nan at step \d of stage 'tilt'; lower"
+        RunError, match=r"must be finite, got nan at step \d of stage 'tilt'; lower"
     ):
         train(training__lr=1e30, training__steps=4)
 

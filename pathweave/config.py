@@ -143,6 +143,9 @@ class Recipe(_Strict):
     bad_samples: float = Field(
         0.01, ge=0, le=1, description="Share of undecodable samples above which a run stops."
     )
+    limit: Positive | None = Field(
+        None, description="Samples used of each manifest, evenly spaced; null is all."
+    )
     quick: dict[str, Any] = Field({}, description="Overrides of `--quick`, by dotted field.")
 
     @model_validator(mode="after")

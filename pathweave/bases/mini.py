@@ -65,7 +65,11 @@ def load_mini(dtype: torch.dtype | None = None) -> Base:
         FetchError: If weights are missing and cannot be fetched.
     """
     directory = weights_dir(LLM)
-    llm = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype or native_dtype())
+    # On a CPU and for prompts this short, plain attention is faster than the fused kernel.
+    attention = "sdpa" if torch.cuda.is_available() else "eager"
+    llm = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype or native_dtype(), attn_implementation=attention
+    )
     freeze(with_contiguous_head(llm))
     text_directory = weights_dir(TEXT)
     qformer = minilm_qformer(text_directory)

@@ -12,7 +12,7 @@ Index = tuple[int, int]
 STEPS_PER_BUCKET = 8
 # Lengths are compared this coarsely: sorting exactly would put samples with the same answer, hence
 # the same length, into the same batch, which learns badly (docs/log.md).
-GRAIN = 32
+GRAIN = 16
 
 
 def index_batches(

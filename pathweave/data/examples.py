@@ -83,19 +83,25 @@ class Examples:
         manifest: The manifest.
         readers: Readers by modality; every part type of the manifest must be one.
         path: Read every medium with this path; None reads each with that of its part type.
+        limit: Use only so many samples, evenly spaced; None uses all.
 
     Raises:
         ManifestError: If the manifest cannot be read or names an undeclared modality.
     """
 
     def __init__(
-        self, manifest: Path, readers: Mapping[str, Reader], path: str | None = None
+        self,
+        manifest: Path,
+        readers: Mapping[str, Reader],
+        path: str | None = None,
+        limit: int | None = None,
     ) -> None:
         self.manifest = Manifest(manifest, on_error="collect")
         self.bad: list[str] = list(self.manifest.problems)
-        self.total = len(self.manifest) + len(self.bad)
         self._readers = readers
-        self._samples: list[Sample] = list(self.manifest)
+        stride = 1 if limit is None else max(1, len(self.manifest) // limit)
+        self._samples: list[Sample] = list(self.manifest)[::stride][:limit]
+        self.total = len(self._samples) + len(self.bad)
         self._path = path
         for name in {path} if path else self.manifest.part_types:
             if name not in readers:

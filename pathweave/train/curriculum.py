@@ -100,7 +100,7 @@ class Curriculum:
     def _load(self, manifest: str, process: int, num_processes: int) -> Examples:
         key = manifest, num_processes
         if key not in self._examples:
-            examples = Examples(Path(manifest), self.readers)
+            examples = Examples(Path(manifest), self.readers, limit=self.recipe.limit)
             bar = self.display.bar(f"encode {_short(manifest)}", total=len(examples))
             examples.encode(bar.advance, process, num_processes)
             if num_processes > 1:

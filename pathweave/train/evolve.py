@@ -2,10 +2,11 @@
 
 import sys
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from rich.console import Console
 
 from pathweave.config import Recipe
@@ -42,7 +43,9 @@ def evolve_recipe(
     """
     # A stage that trains the connector leaves text weights of the last layer without gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(kwargs_handlers=[unused])
+    # The other processes wait while the first one scores, however long that takes.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    accelerator = Accelerator(kwargs_handlers=[unused, patient])
     is_main = accelerator.is_main_process
     with (
         sole_writer(out) if is_main else nullcontext(),

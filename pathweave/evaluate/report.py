@@ -5,6 +5,12 @@ from rich.table import Table
 from pathweave.evaluate.results import DatasetInfo, Results
 
 UNITS = {"exact_match": "%", "ranking": "%", "cider_d": "CIDEr-D x100"}
+REFERENCES = {
+    "whole\nset": "whole",
+    "linear\nprobe": "probe",
+    "major-\nity": "majority",
+    "text\nonly": "text_only",
+}
 
 
 def tables(results: Results) -> list[Table]:
@@ -14,27 +20,30 @@ def tables(results: Results) -> list[Table]:
 
 
 def score_table(results: Results) -> Table:
-    """Return the score matrix, a row a stage, and below it what the scores are read against."""
+    """Return the score matrix, a row a test set, and beside it what the scores are read against."""
     table = Table(title=f"{results.recipe}: scores after each stage")
-    table.add_column("after learning")
-    for modality, dataset in results.columns:
-        table.add_column(f"{modality}\n{dataset.name}\n{unit(dataset)}", justify="right")
+    for heading in ("test set", "unit"):
+        table.add_column(heading)
+    for number, learnt in enumerate(results.curriculum):
+        table.add_column(f"{number}\n{learnt}", justify="right")
+    known = [
+        (label, field)
+        for label, field in REFERENCES.items()
+        if any(getattr(dataset, field) is not None for _, dataset in results.columns)
+    ]
+    for label, _ in known:
+        table.add_column(label, justify="right", style="dim")
     matrix = results.matrix
-    for stage, learnt in enumerate(results.curriculum):
-        cells = [
+    for modality, dataset in results.columns:
+        scores = [
             f"{matrix.score(stage, modality, dataset.name):.1f}"
             if matrix.has(stage, modality, dataset.name)
             else ""
-            for modality, dataset in results.columns
+            for stage in range(len(results.curriculum))
         ]
-        if any(cells):
-            table.add_row(learnt, *cells)
-    table.add_section()
-    for label, field in (("majority", "majority"), ("text only", "text_only"), ("probe", "probe")):
-        values = [getattr(dataset, field) for _, dataset in results.columns]
-        if any(value is not None for value in values):
-            cells = ["" if value is None else f"{value:.1f}" for value in values]
-            table.add_row(label, *cells, style="dim")
+        beside = [getattr(dataset, field) for _, field in known]
+        shown = ["" if value is None else f"{value:.1f}" for value in beside]
+        table.add_row(f"{modality} {dataset.name}", unit(dataset), *scores, *shown)
     return table
 
 
@@ -42,7 +51,7 @@ def transfer_table(results: Results) -> Table:
     """Return transfer T and forgetting F of each stage, in points."""
     table = Table(title="Transfer T (higher is better) and forgetting F (0: nothing lost), points")
     table.add_column("after learning")
-    for heading in ("T", "F", *(f"F of {modality}" for modality in results.curriculum[:-1])):
+    for heading in ("T", "F", *(f"F of\n{modality}" for modality in results.curriculum[:-1])):
         table.add_column(heading, justify="right")
     matrix = results.matrix
     for stage in results.finished_stages:
@@ -63,7 +72,7 @@ def parameter_table(results: Results) -> Table:
     """Return what each stage trained, against full tuning of the connector."""
     table = Table(title="Trained parameters")
     table.add_column("stage")
-    headings = ("adapters", "in-adapters", "gates", "other", "total", "full tuning", "share")
+    headings = ("adapters", "in-\nadapters", "gates", "other", "total", "full\ntuning", "share")
     for heading in (*headings, "time", "on disk"):
         table.add_column(heading, justify="right")
     for stage in results.stages:

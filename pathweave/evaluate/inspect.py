@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -67,7 +68,7 @@ def show_inspection(inspection: dict[str, Any]) -> None:
     learnt = len(inspection["paths"])
     total = len(inspection["curriculum"])
     console.print(f"{inspection['run']}: base {inspection['base']}, {learnt} of {total} stages")
-    table = Table(title="Paths")
+    table = Table(title="Paths", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("path", "builds on", "trained", "on disk", "gate usage", "hash"):
         table.add_column(heading)
     for name, path in inspection["paths"].items():
@@ -78,7 +79,7 @@ def show_inspection(inspection: dict[str, Any]) -> None:
             f"{path['trained_parameters']:,}",
             f"{path['bytes'] / 1e6:.2f} MB",
             usage or "-",
-            path["content_hash"][:12],
+            path["content_hash"][:8],
         )
     console.print(table)
     if inspection["results"]:

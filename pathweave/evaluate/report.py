@@ -1,5 +1,6 @@
 """Tables of results for the terminal."""
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pathweave.evaluate.results import DatasetInfo, Results
@@ -21,11 +22,17 @@ def tables(results: Results) -> list[Table]:
 
 def score_table(results: Results) -> Table:
     """Return the score matrix, a row a test set, and beside it what the scores are read against."""
-    table = Table(title=f"{results.recipe}: scores after each stage")
-    for heading in ("test set", "unit"):
-        table.add_column(heading)
-    for number, learnt in enumerate(results.curriculum):
-        table.add_column(f"{number}\n{learnt}", justify="right")
+    stages = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
+    units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
+    table = Table(
+        title=f"{results.recipe}: scores after each stage",
+        caption=f"stages: {stages}; {', '.join(units)}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("test set")
+    for number in range(len(results.curriculum)):
+        table.add_column(f"{number}", justify="right")
     known = [
         (label, field)
         for label, field in REFERENCES.items()
@@ -43,7 +50,7 @@ def score_table(results: Results) -> Table:
         ]
         beside = [getattr(dataset, field) for _, field in known]
         shown = ["" if value is None else f"{value:.1f}" for value in beside]
-        table.add_row(f"{modality} {dataset.name}", unit(dataset), *scores, *shown)
+        table.add_row(f"{modality} {dataset.name}", *scores, *shown)
     return table
 
 
@@ -70,19 +77,24 @@ def transfer_table(results: Results) -> Table:
 
 def parameter_table(results: Results) -> Table:
     """Return what each stage trained, against full tuning of the connector."""
-    table = Table(title="Trained parameters")
+    table = Table(
+        title="Trained parameters",
+        caption="share: of what full tuning of the connector would train at that stage",
+        box=SIMPLE_HEAD,
+        padding=0,
+    )
     table.add_column("stage")
-    headings = ("adapters", "in-\nadapters", "gates", "other", "total", "full\ntuning", "share")
-    for heading in (*headings, "time", "on disk"):
-        table.add_column(heading, justify="right")
+    headings = ("adapters", "in-adapt.", "gates", "other", "total", "share", "time", "disk")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for stage in results.stages:
-        counts = (stage.adapters, stage.in_adapters, stage.gates, stage.other)
+        counts = (stage.adapters, stage.in_adapters, stage.gates, stage.other, stage.trained)
         table.add_row(
             stage.modality,
-            *(f"{count:,}" for count in (*counts, stage.trained, stage.full_tuning)),
-            f"{stage.share:.2f} %",
-            "" if stage.seconds is None else f"{stage.seconds:,.0f} s",
-            "" if stage.num_bytes is None else f"{stage.num_bytes / 1e6:.2f} MB",
+            *(f"{count:,}" for count in counts),
+            f"{stage.share:.1f}%",
+            "" if stage.seconds is None else f"{stage.seconds:,.0f}s",
+            "" if stage.num_bytes is None else f"{stage.num_bytes / 1e6:.1f}MB",
         )
     return table
 

@@ -1,9 +1,12 @@
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pathweave.evaluate.report import points, tables
+from pathweave.evaluate.results import Results
 from tests.evaluate.examples import example_results
 
 
@@ -14,29 +17,36 @@ def text_of(results) -> str:
     return console.file.getvalue()
 
 
-def cells_of(text: str, first: str) -> list[list[str]]:
-    rows = [
-        [cell.strip() for cell in line.strip().strip("\u2502").split("\u2502")]
-        for line in text.split("\n")
-    ]
-    return [row[1:] for row in rows if row[0] == first]
+def row_of(text: str, first: str, number: int = 0) -> list[str]:
+    """Cells of the number-th row whose first cell is this; empty cells do not show."""
+    rows = [re.split(r" {2,}|\s*\u2502\s*", line.strip(" \u2502")) for line in text.split("\n")]
+    return [[cell for cell in row[1:] if cell] for row in rows if row[0] == first][number]
 
 
 def test_tables():
     text = text_of(example_results(loss=20.0))
-    transfer, parameters = cells_of(text, "hear")
-    assert cells_of(text, "see qa") == [["%", "80.0", "60.0", "40.0", "82.7", "12.5"]]
-    assert cells_of(text, "hear caption") == [["CIDEr-D x100", "", "", "110.0", "", ""]]
-    assert transfer == ["94.0", "15.0", "20.0", "10.0"]
-    assert parameters == [
-        *("1,000", "128", "20", "500", "1,648", "150,000", "1.10 %", "12 s", "1.25 MB")
-    ]
+    assert row_of(text, "see qa") == ["80.0", "60.0", "40.0", "82.7", "12.5"]
+    assert row_of(text, "hear caption") == ["110.0"]
+    assert row_of(text, "hear") == ["94.0", "15.0", "20.0", "10.0"]
+    parameters = ["1,000", "128", "20", "500", "1,648", "1.1%", "12s", "1.2MB"]
+    lines = [line.split() for line in text.split("\n") if "MB" in line]
+    assert lines[2] == ["hear", *parameters]
+    words = " ".join(text.split())
+    assert "caption in CIDEr-D x100" in words
+    assert "0 see, 1 watch, 2 hear" in words
 
 
 def test_unfinished_run():
     text = text_of(example_results(num_stages=1))
-    assert cells_of(text, "see qa")[0] == ["%", "80.0", "", "", "82.7", "12.5"]
-    assert cells_of(text, "watch") == []
+    assert row_of(text, "see qa") == ["80.0", "82.7", "12.5"]
+
+
+def test_the_tables_of_five_modalities_fit_a_narrow_terminal():
+    results = Results.load(Path(__file__).parents[2] / "docs/results/mcl_mini.json")
+    console = Console(file=io.StringIO(), width=80)
+    for table in tables(results):
+        console.print(table)
+    assert "\u2026" not in console.file.getvalue()
 
 
 def test_run_without_stages():

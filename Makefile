@@ -15,7 +15,7 @@ quick: $(VENV)/.ready-mini  ## The same five stages in a few minutes: it runs, i
 	$(RUN) evolve recipes/mcl_mini.yaml --out runs/quick --quick
 
 test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
-	$(MAKE) $(SUITE)
+	@$(MAKE) --no-print-directory $(SUITE)
 
 everyday:
 	$(PYTEST)

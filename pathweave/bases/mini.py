@@ -22,7 +22,7 @@ from pathweave.prompt import Template
 
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
 ENCODER_WIDTH = 1280
-# Tokens a little louder than embeddings train faster (docs/log.md).
+# Tokens a little louder than embeddings; carried over from a prototype, not measured again.
 SCALE_OVER_EMBEDDINGS = 1.5
 INIT_STD = 0.02
 

@@ -111,7 +111,7 @@ class Method(_Strict):
     gate: GateKind | None = Field("softmax", description="Kind of the gates; null sums experts.")
     top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
     in_adapter: InAdapterInit | None = Field(
-        "identity", description="Initial value of the in-adapters; null places none."
+        "zero", description="Initial value of the in-adapters; null places none."
     )
     standardise: bool = Field(
         True, description="Start the input norm from the statistics of the training features."

@@ -52,7 +52,7 @@ class PathSpec:
     sites: tuple[str, ...] = ("*",)
     gate: str | None = "softmax"
     top_k: int = 2
-    in_adapter: str | None = "identity"
+    in_adapter: str | None = "zero"
     plain_sites: tuple[str, ...] = ()
 
 

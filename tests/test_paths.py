@@ -161,4 +161,4 @@ def test_a_route_has_a_run_per_change_of_path(paths):
 
 def test_defaults_of_a_spec():
     spec = PathSpec("sound", encoder_width=12, num_queries=4)
-    assert (spec.rank, spec.gate, spec.in_adapter, spec.sites) == (8, "softmax", "identity", ("*",))
+    assert (spec.rank, spec.gate, spec.in_adapter, spec.sites) == (8, "softmax", "zero", ("*",))

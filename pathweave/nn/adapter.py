@@ -19,8 +19,8 @@ class InAdapter(nn.Linear):
 
     Args:
         rank: Bottleneck width of the adapter it is placed in.
-        init: Initial map: ``identity`` starts from the earlier adapter as it is, ``zero`` from
-            nothing, ``normal`` from N(0, 0.02) weights as the released code effectively does.
+        init: Initial map: ``zero`` starts from nothing, ``identity`` from the earlier adapter as
+            it is, ``normal`` from N(0, 0.02) weights as the released code effectively does.
 
     Raises:
         ValueError: If ``init`` is none of these.
@@ -31,7 +31,7 @@ class InAdapter(nn.Linear):
         [3.0, 4.0]
     """
 
-    def __init__(self, rank: int, init: InAdapterInit = "identity"):
+    def __init__(self, rank: int, init: InAdapterInit = "zero"):
         if init not in get_args(InAdapterInit):
             raise ValueError(f"init must be one of {get_args(InAdapterInit)}, got {init!r}")
         super().__init__(rank, rank)
@@ -55,6 +55,7 @@ class Adapter(nn.Module):
         in_dim: Input width of the host.
         out_dim: Output width of the host.
         rank: Bottleneck width; in [1, min(in_dim, out_dim)].
+        scale: First value of $s$, which is learnt.
 
     Raises:
         ValueError: If ``rank`` is outside that range.
@@ -65,14 +66,14 @@ class Adapter(nn.Module):
         0.0
     """
 
-    def __init__(self, in_dim: int, out_dim: int, rank: int):
+    def __init__(self, in_dim: int, out_dim: int, rank: int, scale: float = 1.0):
         super().__init__()
         limit = min(in_dim, out_dim)
         if not 1 <= rank <= limit:
             raise ValueError(f"rank must be in [1, min(in_dim, out_dim)={limit}], got {rank}")
         self.down = nn.Linear(in_dim, rank)
         self.up = nn.Linear(rank, out_dim)
-        self.scale = nn.Parameter(torch.ones(1))
+        self.scale = nn.Parameter(torch.full((1,), scale))
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)

@@ -48,6 +48,11 @@ class Gate(nn.Module):
             self.noise_weight = nn.Parameter(torch.zeros(dim, num_experts))
 
     @property
+    def num_weighed(self) -> int:
+        """Experts that share the weight of a token; each gets its inverse from a new gate."""
+        return self.k if self.kind == "top_k" else self.weight.shape[1]
+
+    @property
     def columns(self) -> list[Tensor]:
         """Weights whose products with ``x`` ``mix`` needs: clean logits, then noise if it is on."""
         if self.noise_weight is not None and self.training:

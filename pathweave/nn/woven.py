@@ -84,16 +84,19 @@ class Experts(nn.Module):
         earlier_ranks: Sequence[int] = (),
         gate: str | None = "softmax",
         top_k: int = 2,
-        in_adapter: InAdapterInit | None = "identity",
+        in_adapter: InAdapterInit | None = "zero",
     ):
         super().__init__()
-        self.adapter = Adapter(in_dim, out_dim, rank)
         self.num_earlier = len(earlier_ranks)
         inner = [] if in_adapter is None else [InAdapter(r, in_adapter) for r in earlier_ranks]
         self.in_adapters = nn.ModuleList(inner)
         # With a single expert a softmax is the constant 1: there is nothing to learn.
         gated = gate is not None and self.num_earlier > 0
         self.gate = Gate(in_dim, self.num_earlier + 1, gate, top_k) if gated else None  # type: ignore[arg-type]
+        # A new gate weighs all experts alike. Without a scale that makes up for it, the path's own
+        # adapter would learn the more slowly the more predecessors there are.
+        scale = 1.0 if self.gate is None else float(self.gate.num_weighed)
+        self.adapter = Adapter(in_dim, out_dim, rank, scale)
 
     def fuse(self, earlier: Sequence[Adapter]) -> Mixture:
         """Return the fused form, given the predecessors' adapters at this host, in order.

@@ -1,17 +1,17 @@
 """How far a linear probe on the frozen features gets, and how far guessing the most common answer.
 
-    python -m scripts.mcl_mini.probe --data data/mcl-mini --cache DIR
+    python -m scripts.mcl_mini.probe --cache DIR [--recipe recipes/mcl_mini.yaml]
 
-A probe is a logistic regression on features averaged over tokens and frames, its strength chosen on
-the validation set. Captions are probed as classes (every training caption is one) and scored with
-CIDEr-D against all references.
+Decoders, encoders and data are those of the recipe, so that its paths and the probe see the same
+features. A probe is a logistic regression on features averaged over tokens and frames, its strength
+chosen on the validation set. Captions are probed as classes (every training caption is one) and
+scored with CIDEr-D against all references.
 """
 
 import argparse
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -19,36 +19,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pathweave.config import Modality, load_recipe
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.encoders import build_encoder
 from pathweave.evaluate.cider import cider_d
 
-# Modality -> decoder and encoder, each with its options; two encoders are used side by side.
-PICTURES = {"kind": "efficientnet-lite0", "size": 96}
-MACHINES: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {
-    "image": [({"kind": "picture"}, PICTURES)],
-    "video": [({"kind": "clip", "frames": 4}, PICTURES)],
-    "audio": [
-        ({"kind": "sound", "rate": 16_000, "seconds": 2.0}, {"kind": "whisper"}),
-        ({"kind": "sound", "rate": 44_100, "seconds": 2.0}, {"kind": "sound-effects"}),
-    ],
-    "depth": [({"kind": "range_map"}, PICTURES)],
-    "point_cloud": [({"kind": "points", "views": 1, "size": 96}, PICTURES)],
-}
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.1)
 
 
-def _features(manifest: Manifest, modality: str, cache: FeatureCache) -> np.ndarray:
+def _features(manifest: Manifest, modality: Modality, cache: FeatureCache) -> np.ndarray:
     """One averaged feature vector a sample."""
     parts = [next(p for p in sample.prompt if not p.is_text) for sample in manifest]
     media = [(manifest.read_media(part), str(part.path)) for part in parts]
-    columns = []
-    for decoder, encoder in MACHINES[modality]:
-        features = cache.features(build_encoder(**encoder), build_decoder(**decoder), media)
-        columns.append(np.stack([f.float().mean((0, 1)).numpy() for f in features]))
-    return np.concatenate(columns, axis=1)
+    encoder = build_encoder(modality.encoder.kind, **modality.encoder.options)
+    decoder = build_decoder(modality.decoder.kind, **modality.decoder.options)
+    features = cache.features(encoder, decoder, media)
+    return np.stack([f.float().mean((0, 1)).numpy() for f in features])
 
 
 def _fitted(strength: float, x: np.ndarray, y: list[str]) -> LogisticRegression:
@@ -67,10 +55,11 @@ def _score(task: str, predicted: list[str], manifest: Manifest) -> float:
     return 100 * float(np.mean([p == s.answer for p, s in zip(predicted, samples, strict=True)]))
 
 
-def probe(folder: Path, task: str, cache: FeatureCache) -> tuple[float, float, int]:
+def probe(modality: Modality, task: str, cache: FeatureCache) -> tuple[float, float, int]:
     """Score of the probe and of the most common answer on the test set, and its size."""
+    folder = Path(modality.test[task].manifest).parent
     splits = {s: Manifest(folder / f"{task}-{s}.parquet") for s in ("train", "validation", "test")}
-    x = {name: _features(manifest, folder.name, cache) for name, manifest in splits.items()}
+    x = {name: _features(manifest, modality, cache) for name, manifest in splits.items()}
     y = [sample.answer for sample in splits["train"]]
     models = [_fitted(strength, x["train"], y) for strength in STRENGTHS]
     best = max(
@@ -85,14 +74,15 @@ def probe(folder: Path, task: str, cache: FeatureCache) -> tuple[float, float, i
 def main() -> None:
     """Prints one row a data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/mcl_mini.yaml"))
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--only", nargs="*", default=list(MACHINES))
+    parser.add_argument("--only", nargs="*", help="Modalities; all if none are named.")
     arguments = parser.parse_args()
     cache = FeatureCache(arguments.cache)
-    for name in arguments.only:
+    recipe = load_recipe(arguments.recipe)
+    for name in arguments.only or recipe.curriculum:
         for task in ("qa", "caption"):
-            score, common, count = probe(arguments.data / name, task, cache)
+            score, common, count = probe(recipe.modalities[name], task, cache)
             print(f"{name:12} {task:8} probe {score:6.1f}  most common {common:6.1f}  n {count}")
 
 

@@ -47,7 +47,7 @@ def test_in_adapters_start_as_they_are_told():
 
 def test_an_identity_in_adapter_leaves_the_adapter_as_it_is():
     adapter, x = random_adapter(), torch.randn(3, 6)
-    assert torch.equal(adapter(x, InAdapter(2)), adapter(x))
+    assert torch.equal(adapter(x, InAdapter(2, "identity")), adapter(x))
 
 
 @pytest.mark.parametrize("rank", [0, 5])

@@ -173,3 +173,14 @@ def test_sites_of_a_qformer_have_unique_names_in_order():
     blocks = ["0/self", "0/cross", "1/self", "2/self", "2/cross"]
     parts = ("query", "key", "value", "output")
     assert sites == [f"layer_{block}_attention/{part}" for block in blocks for part in parts]
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("num_earlier", [0, 1, 3])
+def test_the_own_correction_is_whole_under_a_new_gate(gate, num_earlier):
+    experts = Experts(DIM, OUT, 2, [2] * num_earlier, gate, top_k=2).eval()
+    own = 1.0 if experts.gate is None else 1 / experts.gate.num_weighed
+    assert own * experts.adapter.scale.item() == pytest.approx(1.0)
+    if experts.gate is not None:
+        weights = experts.gate(torch.randn(5, DIM))
+        torch.testing.assert_close(weights.max(-1).values, torch.full((5,), own))

@@ -44,6 +44,9 @@ class TrainSet(_Strict):
 
     manifest: str = Field(description="Path of the manifest, relative to the recipe.")
     weight: float = Field(1.0, gt=0, description="Share of the samples drawn, relative to others.")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="0 draws answers as often as they occur, 1 all alike."
+    )
 
 
 class TestSet(_Strict):

@@ -4,6 +4,7 @@ Every process computes the same global batches and takes its share, so a run is 
 process or on many, and a resumed run sees what an uninterrupted one would have seen.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,8 +16,28 @@ STEPS_PER_BUCKET = 8
 GRAIN = 16
 
 
+def balanced(labels: Sequence[str], power: float) -> list[int]:
+    """Return the samples of one round over a set, those with rare labels more than once.
+
+    A sample comes ``(most common count / its label's count) ** power`` times, rounded: 0 takes the
+    set as it is, 1 evens the labels out, values between go part of the way.
+
+    Args:
+        labels: Label of each sample.
+        power: In [0, 1].
+
+    Example:
+        >>> balanced(["a cat", "a cat", "a dog"], power=1.0)
+        [0, 1, 2, 2]
+    """
+    counts = Counter(labels)
+    most = max(counts.values(), default=0)
+    times = {label: round((most / count) ** power) for label, count in counts.items()}
+    return [i for i, label in enumerate(labels) for _ in range(times[label])]
+
+
 def index_batches(
-    sizes: Sequence[int],
+    rounds: Sequence[Sequence[int]],
     weights: Sequence[float],
     batch_size: int,
     seed: int,
@@ -24,12 +45,12 @@ def index_batches(
 ) -> Iterator[list[Index]]:
     """Yield batches of (set, sample) for ever.
 
-    Sets are drawn by weight; within a set every sample comes once before any comes again. Samples
-    of roughly equal length share a batch: eight batches are drawn at a time, sorted by coarse
+    Sets are drawn by weight; within a set every round is gone through before the next. Samples of
+    roughly equal length share a batch: eight batches are drawn at a time, sorted by coarse
     length, cut up, and put in random order, so that padding is small and the order still random.
 
     Args:
-        sizes: Number of samples in each set.
+        rounds: Samples of one round over each set, in any order; one may come more than once.
         weights: Relative share of each set.
         batch_size: Samples per batch, over all processes.
         seed: Seed of the order.
@@ -37,10 +58,10 @@ def index_batches(
     """
     random = np.random.default_rng(seed)
     shares = np.asarray(weights, dtype=np.float64)
-    orders = [_shuffled(size, seed, which) for which, size in enumerate(sizes)]
+    orders = [_shuffled(one, seed, which) for which, one in enumerate(rounds)]
     while True:
         count = batch_size * STEPS_PER_BUCKET
-        chosen = random.choice(len(sizes), size=count, p=shares / shares.sum())
+        chosen = random.choice(len(rounds), size=count, p=shares / shares.sum())
         drawn = sorted(
             ((int(w), next(orders[w])) for w in chosen), key=lambda index: length(index) // GRAIN
         )
@@ -48,12 +69,12 @@ def index_batches(
             yield drawn[start : start + batch_size]
 
 
-def _shuffled(size: int, seed: int, which: int) -> Iterator[int]:
-    """Yield every sample of a set once per round, each round in an order of its own."""
+def _shuffled(one: Sequence[int], seed: int, which: int) -> Iterator[int]:
+    """Yield the samples of round after round, each round in an order of its own."""
     round_number = 0
     while True:
         random = np.random.default_rng([seed, which, round_number])
-        yield from (int(i) for i in random.permutation(size))
+        yield from (one[i] for i in random.permutation(len(one)))
         round_number += 1
 
 

@@ -133,6 +133,7 @@ class Curriculum:
             sets=sets,
             seed=seed,
             checkpoint=self.run.checkpoint,
+            balance=[data.balance for data in modality.train.values()],
         )
         self.log.event("stage", stage=name, trained=trained)
         seconds = train_stage(model, modules, stage, self.accelerator, self.log, self.display)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from pathweave.config import Training
-from pathweave.data.batches import Index, index_batches, share
+from pathweave.data.batches import Index, balanced, index_batches, share
 from pathweave.data.examples import Examples
 from pathweave.display import Bar, Display
 from pathweave.errors import RunError
@@ -32,6 +32,7 @@ class Stage:
         name: Modality.
         training: Settings.
         sets: What is learnt from, with the relative weight of each set.
+        balance: How far answers are drawn alike, by set; empty draws all sets as they are.
         seed: Seed of the order of samples and of noise.
         checkpoint: Directory of the running stage's state.
     """
@@ -41,11 +42,16 @@ class Stage:
     sets: Sequence[tuple[Examples, float]]
     seed: int
     checkpoint: Path
+    balance: Sequence[float] = ()
 
     def batches(self, first: int) -> Iterator[list[Index]]:
         """Return the batches of all steps from ``first`` on."""
+        powers = self.balance or [0.0] * len(self.sets)
         endless = index_batches(
-            [len(examples) for examples, _ in self.sets],
+            [
+                balanced([examples.answer(i) for i in range(len(examples))], power)
+                for (examples, _), power in zip(self.sets, powers, strict=True)
+            ],
             [weight for _, weight in self.sets],
             self.training.batch_size,
             self.seed,

@@ -4,13 +4,14 @@ from itertools import islice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathweave.data.batches import STEPS_PER_BUCKET, index_batches, share
+from pathweave.data.batches import STEPS_PER_BUCKET, balanced, index_batches, share
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=3)
 
 
 def batches(sizes, batch_size=4, seed=0, weights=None, length=lambda index: index[1]):
-    return index_batches(sizes, weights or [1.0] * len(sizes), batch_size, seed, length)
+    rounds = [range(size) for size in sizes]
+    return index_batches(rounds, weights or [1.0] * len(sizes), batch_size, seed, length)
 
 
 @settings(deadline=None, max_examples=40)
@@ -32,6 +33,36 @@ def test_every_sample_comes_once_before_any_comes_again(sizes, batch_size, seed,
 def test_the_order_is_a_function_of_the_seed_and_can_be_taken_up_anywhere(sizes, seed, start):
     whole = list(islice(batches(sizes, seed=seed), start + 5))
     assert list(islice(batches(sizes, seed=seed), start, start + 5)) == whole[start:]
+
+
+LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
+
+
+@given(labels=LABELS)
+def test_no_balance_takes_a_set_as_it_is(labels):
+    assert balanced(labels, power=0.0) == list(range(len(labels)))
+
+
+@given(labels=LABELS, power=st.floats(0, 1))
+def test_balance_leaves_no_sample_out_and_favours_rare_labels(labels, power):
+    times = Counter(balanced(labels, power))
+    counts = Counter(labels)
+    assert set(times) == set(range(len(labels)))
+    for i, label in enumerate(labels):
+        assert times[i] == round((max(counts.values()) / counts[label]) ** power)
+
+
+@given(labels=LABELS)
+def test_full_balance_draws_every_label_nearly_as_often(labels):
+    drawn = Counter(labels[i] for i in balanced(labels, power=1.0))
+    most = max(Counter(labels).values())
+    assert all(most / 2 <= count <= 1.5 * most for count in drawn.values())
+
+
+def test_a_sample_that_comes_twice_in_a_round_is_drawn_twice_as_often():
+    endless = index_batches([[0, 1, 1]], [1.0], 3, seed=0, length=lambda _: 0)
+    drawn = Counter(i for batch in islice(endless, 64) for _, i in batch)
+    assert drawn == {0: 64, 1: 128}
 
 
 def test_seeds_and_rounds_differ():

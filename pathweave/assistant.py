@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pathweave.config import unknown
+from pathweave.data.decode.pair import pack_pair
 from pathweave.data.examples import Reader
 from pathweave.data.messages import Part
 from pathweave.errors import MediaError, PathError
 from pathweave.evaluate.generate import generate
-from pathweave.load import load_run, make_readers
+from pathweave.load import load_base, load_run, make_readers, native_readers
 from pathweave.model import PathWeave
 from pathweave.prompt import Medium, Prompt
 
@@ -39,7 +40,8 @@ class Assistant:
 
         Args:
             contents: One list of parts a question, such as ``[{"type": "audio", "path": "a.wav"},
-                {"type": "text", "text": "What is heard?"}]``.
+                {"type": "text", "text": "What is heard?"}]``. A medium of two files has the second
+                as ``companion``.
             max_tokens: Longest answer, in tokens.
             beams: Beams of the search; 1 is greedy.
 
@@ -56,14 +58,20 @@ class Assistant:
     def _medium(self, part: Part) -> Medium:
         if part.type not in self.model.paths:
             raise PathError(unknown("a medium", part.type, self.model.paths.names))
-        file = self.root / (part.path or "")
+        data = self._read(part.path or "")
+        if part.companion is not None:
+            data = pack_pair(self._read(part.companion), data)
+        name = Path(part.path or "").name
+        return Medium(part.type, self.readers[part.type].read([(data, name)])[0])
+
+    def _read(self, path: str) -> bytes:
+        file = self.root / path
         try:
-            data = file.read_bytes()
+            return file.read_bytes()
         except OSError as error:
             raise MediaError(
                 f"{file} must be a file, got {error.strerror}; correct the path"
             ) from error
-        return Medium(part.type, self.readers[part.type].read([(data, file.name)])[0])
 
 
 def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:
@@ -78,4 +86,18 @@ def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:
         PathError: If a path is damaged.
     """
     model, recipe = load_run(Path(run), None if paths is None else list(paths))
-    return Assistant(model, make_readers(recipe))
+    return Assistant(model, make_readers(recipe, model.base))
+
+
+def load_alone(base: str) -> Assistant:
+    """Return an assistant over a base and the paths it comes with, without any run.
+
+    Args:
+        base: See ``pathweave.load.load_base``.
+
+    Raises:
+        RecipeError: If there is no such base.
+        FetchError: If weights cannot be fetched, or are incomplete.
+    """
+    loaded = load_base(base)
+    return Assistant(PathWeave(loaded), native_readers(loaded))

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from pathweave.bases.hub import is_hub_id
 from pathweave.errors import RecipeError
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
@@ -19,7 +28,27 @@ from pathweave.paths import NAME
 
 Metric = Literal["exact_match", "cider_d", "ranking"]
 Positive = Annotated[int, Field(ge=1)]
-RESERVED_NAMES = {"base", "help", "json", "max_tokens", "text", "beams"}
+Beta = Annotated[float, Field(ge=0, lt=1)]
+WEIGHT_OPTIONS = ("directory", "model")  # of encoders: where they are read from
+SLOT = "{}"  # where a prompt template takes the sample's own text
+
+
+def _as_list(value: object) -> object:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _one_slot(template: str) -> str:
+    if template.count(SLOT) > 1:
+        raise ValueError(f"a prompt must have {SLOT} at most once, got {template!r}")
+    return template
+
+
+Templates = Annotated[
+    tuple[Annotated[str, AfterValidator(_one_slot)], ...], BeforeValidator(_as_list)
+]
+RESERVED_NAMES = {"base", "companion", "help", "json", "max_tokens", "text", "beams"}
 
 
 class _Strict(BaseModel):
@@ -39,27 +68,43 @@ class Part(_Strict):
         return dict(self.__pydantic_extra__ or {})
 
 
-class TrainSet(_Strict):
-    """One manifest to learn from."""
+class DataSet(_Strict):
+    """One manifest and how its questions are put."""
 
     manifest: str = Field(description="Path of the manifest, relative to the recipe.")
+    prompt: Templates = Field(
+        (),
+        description="Words instead of a sample's text, which takes the place of {}; of a list, one "
+        "is drawn for each sample. Null leaves the text as it is.",
+    )
+
+
+class TrainSet(DataSet):
+    """One manifest to learn from."""
+
     weight: float = Field(1.0, gt=0, description="Share of the samples drawn, relative to others.")
     balance: float = Field(
         0.0, ge=0, le=1, description="0 draws answers as often as they occur, 1 all alike."
     )
 
 
-class TestSet(_Strict):
+class TestSet(DataSet):
     """One manifest to be scored on."""
 
     __test__ = False  # not a test class, whatever pytest makes of the name
 
-    manifest: str = Field(description="Path of the manifest, relative to the recipe.")
     metric: Metric = Field(
         description="exact_match of generated answers, cider_d of captions, or ranking of choices."
     )
     max_tokens: Positive = Field(12, description="Longest generated answer, in tokens.")
+    min_tokens: int = Field(0, ge=0, description="Shortest generated answer, in tokens.")
     beams: Positive = Field(1, description="Beams of the search; 1 is greedy.")
+    length_penalty: float = Field(
+        1.0, description="Power of the length that divides a beam's score; above 0 favours long."
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0, description="Tokens already in the answer get logits weaker by this; 1 is none."
+    )
     probe: float | None = Field(
         None, description="Score of a linear probe on the same features, to show beside."
     )
@@ -78,8 +123,12 @@ class Training(_Strict):
         None, gt=0, description="Peak learning rate of a fully trained projector; None is lr."
     )
     warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
+    warmup_start_lr: float = Field(0.0, ge=0, description="Learning rate that it rises from.")
     min_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr left at the last step.")
     weight_decay: float = Field(0.05, ge=0, description="Decay of weights with two or more axes.")
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999), description="Decay of AdamW's running means of gradient and its square."
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled to this norm.")
     save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
     connector: bool = Field(
@@ -91,7 +140,10 @@ class Modality(_Strict):
     """A modality: how its media are decoded and encoded, what it learns from, how it is scored."""
 
     decoder: Part = Field(description="How bytes become a medium.")
-    encoder: Part = Field(description="The frozen feature extractor.")
+    encoder: Part = Field(
+        description="The frozen feature extractor; a file or directory that it is read from is "
+        "relative to the recipe."
+    )
     cue: str = Field("", description="Words put before the tokens of such a medium.")
     train: dict[str, TrainSet] = Field({}, description="What is learnt from, by data set.")
     test: dict[str, TestSet] = Field({}, description="What is scored, by data set.")
@@ -136,7 +188,18 @@ class Recipe(_Strict):
     """A whole run: a base, modalities, the order in which they are learnt, and how."""
 
     name: str = Field(description="Name of the run, for titles.")
-    base: str = Field("mini", description="`mini`, or a directory that holds a base.")
+    base: str = Field(
+        "mini",
+        description="`mini`, a directory that holds a base, an InstructBLIP or a BLIP-2, or the id "
+        "of one on the Hugging Face hub.",
+    )
+    llm: str | None = Field(
+        None,
+        description="Directory or hub id of a causal language model in place of the base's own.",
+    )
+    quantise: Literal["8bit", "4bit"] | None = Field(
+        None, description="Hold the language model's weights in so many bits (extra `quant`)."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     modalities: dict[str, Modality] = Field(description="Modalities by name; any names.")
     curriculum: tuple[str, ...] = Field(min_length=1, description="Order of the stages.")
@@ -239,12 +302,28 @@ def _resolved(recipe: Recipe, directory: Path) -> Recipe:
                 }
                 for field in ("train", "test")
             }
+            | {"encoder": _encoder_resolved(modality.encoder, directory)}
         )
         for name, modality in recipe.modalities.items()
     }
-    base = directory / recipe.base
-    resolved = str(base) if base.is_dir() else recipe.base
-    return recipe.model_copy(update={"modalities": modalities, "base": resolved})
+    models = {
+        field: str(directory / name)
+        for field in ("base", "llm")
+        if (name := getattr(recipe, field)) and (directory / name).is_dir()
+    }
+    return recipe.model_copy(update={"modalities": modalities, **models})
+
+
+def _encoder_resolved(encoder: Part, directory: Path) -> Part:
+    absolute = {
+        option: str(directory / value)
+        for option, value in encoder.options.items()
+        if option in WEIGHT_OPTIONS
+        and isinstance(value, str)
+        # Weights that are put there later must not make the recipe another one.
+        and ((directory / value).exists() or not is_hub_id(value))
+    }
+    return encoder.model_copy(update=absolute)
 
 
 def parse_recipe(tree: Any, source: str = "recipe") -> Recipe:  # noqa: ANN401

@@ -5,44 +5,90 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
-from pathweave.bases.base import Base, freeze, load_connector, load_directory, native_dtype
+from pathweave.bases.base import (
+    DESCRIPTION,
+    Base,
+    freeze,
+    load_connector,
+    load_directory,
+    native_dtype,
+)
+from pathweave.bases.hub import is_remote, snapshot
+from pathweave.bases.llm import CONFIG, use_llm
 from pathweave.bases.mini import load_mini
-from pathweave.config import Recipe, unknown
+from pathweave.bases.pretrained import load_pretrained
+from pathweave.config import Modality, Part, Recipe, unknown
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
-from pathweave.errors import RecipeError
+from pathweave.errors import FetchError, RecipeError
 from pathweave.files import cache_home
 from pathweave.model import PathWeave
 from pathweave.path_files import load_order, load_path
 from pathweave.run_files import RunDirectory
 
 
-def load_base(kind: str, seed: int = 0) -> Base:
+def load_base(
+    kind: str, seed: int = 0, llm: str | None = None, quantise: str | None = None
+) -> Base:
     """Return a base; what it has no pretrained weights for starts random, from ``seed``.
 
     Args:
-        kind: ``mini``, or a directory that holds a base.
+        kind: ``mini``, a directory that holds a base, an InstructBLIP or a BLIP-2, or the id of
+            one on the hub, from which it is then fetched.
         seed: Seed of the parts that start random.
+        llm: Directory or hub id of a causal language model to take instead of the base's own.
+        quantise: ``8bit`` or ``4bit`` to hold the language model's weights in so many bits.
 
     Raises:
-        RecipeError: If there is no such base.
-        FetchError: If its weights cannot be fetched.
-        PathError: If the directory is incomplete.
+        RecipeError: If there is no such base, or it is no model of the right kind.
+        FetchError: If weights cannot be fetched, or are incomplete.
+        PathError: If the directory of a base is incomplete.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
     """
     # A bar for loading weights would tear the bars of a run apart.
     transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
-    if kind == "mini":
-        return load_mini()
-    if Path(kind).is_dir():
-        return load_directory(Path(kind), native_dtype())
-    raise RecipeError(f"{unknown('base', kind, ['mini'])}, or a directory that holds a base")
+    own = None if llm is None else _directory("llm", llm)
+    if kind != "mini":
+        directory = _directory("base", kind)
+        if (directory / CONFIG).is_file():
+            return load_pretrained(directory, own, quantise=quantise)
+        if not (directory / DESCRIPTION).is_file():
+            raise FetchError(
+                f"{directory} must hold a base ({DESCRIPTION}) or an InstructBLIP or BLIP-2 "
+                f"({CONFIG}), got neither; copy or download the whole directory"
+            )
+    if quantise and own is None:
+        raise RecipeError(
+            "quantise must go with an InstructBLIP or BLIP-2 as base, or with llm, got base "
+            f"{kind!r}; leave quantise out"
+        )
+    base = load_mini() if kind == "mini" else load_directory(directory, native_dtype())
+    if own is not None:
+        use_llm(base, own, quantise)
+    return base
+
+
+def _directory(field: str, name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if is_remote(name):
+        return snapshot(name)
+    if field == "llm":
+        raise RecipeError(
+            "llm must be the directory or the hub id (owner/name) of a causal language model, got "
+            f"{name!r}; correct it"
+        )
+    raise RecipeError(
+        f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a base"
+    )
 
 
 def new_model(recipe: Recipe) -> PathWeave:
-    """Return the base of a recipe, with cues and without paths."""
+    """Return the base of a recipe, with cues and with no paths but those it comes with."""
     cues = {name: modality.cue for name, modality in recipe.modalities.items()}
-    return PathWeave(load_base(recipe.base, recipe.seed), cues)
+    base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise)
+    return PathWeave(base, cues)
 
 
 def load_run(root: Path, only: list[str] | None = None) -> tuple[PathWeave, Recipe]:
@@ -66,18 +112,60 @@ def load_run(root: Path, only: list[str] | None = None) -> tuple[PathWeave, Reci
 
 def load_finished(
     model: PathWeave, run: RunDirectory, recipe: Recipe, only: list[str] | None = None
-) -> None:
-    """Load the connector of a run and its finished paths into a model without paths."""
+) -> list[str]:
+    """Load the connector of a run and its finished paths into a new model.
+
+    A path of the run takes the place of the one of that name that the base came with. Those that
+    belong to the base's own connector are dropped where the run has another one.
+
+    Args:
+        model: The model.
+        run: The directory of the run.
+        recipe: Its recipe.
+        only: Load these paths and their predecessors; None loads all.
+
+    Returns:
+        The finished stages, in order.
+    """
     finished = run.finished(recipe)
-    if not finished:
-        return
-    if run.base.exists():
+    own_connector = bool(finished) and run.base.exists()
+    if own_connector:
         load_connector(model.base, run.base)
-    fingerprint = model.base.fingerprint()
-    for name in load_order({name: run.path(name) for name in finished}, only):
+    for name in model.paths.names:
+        if own_connector or name in finished:
+            model.paths.drop(name)
+    wanted = None if only is None else [n for n in only if n not in model.paths]
+    fingerprint = model.base.fingerprint() if finished else ""
+    for name in load_order({name: run.path(name) for name in finished}, wanted):
         load_path(run.path(name), model.paths, fingerprint)
+    return finished
 
 
-def make_readers(recipe: Recipe) -> Readers:
-    """Return readers of the declared modalities over the shared cache of features."""
-    return Readers(recipe.modalities, FeatureCache(cache_home() / "features"))
+def make_readers(recipe: Recipe, base: Base | None = None) -> Readers:
+    """Return readers of the declared modalities over the shared cache of features.
+
+    Args:
+        recipe: Declares the modalities.
+        base: Its paths are read as it says, where the recipe does not declare their modality.
+    """
+    return Readers({**native_modalities(base), **recipe.modalities}, _cache())
+
+
+def native_modalities(base: Base | None) -> dict[str, Modality]:
+    """Return how the media of the paths that a base comes with are read, by name."""
+    ready = base.ready_paths if base is not None else ()
+    return {
+        path.spec.name: Modality(
+            decoder=Part.model_validate(path.decoder), encoder=Part.model_validate(path.encoder)
+        )
+        for path in ready
+    }
+
+
+def native_readers(base: Base) -> Readers:
+    """Return readers of the media of the paths that a base comes with."""
+    return Readers(native_modalities(base), _cache())
+
+
+def _cache() -> FeatureCache:
+    return FeatureCache(cache_home() / "features")

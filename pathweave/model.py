@@ -21,7 +21,7 @@ MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 
 
 class PathWeave(nn.Module):
-    """A frozen base and any number of paths.
+    """A frozen base and any number of paths, first those that the base was pretrained with.
 
     Args:
         base: Language model, Q-Former and projector.
@@ -46,6 +46,8 @@ class PathWeave(nn.Module):
         }
         shape = self.qformer.shape
         self.paths = Paths(shape.dim, shape.encoder_width, hosts)
+        for ready in base.ready_paths:
+            self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
 
     @property
     def device(self) -> torch.device:
@@ -83,7 +85,7 @@ class PathWeave(nn.Module):
         """Return the tokens of an answer, closed by the end-of-sequence token."""
         text = f" {answer.strip()}{self.base.template.end}"
         ids = self._ids(text)
-        return torch.cat([ids, ids.new_tensor([self.base.tokenizer.eos_token_id])])
+        return torch.cat([ids, ids.new_tensor([self.base.end_token])])
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""
@@ -161,6 +163,8 @@ class PathWeave(nn.Module):
     ) -> Float[Tensor, "all_tokens out"]:
         """Return cue, media tokens and text in the order of the prompt."""
         template = self.base.template
+        if template.separate:
+            return self._embed_separately(prompt, soft)
         pieces: list[Tensor] = []
         text = template.before
         for part in prompt:
@@ -178,8 +182,34 @@ class PathWeave(nn.Module):
             pieces.insert(0, self._embed_ids(bos))
         return torch.cat(pieces)
 
+    def _embed_separately(
+        self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
+    ) -> Float[Tensor, "all_tokens out"]:
+        """Return the prompt with every text a sequence of its own, the last one also if empty."""
+        template = self.base.template
+        pieces: list[Tensor] = []
+        text = template.before
+        for part in prompt:
+            if isinstance(part, Medium):
+                spoken = [words for words in (text, self.cues.get(part.path, "")) if words]
+                pieces += [*map(self._embed_sequence, spoken), next(soft)]
+                text = ""
+            else:
+                text += f" {part.strip()}" if text else part.strip()
+        return torch.cat([*pieces, self._embed_sequence(text + template.after)])
+
+    def _embed_sequence(self, text: str) -> Float[Tensor, "tokens out"]:
+        tokenizer = self.base.tokenizer
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        start = [tokenizer.bos_token_id] if self.base.template.bos else []
+        return self._embed_ids(torch.tensor(start + ids, dtype=torch.long, device=self.device))
+
     def _ids(self, text: str) -> Int[Tensor, " tokens"]:
-        ids = self.base.tokenizer.encode(text, add_special_tokens=False)
+        """Return the tokens of a text; one that starts with a space goes on from another."""
+        # Some tokenizers (Llama's) put a space before every text: there it would be a second one.
+        before = "x" if text.startswith(" ") else ""
+        count = len(self.base.tokenizer.encode(before, add_special_tokens=False))
+        ids = self.base.tokenizer.encode(before + text, add_special_tokens=False)[count:]
         return torch.tensor(ids, dtype=torch.long, device=self.device)
 
     def _embed_ids(self, ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens out"]:

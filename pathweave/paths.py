@@ -6,7 +6,7 @@ and nothing else. ``Paths`` holds all of them and hands out routes; it remembers
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
-from pathweave.tensors import tensors_hash
+from pathweave.tensors import LATER, hashed_settings, tensors_hash
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 QUERY_STD = 0.02
@@ -42,6 +42,8 @@ class PathSpec:
         in_adapter: Initial value of its in-adapters; None places none.
         plain_sites: Patterns of the hosts where the experts are added up, with neither gates nor
             in-adapters, whatever ``gate`` and ``in_adapter`` say.
+        norm_eps: Epsilon of its input norm.
+        plain_rank: Bottleneck width of its adapters at ``plain_sites``; None is ``rank``.
     """
 
     name: str
@@ -54,6 +56,8 @@ class PathSpec:
     top_k: int = 2
     in_adapter: str | None = "zero"
     plain_sites: tuple[str, ...] = ()
+    norm_eps: float = field(default=1e-5, metadata=LATER)
+    plain_rank: int | None = field(default=None, metadata=LATER)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
@@ -83,7 +87,7 @@ class Path(nn.Module):
         super().__init__()
         self.spec = spec
         self.queries = nn.Parameter(torch.randn(spec.num_queries, dim) * QUERY_STD)
-        self.input_norm = nn.LayerNorm(spec.encoder_width)
+        self.input_norm = nn.LayerNorm(spec.encoder_width, eps=spec.norm_eps)
         self.input_projection: nn.Module = nn.Identity()
         if spec.encoder_width != encoder_width:
             self.input_projection = nn.Linear(spec.encoder_width, encoder_width)
@@ -94,7 +98,7 @@ class Path(nn.Module):
                 self.experts[site] = Experts(
                     in_dim,
                     out_dim,
-                    spec.rank,
+                    (plain and spec.plain_rank) or spec.rank,
                     earlier_ranks=[a.rank for p in earlier if (a := p.adapter(site)) is not None],
                     gate=None if plain else spec.gate,
                     top_k=spec.top_k,
@@ -113,7 +117,17 @@ class Path(nn.Module):
     def project(
         self, features: Float[Tensor, "batch tokens own_width"]
     ) -> Float[Tensor, "batch tokens width"]:
-        """Normalise encoder features and bring them to the Q-Former's width."""
+        """Normalise encoder features and bring them to the Q-Former's width.
+
+        Raises:
+            PathError: If the features have another width than the path was made for.
+        """
+        if features.shape[-1] != self.spec.encoder_width:
+            raise PathError(
+                f"path {self.spec.name!r} must be given features of width "
+                f"{self.spec.encoder_width}, got {features.shape[-1]}; name the encoder that it "
+                "was made for"
+            )
         return self.input_projection(self.input_norm(features))
 
     @torch.no_grad()
@@ -123,7 +137,7 @@ class Path(nn.Module):
         A layer norm alone leaves sparse features dominated by a few loud channels; that slows down
         learning (docs/log.md). Channels that hardly vary are not blown up.
         """
-        normed = F.layer_norm(features, features.shape[-1:])
+        normed = F.layer_norm(features, features.shape[-1:], eps=self.spec.norm_eps)
         std, mean = torch.std_mean(normed, dim=0)
         scale = 1 / (std + MIN_STD_SHARE * std.mean())
         self.input_norm.weight.copy_(scale)
@@ -142,7 +156,8 @@ class Path(nn.Module):
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the spec and every tensor: two equal paths have equal hashes."""
-        return tensors_hash(self.state_dict(), seed=repr(sorted(asdict(self.spec).items())))
+        settings = sorted(hashed_settings(self.spec).items())
+        return tensors_hash(self.state_dict(), seed=repr(settings))
 
 
 def _size(module: nn.Module) -> int:

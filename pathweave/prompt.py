@@ -1,10 +1,12 @@
 """What is said to the model: text and media in order, and the words put around them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
+
+from pathweave.tensors import LATER
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Template:
 
     Attributes:
         bos: Whether every sequence starts with the beginning-of-sequence token.
+        separate: Whether every run of text is a sequence of its own, as in InstructBLIP: cue, then
+            the medium's tokens, then the text, each text starting with the token of ``bos`` and
+            put as it is. Otherwise all is one text, whose parts are joined by spaces.
         before: Text before everything, such as the opening of a chat turn.
         after: Text between the prompt and the answer.
         end: Text that closes the answer, before the end-of-sequence token.
@@ -38,6 +43,7 @@ class Template:
     before: str = ""
     after: str = ""
     end: str = ""
+    separate: bool = field(default=False, metadata=LATER)
 
 
 def instruction(prompt: Prompt) -> str:

@@ -66,23 +66,32 @@ class RunDirectory:
             ) from error
         return parse_recipe(tree, str(self.recipe_file))
 
-    def claim(self, recipe: Recipe) -> None:
-        """Write the recipe of a run; one to be resumed may only add stages at the end.
+    def check(self, recipe: Recipe) -> None:
+        """Refuse another recipe than that of the run; one to be resumed may add stages at the end.
 
         Raises:
             RunError: If the directory holds a run that differs in more than later stages.
+        """
+        if not self.recipe_file.exists():
+            return
+        before = self.recipe()
+        count = len(before.curriculum)
+        fields = differences(_settled(before.cut(count)), _settled(recipe.cut(count)))
+        if fields:
+            raise RunError(
+                f"{self.root} must be resumed with the recipe it was begun with (later stages may "
+                f"be added at the end), got another value of {', '.join(fields[:3])}; choose "
+                "another --out, or remove the directory"
+            )
+
+    def claim(self, recipe: Recipe) -> None:
+        """Write the recipe of a run.
+
+        Raises:
+            RunError: If the directory holds a run of another recipe.
             DiskError: If it cannot be written.
         """
-        if self.recipe_file.exists():
-            before = self.recipe()
-            count = len(before.curriculum)
-            fields = differences(_settled(before.cut(count)), _settled(recipe.cut(count)))
-            if fields:
-                raise RunError(
-                    f"{self.root} must be resumed with the recipe it was begun with (later stages "
-                    f"may be added at the end), got another value of {', '.join(fields[:3])}; "
-                    "choose another --out, or remove the directory"
-                )
+        self.check(recipe)
         write_atomic(self.recipe_file, dump_recipe(recipe).encode())
 
 

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from pathweave.assistant import Assistant, load
+from pathweave.data.decode.pair import unpack_pair
 from pathweave.errors import MediaError, PathError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -39,6 +42,33 @@ def test_what_is_loaded_is_what_was_asked_for(finished_run):
 def test_a_modality_that_was_not_learnt_is_refused(assistant):
     with pytest.raises(PathError, match=r"must be one of .* got 'tild'; did you mean 'tilt'"):
         assistant.ask([[{"type": "tild", "path": "x.npy"}, TEXT]])
+
+
+class PairDecoder:
+    """Decodes the medium of a pair, and keeps what it is given."""
+
+    fingerprint = "pair"
+
+    def __init__(self, decoder):
+        self.decoder, self.seen = decoder, []
+
+    def __call__(self, data, name):
+        self.seen.append((*unpack_pair(data, name), name))
+        return self.decoder(self.seen[-1][1], name)
+
+
+def test_a_medium_is_read_with_its_companion(assistant):
+    reader = assistant.readers["tilt"]
+    decoder = PairDecoder(reader.decoder)
+    readers = {"tilt": replace(reader, decoder=decoder)}
+    pairs = Assistant(assistant.model, readers, assistant.root)
+    asked = {**part("tilt"), "companion": "sound-test-0.npy"}
+    assert pairs.ask([[asked, TEXT]], 3) == assistant.ask([[part("tilt"), TEXT]], 3)
+    files = ("sound-test-0.npy", "tilt-test-0.npy")
+    read = [(assistant.root / file).read_bytes() for file in files]
+    assert decoder.seen == [(*read, "tilt-test-0.npy")]
+    with pytest.raises(MediaError, match=r"none\.jpg must be a file, got No such file"):
+        pairs.ask([[{**asked, "companion": "none.jpg"}, TEXT]])
 
 
 def test_a_missing_or_broken_medium_is_refused(assistant, tmp_path):

@@ -37,7 +37,11 @@ def test_defaults_and_options_of_parts():
     assert recipe.base == "mini"
     assert recipe.method.gate == "softmax"
     assert recipe.modalities["sight"].encoder.options == {"width": 12}
-    assert recipe.modalities["sight"].test["qa"].beams == 1
+    test_set = recipe.modalities["sight"].test["qa"]
+    assert (test_set.beams, test_set.min_tokens, test_set.prompt) == (1, 0, ())
+    assert (test_set.length_penalty, test_set.repetition_penalty) == (1.0, 1.0)
+    assert (recipe.training.warmup_start_lr, recipe.training.betas) == (0.0, (0.9, 0.999))
+    assert (recipe.llm, recipe.quantise) == (None, None)
 
 
 def test_training_of_a_stage_is_its_own_over_that_of_all():
@@ -114,6 +118,28 @@ def with_sound(**changes):
         (with_sound(training={"lr": -1}), r"modalities\.sound\.training\.lr: .*greater.*got -1"),
         (with_sound(decoder={}), r"modalities\.sound\.decoder\.kind: .*required"),
         ({"name": "demo"}, r"modalities: .*required"),
+        (
+            with_sound(train={"qa": {"manifest": "a", "prompt": "{} or {}?"}}),
+            r"sound\.train\.qa\.prompt\.0: a prompt must have {} at most once, got '{} or {}\?'",
+        ),
+        (
+            with_sound(train={"qa": {"manifest": "a", "prompt": 3}}),
+            r"modalities\.sound\.train\.qa\.prompt: .*got 3",
+        ),
+        (
+            with_sound(test={"qa": {"manifest": "a", "metric": "ranking", "min_tokens": -1}}),
+            r"sound\.test\.qa\.min_tokens: .*greater than or equal to 0.*got -1",
+        ),
+        (
+            with_sound(
+                test={"qa": {"manifest": "a", "metric": "ranking", "repetition_penalty": 0}}
+            ),
+            r"sound\.test\.qa\.repetition_penalty: .*greater than 0.*got 0",
+        ),
+        (tree(training={"betas": [0.9, 1.0]}), r"training\.betas\.1: .*less than 1, got 1\.0"),
+        (tree(training={"betas": [0.9]}), r"training\.betas\.1: .*required"),
+        (tree(training={"warmup_start_lr": -1}), r"training\.warmup_start_lr: .*got -1"),
+        (tree(quantise="2bit"), r"quantise: .*'8bit' or '4bit', got '2bit'"),
     ],
 )
 def test_an_error_names_the_field_the_rule_and_the_value(value, message):
@@ -219,6 +245,58 @@ def test_manifests_and_base_are_relative_to_the_recipe(tmp_path, monkeypatch):
         assert recipe.base == str(tmp_path / "my_base")
     write(tmp_path, tree())
     assert load_recipe(tmp_path / "recipe.yaml").base == "mini"
+
+
+@pytest.mark.parametrize(
+    ("given", "resolved"),
+    [
+        ("vit.pth", "{}/vit.pth"),
+        ("weights/missing.pth", "{}/weights/missing.pth"),
+        ("../weights", "{}/../weights"),
+        ("weights/vit", "{}/weights/vit"),
+        ("/weights/vit.pth", "/weights/vit.pth"),
+        ("facebook/dinov2-base", "facebook/dinov2-base"),
+        (3, 3),
+    ],
+)
+@pytest.mark.parametrize("option", ["directory", "model"])
+def test_weights_of_encoders_are_relative_to_the_recipe(tmp_path, option, given, resolved):
+    (tmp_path / "weights" / "vit").mkdir(parents=True)
+    encoder = {"kind": "any", option: given, "size": "weights/vit"}
+    write(
+        tmp_path, tree(modalities={name: modality(encoder=encoder) for name in ("sight", "sound")})
+    )
+    for _ in range(2):  # what is stored is read back as it is
+        recipe = load_recipe(tmp_path / "recipe.yaml")
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+        expected = resolved.format(tmp_path) if isinstance(resolved, str) else resolved
+        options = recipe.modalities["sight"].encoder.options
+        assert options == {option: expected, "size": "weights/vit"}
+
+
+def test_a_prompt_is_one_template_or_several(tmp_path):
+    sound = {
+        "train": {"qa": {"manifest": "a", "prompt": ["How {}", "Say it."]}},
+        "test": {"qa": {"manifest": "a", "metric": "ranking", "prompt": "How {}"}},
+    }
+    modality = parse_recipe(with_sound(**sound)).modalities["sound"]
+    assert modality.train["qa"].prompt == ("How {}", "Say it.")
+    assert modality.test["qa"].prompt == ("How {}",)
+    sound["test"]["qa"]["prompt"] = None
+    recipe = parse_recipe(with_sound(**sound))
+    assert recipe.modalities["sound"].test["qa"].prompt == ()
+    assert parse_recipe(json.loads(dump_recipe(recipe))) == recipe
+
+
+def test_a_language_model_may_be_a_directory_beside_the_recipe(tmp_path):
+    (tmp_path / "vicuna").mkdir()
+    write(tmp_path, tree(llm="vicuna", base="Salesforce/instructblip-vicuna-7b"))
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.llm == str(tmp_path / "vicuna")
+    assert recipe.base == "Salesforce/instructblip-vicuna-7b"
+    write(tmp_path, tree(llm="lmsys/vicuna-7b-v1.1", quantise="4bit"))
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.llm, recipe.quantise) == ("lmsys/vicuna-7b-v1.1", "4bit")
 
 
 def test_dump_and_parse_round_trip(tmp_path):

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pathweave.config import load_recipe
-from pathweave.data.decode import build_decoder
 from pathweave.evaluate.results import Results
 from scripts.readme_results import with_results
 
@@ -63,16 +61,6 @@ def test_the_commands_of_the_readme_exist():
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
     for target in re.findall(r"^make (\w+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda r: r.name)
-def test_every_recipe_loads_with_and_without_quick(recipe):
-    for quick in (False, True):
-        loaded = load_recipe(recipe, quick=quick)
-        for modality in loaded.modalities.values():
-            build_decoder(modality.decoder.kind, **modality.decoder.options)
-            for data in (*modality.train.values(), *modality.test.values()):
-                assert Path(data.manifest).exists()
 
 
 def test_python_blocks_compile_and_yaml_blocks_parse():

@@ -3,8 +3,10 @@ import shutil
 import pytest
 import torch
 
+from pathweave.encoders import Precomputed
 from pathweave.errors import PathError, RecipeError
-from pathweave.load import load_base, load_run, make_readers
+from pathweave.load import load_base, load_run, make_readers, native_readers
+from tests.published import WIDTH, picture_bytes, write_llm, write_published
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -47,3 +49,34 @@ def test_readers_are_built_when_first_used(finished_run):
     assert list(readers) == list(recipe.modalities)
     assert readers["sound"] is readers["sound"]
     assert readers["sound"].encoder is readers["tilt"].encoder
+
+
+def test_a_pretrained_base_brings_a_path_and_its_reader(tmp_path):
+    published = write_published(tmp_path, "instructblip-opt")
+    base = load_base(str(published.directory))
+    assert [path.spec.name for path in base.ready_paths] == ["image"]
+    readers = native_readers(base)
+    assert list(readers) == ["image"]
+    [features] = readers["image"].read([(picture_bytes(), "picture.png")])
+    assert features.shape == (1, 5, WIDTH)
+
+
+def test_a_declared_modality_goes_before_that_of_the_base(finished_run, tmp_path):
+    base = load_base(str(write_published(tmp_path, "blip2-opt").directory))
+    _, recipe = load_run(finished_run)
+    assert list(make_readers(recipe, base)) == ["image", *recipe.modalities]
+    own = recipe.modalities["sound"]
+    declared = recipe.model_copy(update={"modalities": {"image": own}})
+    assert isinstance(make_readers(declared, base)["image"].encoder, Precomputed)
+
+
+def test_quantising_is_for_language_models_that_are_loaded_by_name(recipe_file):
+    with pytest.raises(RecipeError, match=r"quantise must go with an .* or with llm, got base"):
+        load_base(str(recipe_file.parent / "base"), quantise="8bit")
+
+
+def test_any_base_takes_another_language_model(recipe_file, tmp_path):
+    write_llm(tmp_path, "opt")
+    base = load_base(str(recipe_file.parent / "base"), llm=str(tmp_path))
+    assert (base.kind, base.llm.config.model_type) == ("tiny", "opt")
+    assert not base.fresh_projector

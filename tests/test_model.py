@@ -5,6 +5,7 @@ from pathweave.errors import PathError
 from pathweave.model import IGNORE, pad
 from pathweave.paths import PathSpec
 from pathweave.prompt import Medium, Template
+from tests.published import tokenizer
 from tests.tiny import WIDTH, chain, medium, tiny_model
 
 
@@ -107,6 +108,37 @@ def test_the_template_of_the_base_is_put_around(model):
         "<end>[user] sound:*** What?\n[model]",
     ]
     assert model.base.tokenizer.decode(model.answer_ids(" a dog ")) == " a dog[end]<end>"
+
+
+@torch.no_grad()
+def test_texts_may_be_sequences_of_their_own(model):
+    model.base.template = Template(bos=True, separate=True, before="Hm.", after="?")
+    model.cues["sound"] = " sound: "
+    prompts = [
+        [medium("sound"), medium("range"), " What is it "],
+        ["See this", medium("sound"), "One.", "Two."],
+        [medium("sound")],
+        [],
+    ]
+    texts = [said(model, embeds) for embeds in model.embed_prompts(prompts)]
+    assert texts == [
+        "<end>Hm.<end> sound: ***<end>range:***<end>What is it?",
+        "<end>Hm. See this<end> sound: ***<end>One. Two.?",
+        "<end>Hm.<end> sound: ***<end>?",
+        "<end>Hm.?",
+    ]
+    model.base.template = Template(separate=True)
+    model.cues.clear()
+    texts = [said(model, embeds) for embeds in model.embed_prompts(prompts[:3])]
+    assert texts == ["******What is it", "See this***One. Two.", "***"]
+
+
+@torch.no_grad()
+def test_a_tokenizer_that_puts_a_space_before_every_text_puts_it_once(model):
+    model.base.tokenizer = tokenizer(leading_space=True)
+    decoded = model.base.tokenizer.decode
+    assert decoded(model._ids("What")) == decoded(model._ids(" What")) == " What"
+    assert decoded(model.answer_ids("a dog")[:-1]) == " a dog"
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import torch
 
 from pathweave.errors import PathError
 from pathweave.paths import PathSpec, matches
+from pathweave.tensors import tensors_hash
 from tests.tiny import chain, tiny_model
 
 SPEC = chain("sight", "sound", "range")[2]
@@ -62,7 +63,7 @@ def test_the_hash_changes_with_every_tensor(paths):
 def test_the_hash_changes_with_every_field(paths):
     path = paths["sound"]
     before = path.content_hash()
-    others = {"gate": None, "in_adapter": None, "name": "other"}
+    others = {"gate": None, "in_adapter": None, "name": "other", "norm_eps": 1e-6, "plain_rank": 3}
     for field, value in vars(path.spec).items():
         path.spec = replace(
             paths["sound"].spec,
@@ -118,6 +119,16 @@ def test_patterns_choose_hosts(paths):
     assert path.at("layer_0/cross_attention/key").gate is not None
 
 
+def test_adapters_at_plain_sites_may_have_a_rank_of_their_own(paths):
+    spec = replace(SPEC, plain_sites=("projector",), plain_rank=3)
+    path = paths.expand(spec)
+    assert path.adapter("projector").rank == 3
+    assert path.adapter("layer_0/cross_attention/key").rank == spec.rank != 3
+    heir = paths.expand(replace(spec, name="last", predecessors=("range",), plain_rank=None))
+    assert heir.adapter("projector").rank == spec.rank
+    assert paths.mixtures("last")["projector"].expert_of.tolist() == [0] * 3 + [1] * spec.rank
+
+
 def test_a_predecessor_may_lack_a_host(paths):
     paths.expand(replace(SPEC, name="narrow", predecessors=("sound",), sites=(CROSS,)))
     path = paths.expand(replace(SPEC, name="last", predecessors=("sound", "narrow"), rank=2))
@@ -162,3 +173,28 @@ def test_a_route_has_a_run_per_change_of_path(paths):
 def test_defaults_of_a_spec():
     spec = PathSpec("sound", encoder_width=12, num_queries=4)
     assert (spec.rank, spec.gate, spec.in_adapter, spec.sites) == (8, "softmax", "zero", ("*",))
+
+
+def test_the_norm_of_the_input_has_the_epsilon_of_the_spec(paths):
+    small = torch.randn(2, 3, 12) * 1e-3
+    for eps in (1e-6, 1e-2):
+        path = paths.expand(replace(SPEC, name=f"eps_{eps:.0e}".replace("-", "_"), norm_eps=eps))
+        centred = small - small.mean(-1, keepdim=True)
+        expected = centred / (small.var(-1, correction=0, keepdim=True) + eps).sqrt()
+        torch.testing.assert_close(path.project(small), expected, atol=1e-6, rtol=1e-4)
+        path.standardise_input(small.flatten(0, 1))
+        spread = path.project(small).flatten(0, 1).std(0)
+        assert (spread > 0.5).all()
+
+
+def test_a_later_field_at_its_default_leaves_hashes_as_they_were(paths):
+    later = ("norm_eps", "plain_rank")
+    before = sorted((n, v) for n, v in vars(paths["sound"].spec).items() if n not in later)
+    assert paths["sound"].content_hash() == tensors_hash(
+        paths["sound"].state_dict(), seed=repr(before)
+    )
+
+
+def test_features_of_another_width_are_refused(paths):
+    with pytest.raises(PathError, match=r"'sound' must be given features of width 12, got 5; name"):
+        paths["sound"].project(torch.zeros(1, 2, 5))

@@ -1,8 +1,10 @@
+from dataclasses import dataclass, field
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from pathweave.tensors import tensors_hash, write_tensors
+from pathweave.tensors import LATER, hashed_settings, tensors_hash, write_tensors
 
 
 def test_a_view_is_written_as_it_looks(tmp_path):
@@ -30,3 +32,15 @@ def test_the_hash_is_of_content_alone():
     view = torch.arange(6.0).view(2, 3).T.contiguous().T.requires_grad_()
     assert tensors_hash({"b": tensors["b"], "a": view}) == tensors_hash(tensors)
     assert tensors_hash(tensors, seed="s") != tensors_hash(tensors)
+
+
+@dataclass
+class Settings:
+    first: int = 1
+    second: int = field(default=2, metadata=LATER)
+
+
+def test_a_later_setting_counts_only_where_it_is_set():
+    assert hashed_settings(Settings()) == {"first": 1}
+    assert hashed_settings(Settings(3)) == {"first": 3}
+    assert hashed_settings(Settings(1, 5)) == {"first": 1, "second": 5}

@@ -1,6 +1,7 @@
 """A base: the pretrained vision language model that paths are added to."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +20,14 @@ from transformers import (
 from pathweave.errors import PathError
 from pathweave.files import new_directory, write_json
 from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.paths import PathSpec
 from pathweave.prompt import Template
-from pathweave.tensors import tensors_hash, write_tensors
+from pathweave.tensors import hashed_settings, tensors_hash, write_tensors
 
 FORMAT = 1
 SAMPLED_VALUES = 64
 NEEDED = {"format", "kind", "fingerprint", "qformer", "projector_scale", "template", "licences"}
+DESCRIPTION = "base.json"
 LLM_DIRECTORY, TEXT_DIRECTORY = "llm", "text"
 
 
@@ -37,6 +40,23 @@ def with_contiguous_head(llm: PreTrainedModel) -> PreTrainedModel:
     """
     llm.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
     return llm
+
+
+@dataclass(frozen=True)
+class ReadyPath:
+    """A path that a base was pretrained with, and how its media are read.
+
+    Attributes:
+        spec: What it is made of; it has no adapters.
+        state: Its tensors, named as in ``Path.state_dict()``.
+        decoder: Kind and options of the decoder.
+        encoder: Kind and options of the encoder.
+    """
+
+    spec: PathSpec
+    state: Mapping[str, Tensor]
+    decoder: Mapping[str, Any]
+    encoder: Mapping[str, Any]
 
 
 @dataclass
@@ -52,6 +72,11 @@ class Base:
         text_tokenizer: Tokenizer of the Q-Former's text; None for one without text.
         template: Words around a prompt.
         licences: Licence of each part, by name.
+        ready_paths: Paths it was pretrained with.
+        llm_identity: Hash that stands for the language model in the fingerprint, where its weights
+            are quantised and so take other forms; None takes the weights themselves.
+        fresh_projector: Whether the projector has random weights, so that a stage must train the
+            connector before any other.
     """
 
     kind: str
@@ -62,6 +87,19 @@ class Base:
     text_tokenizer: PreTrainedTokenizerBase | None
     template: Template = field(default_factory=Template)
     licences: dict[str, str] = field(default_factory=dict)
+    ready_paths: tuple[ReadyPath, ...] = ()
+    llm_identity: str | None = None
+    fresh_projector: bool = False
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends an answer: one at which the language model stops generating."""
+        ends = getattr(self.llm.generation_config, "eos_token_id", None)
+        own = self.tokenizer.eos_token_id
+        if ends is None or own == ends:
+            return cast(int, own)
+        known = ends if isinstance(ends, list) else [ends]
+        return cast(int, own if own in known else known[0])
 
     def connector_state(self) -> dict[str, Tensor]:
         """Return the tensors of Q-Former and projector."""
@@ -79,14 +117,23 @@ class Base:
         with the name, shape and first values of each tensor: enough to tell two models apart. They
         are rounded to bfloat16, so that the type in which it was loaded makes no difference.
         """
-        with torch.no_grad():
-            sampled = {
-                name: torch.cat([_first_values(p), _shape(p)])
-                for name, p in self.llm.named_parameters()
-            }
-        settings = [asdict(self.template), asdict(self.qformer.shape), self.projector.scale]
-        identity = tensors_hash(sampled, seed=repr(settings))
+        settings = [
+            hashed_settings(self.template),
+            hashed_settings(self.qformer.shape),
+            self.projector.scale,
+        ]
+        if self.llm_identity is None:
+            identity = sampled_hash(dict(self.llm.named_parameters()), seed=repr(settings))
+        else:
+            identity = repr([self.llm_identity, settings])
         return tensors_hash(self.connector_state(), seed=identity)
+
+
+@torch.no_grad()
+def sampled_hash(tensors: Mapping[str, Tensor], seed: str) -> str:
+    """Return a hash of name, shape and first values of tensors, rounded to bfloat16."""
+    sampled = {name: torch.cat([_first_values(t), _shape(t)]) for name, t in tensors.items()}
+    return tensors_hash(sampled, seed=seed)
 
 
 def _first_values(tensor: Tensor) -> Tensor:
@@ -137,7 +184,7 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
             "template": asdict(base.template),
             "licences": base.licences,
         }
-        write_json(temporary / "base.json", about)
+        write_json(temporary / DESCRIPTION, about)
 
 
 def load_directory(directory: Path, dtype: torch.dtype) -> Base:
@@ -150,7 +197,7 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     Raises:
         PathError: If something is missing or damaged.
     """
-    about = _read_about(directory)
+    about = read_description(directory)
     parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if about["qformer"]["vocab_size"] else [])]
     for part in parts:
         if not (directory / part).is_dir():
@@ -176,9 +223,14 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     return base
 
 
-def _read_about(directory: Path) -> dict[str, Any]:
+def read_description(directory: Path) -> dict[str, Any]:
+    """Return what ``base.json`` says of a base or connector.
+
+    Raises:
+        PathError: If it is missing or damaged, or of another format.
+    """
     try:
-        about = json.loads((directory / "base.json").read_text())
+        about = json.loads((directory / DESCRIPTION).read_text())
         if missing := NEEDED - about.keys():
             raise ValueError(f"no {', '.join(sorted(missing))} in base.json")
     except (OSError, ValueError, AttributeError) as error:
@@ -199,7 +251,7 @@ def load_connector(base: Base, directory: Path) -> None:
     Raises:
         PathError: If the directory is damaged or was saved from another kind of base.
     """
-    about = _read_about(directory)
+    about = read_description(directory)
     try:
         state = load_file(directory / "connector.safetensors")
     except (OSError, SafetensorError) as error:
@@ -223,6 +275,7 @@ def load_connector(base: Base, directory: Path) -> None:
                 f"{part}, got a difference in {differing[0]}; the file is damaged"
             )
         module.load_state_dict(own)
+    base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(
             f"{directory} must belong to this language model, got another fingerprint; the file "

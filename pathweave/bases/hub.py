@@ -1,13 +1,35 @@
 """Getting files from the Hugging Face hub."""
 
+import re
 import shutil
 import urllib.error
 import urllib.request
+from fnmatch import fnmatch
 from pathlib import Path
 
 from pathweave.bases.manifest import HubSource
 from pathweave.bases.progress import Report
 from pathweave.bases.wheel import UnavailableError
+
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+SETTINGS = ("*.json", "*.model", "*.txt")
+SAFE, PICKLED = "model*.safetensors", "pytorch_model*.bin"
+_FILE_SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")
+
+
+def is_hub_id(name: str) -> bool:
+    """Say whether a name has the form of a model of the hub, ``owner/name``, and not of a file.
+
+    Example:
+        >>> is_hub_id("Salesforce/instructblip-vicuna-7b"), is_hub_id("weights/eva_vit_g.pth")
+        (True, False)
+    """
+    return bool(_ID.fullmatch(name)) and not name.endswith(_FILE_SUFFIXES)
+
+
+def is_remote(name: str) -> bool:
+    """Say whether a name is the id of a model of the hub, and there is nothing local under it."""
+    return is_hub_id(name) and not Path(name).exists()
 
 
 def download_files(name: str, source: HubSource, out: Path, report: Report) -> str:
@@ -17,10 +39,10 @@ def download_files(name: str, source: HubSource, out: Path, report: Report) -> s
         UnavailableError: If the hub cannot be reached or has no such file.
     """
     # Importing the client takes longer than finding weights that are already there.
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
     # Without a connection the client would try again for half a minute, for each file.
-    is_offline = not _is_reachable(constants.ENDPOINT)
+    is_offline = not is_reachable()
     commit = ""
     for index, file in enumerate(source.files):
         done = source.num_bytes * index // len(source.files)
@@ -29,8 +51,7 @@ def download_files(name: str, source: HubSource, out: Path, report: Report) -> s
             cached = Path(hf_hub_download(source.repository, file, local_files_only=is_offline))
         # The client raises errors of its own, of its HTTP library and of the system.
         except Exception as error:
-            first_line = str(error).strip().split("\n")[0]
-            reason = "no connection" if is_offline else first_line or type(error).__name__
+            reason = _why_offline() if is_offline else _first_line(error)
             raise UnavailableError(
                 f"{source.repository}/{file} cannot be downloaded from the hub ({reason}); connect "
                 "to the hub and run the same command again"
@@ -41,11 +62,68 @@ def download_files(name: str, source: HubSource, out: Path, report: Report) -> s
     return commit
 
 
-def _is_reachable(endpoint: str) -> bool:
+def snapshot(repository: str) -> Path:
+    """Return the directory of a model of the hub, downloading what is missing of it.
+
+    Only settings, tokenizers and weights are taken; weights as safetensors where there are any.
+
+    Args:
+        repository: Its id, ``owner/name``.
+
+    Raises:
+        UnavailableError: If the hub cannot be reached or has no such model, and no copy is here.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    is_offline = not is_reachable()
     try:
-        with urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5):
+        if is_offline:
+            return cached_snapshot(repository)
+        files = HfApi().list_repo_files(repository)
+        weights = SAFE if any(fnmatch(file, SAFE) for file in files) else PICKLED
+        return Path(snapshot_download(repository, allow_patterns=[*SETTINGS, weights]))
+    # The client raises errors of its own, of its HTTP library and of the system.
+    except Exception as error:
+        reason = _why_offline() if is_offline else _first_line(error)
+        raise UnavailableError(
+            f"{repository} must be a directory or a model of the hub that can be downloaded, got "
+            f"neither ({reason}); connect to the hub, or place config.json, the tokenizer's files "
+            f"and {SAFE} (with the index, if there are shards) in a directory and name that"
+        ) from error
+
+
+def cached_snapshot(repository: str) -> Path:
+    """Return the directory of a model in the hub's cache; the network is not asked.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+    """
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, local_files_only=True))
+
+
+def is_reachable() -> bool:
+    """Say whether the hub answers; with HF_HUB_OFFLINE=1 it is not asked."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
+        with urllib.request.urlopen(request, timeout=5):
             return True
     except urllib.error.HTTPError:  # an answer, if not a friendly one
         return True
     except OSError:
         return False
+
+
+def _why_offline() -> str:
+    from huggingface_hub import constants
+
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "no connection"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

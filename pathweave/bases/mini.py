@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathweave.bases.base import Base, freeze, native_dtype, with_contiguous_head
 from pathweave.bases.fetch import weights_dir
+from pathweave.bases.llm import SCALE_OVER_EMBEDDINGS
 from pathweave.bases.manifest import manifest
 from pathweave.bases.qformer_names import our_state
 from pathweave.nn import Projector, QFormer, QFormerShape
@@ -22,8 +23,6 @@ from pathweave.prompt import Template
 
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
 ENCODER_WIDTH = 1280
-# Tokens a little louder than embeddings; carried over from a prototype, not measured again.
-SCALE_OVER_EMBEDDINGS = 1.5
 INIT_STD = 0.02
 
 

@@ -8,9 +8,12 @@ import sys
 import typer
 
 from pathweave.cli.ask import ask
+from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
 from pathweave.cli.evolve import evolve
+from pathweave.cli.export import export
 from pathweave.cli.fetch import fetch
+from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
 from pathweave.cli.verify import verify
 from pathweave.errors import PathWeaveError
@@ -25,8 +28,10 @@ app = typer.Typer(
     help="Add senses to a pretrained vision language model one at a time, without forgetting. "
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
-for command in (evolve, inspect, verify, evaluate, fetch):
+for command in (evolve, inspect, verify, evaluate, estimate, fetch):
     app.command()(command)
+app.command("import")(import_)
+app.command()(export)
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(context_settings={"ignore_unknown_options": True})(ask)
 

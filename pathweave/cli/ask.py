@@ -10,22 +10,33 @@ from pathweave.errors import RunError
 
 def ask(
     words: Annotated[
-        list[str], typer.Argument(metavar="DIR [--MODALITY FILE]... [TEXT]", help="See above.")
+        list[str], typer.Argument(metavar="[DIR] [--MODALITY FILE]... [TEXT]", help="See above.")
     ],
+    base: Annotated[
+        str | None,
+        typer.Option(help="Instead of a run: a base by itself, a directory or the id of a hub."),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 32,
     beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask about one or more media; every modality of the run is an option.
 
-    Media are put to the model in the order given, then the text.
+    Media are put to the model in the order given, then the text. --companion FILE after a medium
+    names its second file, for decoders that take a pair. With --base there is no run: a pretrained
+    InstructBLIP or BLIP-2 is asked as it is.
 
     Example: pathweave ask runs/mcl_mini --image photo.jpg "What is in the picture?"
-    """
-    run, parts = parse_words(words)
-    from pathweave.assistant import load
 
-    assistant = load(run)
+    Example: pathweave ask runs/rgbd --depth map.png --companion photo.jpg "What is it?"
+
+    Example: pathweave ask --base Salesforce/instructblip-vicuna-7b --image photo.jpg "What is it?"
+    """
+    # Before the import of torch: too few words are told at once.
+    run, parts = parse_words(words) if base is None else ("", parse_parts(words))
+    from pathweave.assistant import load, load_alone
+
+    assistant = load(run) if base is None else load_alone(base)
     answer = assistant.ask([parts], max_tokens, beams)[0]
     result = {"answer": answer, "prompt": parts}
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else answer)
@@ -35,12 +46,30 @@ def parse_words(words: list[str]) -> tuple[str, list[dict[str, str]]]:
     """Split ``DIR --modality file ... text`` into the directory and content parts.
 
     Raises:
-        RunError: If the directory, a file or every part is missing.
+        RunError: If the directory, a file, every part, or the medium of a companion is missing.
 
     Example:
         >>> parse_words(["run", "--point-cloud", "a.ply", "What is it?"])[1][0]
         {'type': 'point_cloud', 'path': 'a.ply'}
     """
+    media, plain = _split(words)
+    if not plain or (len(plain) < 2 and not media):
+        raise RunError("ask must be given DIR and a medium or a text, got too little; see --help")
+    return plain[0], media + _text(plain[1:])
+
+
+def parse_parts(words: list[str]) -> list[dict[str, str]]:
+    """Turn ``--modality file ... text`` into content parts.
+
+    Raises:
+        RunError: If a file is missing, or the medium of a companion.
+    """
+    media, plain = _split(words)
+    return media + _text(plain)
+
+
+def _split(words: list[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """Return the media that the options name, and the other words."""
     media: list[dict[str, str]] = []
     plain: list[str] = []
     rest = iter(words)
@@ -52,8 +81,18 @@ def parse_words(words: list[str]) -> tuple[str, list[dict[str, str]]]:
         file = value if equals else next(rest, None)
         if not file:
             raise RunError(f"--{option} must be followed by a file, got nothing")
-        media.append({"type": option.replace("-", "_"), "path": file})
-    if not plain or (len(plain) < 2 and not media):
-        raise RunError("ask must be given DIR and a medium or a text, got too little; see --help")
-    text = " ".join(plain[1:])
-    return plain[0], media + ([{"type": "text", "text": text}] if text else [])
+        if option != "companion":
+            media.append({"type": option.replace("-", "_"), "path": file})
+            continue
+        if not media or "companion" in media[-1]:
+            raise RunError(
+                f"--companion must follow the medium that it belongs to, got {file!r} after none; "
+                "write --MODALITY FILE --companion FILE"
+            )
+        media[-1]["companion"] = file
+    return media, plain
+
+
+def _text(words: list[str]) -> list[dict[str, str]]:
+    text = " ".join(words)
+    return [{"type": "text", "text": text}] if text else []

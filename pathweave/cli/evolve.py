@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pathweave.config import Recipe
 
 
 def evolve(
@@ -20,18 +23,43 @@ def evolve(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write DIR/tensorboard too (extra tensorboard).")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would happen and what is missing; do nothing."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Learn the modalities of a recipe one at a time and score all of them after each.
 
-    Ctrl-C saves and stops; the same command goes on from there.
+    Ctrl-C saves and stops; the same command goes on from there. With --dry-run nothing is loaded,
+    fetched or written, and the exit code is 1 if something is missing.
 
     Example: pathweave evolve recipes/mcl_mini.yaml --out runs/mcl_mini
     """
     from pathweave.config import load_recipe, parse_override
-    from pathweave.train.evolve import evolve_recipe
 
     values = dict(parse_override(text) for text in overrides or [])
-    results = evolve_recipe(load_recipe(recipe, values, quick), out, as_json, tensorboard)
+    run = load_recipe(recipe, values, quick)
+    if dry_run:
+        _look(run, out, as_json)
+        return
+    from pathweave.train.evolve import evolve_recipe
+
+    results = evolve_recipe(run, out, as_json, tensorboard)
     if as_json and results is not None:
         typer.echo(json.dumps(results.model_dump(exclude_none=True)))
+
+
+def _look(recipe: "Recipe", out: Path, as_json: bool) -> None:
+    from rich.console import Console
+
+    from pathweave.train.dry_run import make_plan
+    from pathweave.train.dry_run_report import show_plan
+
+    plan = make_plan(recipe, out)
+    if as_json:
+        typer.echo(json.dumps(plan.json()))
+    else:
+        show_plan(plan, Console())
+    if plan.problems:
+        raise typer.Exit(1)

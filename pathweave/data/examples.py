@@ -1,14 +1,14 @@
 """Samples with their features: what training and evaluation iterate over."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor
 
-from pathweave.config import Modality, Part, unknown
+from pathweave.config import SLOT, Modality, Part, unknown
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest
@@ -17,6 +17,7 @@ from pathweave.data.messages import Sample
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
 from pathweave.errors import ManifestError, MediaError, RunError
+from pathweave.files import sha256_bytes
 from pathweave.prompt import Medium, Prompt
 
 CHUNK = 32
@@ -84,6 +85,10 @@ class Examples:
         readers: Readers by modality; every part type of the manifest must be one.
         path: Read every medium with this path; None reads each with that of its part type.
         limit: Use only so many samples, evenly spaced; None uses all.
+        prompts: Templates, of which each sample draws one: it is put after the media instead of
+            the sample's text, which takes the place of ``{}`` in it. None are given: the prompt
+            stays as it is.
+        seed: Seed of the draw; a sample's draw depends on its id and on nothing else.
 
     Raises:
         ManifestError: If the manifest cannot be read or names an undeclared modality.
@@ -95,6 +100,8 @@ class Examples:
         readers: Mapping[str, Reader],
         path: str | None = None,
         limit: int | None = None,
+        prompts: Sequence[str] = (),
+        seed: int = 0,
     ) -> None:
         self.manifest = Manifest(manifest, on_error="collect")
         self.bad: list[str] = list(self.manifest.problems)
@@ -103,6 +110,8 @@ class Examples:
         self._samples: list[Sample] = list(self.manifest)[::stride][:limit]
         self.total = len(self._samples) + len(self.bad)
         self._path = path
+        self._prompts = prompts
+        self._seed = seed
         for name in {path} if path else self.manifest.part_types:
             if name not in readers:
                 what = "a part type or path"
@@ -172,7 +181,10 @@ class Examples:
 
     def prompt(self, index: int) -> Prompt:
         """Return the prompt of a sample with its media encoded."""
-        return [self._part(part) for part in self._samples[index].prompt]
+        sample = self._samples[index]
+        if not self._prompts:
+            return [self._part(part) for part in sample.prompt]
+        return [*(self._part(part) for part in _media(sample)), self._text(sample)]
 
     def answer(self, index: int) -> str:
         """Return what is to be learnt as the answer."""
@@ -186,7 +198,17 @@ class Examples:
     def length(self, index: int) -> int:
         """Return the characters of all text: a proxy for the length of the sequence."""
         sample = self._samples[index]
-        return sum(len(part.text or "") for turn in sample.messages for part in turn.content)
+        own = sum(len(part.text or "") for turn in sample.messages for part in turn.content)
+        if not self._prompts:
+            return own
+        return own - sum(len(part.text or "") for part in sample.prompt) + len(self._text(sample))
+
+    def _text(self, sample: Sample) -> str:
+        """Return the sample's text in the template it draws."""
+        draw = int(sha256_bytes(f"{self._seed} {sample.id}".encode())[:8], 16)
+        template = self._prompts[draw % len(self._prompts)]
+        said = [(part.text or "").strip() for part in sample.prompt if part.is_text]
+        return template.replace(SLOT, " ".join(said))
 
     def _part(self, part: MessagePart) -> str | Medium:
         if part.is_text:

@@ -1,12 +1,13 @@
 """Manifests: lists of samples on disk, as JSON lines or Parquet.
 
 Media paths in a manifest are relative to the directory it is in; absolute paths work, for a
-manifest that stays on its machine. ``media.parquet#KEY`` is a row of a media store.
+manifest that stays on its machine. ``media.parquet#KEY`` is a row of a media store. The same
+holds for companions.
 """
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,26 +15,34 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pathweave.data.decode.pair import pack_pair
 from pathweave.data.media_store import MediaStore, open_parquet
 from pathweave.data.messages import Part, Sample, parse_sample
 from pathweave.errors import ManifestError, MediaError
 from pathweave.files import write_atomic
 
-_PART = pa.struct([("type", pa.string()), ("text", pa.string()), ("path", pa.string())])
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(_PART))])
+_PART_FIELDS = ("type", "text", "path")
 
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("messages", pa.list_(_MESSAGE), nullable=False),
-        pa.field("references", pa.list_(pa.string())),
-        pa.field("choices", pa.list_(pa.string())),
-        pa.field("object", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("licence", pa.string()),
-        pa.field("attribution", pa.string()),
-    ]
-)
+
+def _schema(part_fields: Sequence[str]) -> pa.Schema:
+    part = pa.struct([(name, pa.string()) for name in part_fields])
+    message = pa.struct([("role", pa.string()), ("content", pa.list_(part))])
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("messages", pa.list_(message), nullable=False),
+            pa.field("references", pa.list_(pa.string())),
+            pa.field("choices", pa.list_(pa.string())),
+            pa.field("object", pa.string()),
+            pa.field("source", pa.string()),
+            pa.field("licence", pa.string()),
+            pa.field("attribution", pa.string()),
+        ]
+    )
+
+
+SCHEMA = _schema(_PART_FIELDS)
+_SCHEMA_OF_PAIRS = _schema((*_PART_FIELDS, "companion"))
 
 
 class Manifest:
@@ -111,7 +120,7 @@ class Manifest:
         return self._examine()[0]
 
     def read_media(self, part: Part) -> bytes:
-        """Return the bytes of the medium that a part names.
+        """Return the bytes of the medium that a part names; with a companion, both as one archive.
 
         Raises:
             MediaError: If the part is text, or there is no such file or key.
@@ -119,17 +128,21 @@ class Manifest:
         """
         if part.path is None:
             raise MediaError(f"a part must have a path to be read, got text {part.text!r:.40}")
-        file, _, key = part.path.partition("#")
+        data = self._read_file(part.path)
+        return data if part.companion is None else pack_pair(self._read_file(part.companion), data)
+
+    def _read_file(self, path: str) -> bytes:
+        file, _, key = path.partition("#")
         if key and file.endswith(".parquet"):
             store = self.path.parent / file
             if store not in self._stores:
                 self._stores[store] = MediaStore(store)
             return self._stores[store].read(key)
         try:
-            return (self.path.parent / part.path).read_bytes()
+            return (self.path.parent / path).read_bytes()
         except (OSError, ValueError) as error:
             raise MediaError(
-                f"{part.path} in {self.path} must be a file beside the manifest, got "
+                f"{path} in {self.path} must be a file beside the manifest, got "
                 f"{getattr(error, 'strerror', None) or error}; correct the path (it is relative "
                 "to the manifest's directory) or add the file"
             ) from error
@@ -168,9 +181,14 @@ def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> No
         write_atomic(path, "".join(lines).encode())
         return
     sink = pa.BufferOutputStream()
-    table = pa.Table.from_pylist([sample.model_dump() for sample in samples], schema=SCHEMA)
+    schema = _SCHEMA_OF_PAIRS if any(map(_has_pair, samples)) else SCHEMA
+    table = pa.Table.from_pylist([sample.model_dump() for sample in samples], schema=schema)
     pq.write_table(table, sink, compression="zstd")
     write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _has_pair(sample: Sample) -> bool:
+    return any(part.companion is not None for turn in sample.messages for part in turn.content)
 
 
 def _checked(row: Mapping[str, Any] | Sample, place: str) -> Sample:

@@ -36,6 +36,8 @@ class Part(BaseModel, frozen=True, extra="forbid"):
         text: The text; of text parts only.
         path: Where the medium is; of all other parts. Relative to the manifest as a rule;
             ``media.parquet#KEY`` is a row of a media store.
+        companion: A second file of the same medium, such as the picture taken beside a map of
+            distances; for decoders that take a pair.
 
     Example:
         >>> Part(type="text", text="What is it?").is_text
@@ -45,6 +47,7 @@ class Part(BaseModel, frozen=True, extra="forbid"):
     type: str = Field(min_length=1)
     text: str | None = None
     path: str | None = None
+    companion: str | None = None
 
     @property
     def is_text(self) -> bool:
@@ -56,8 +59,11 @@ class Part(BaseModel, frozen=True, extra="forbid"):
         needed, other = ("text", "path") if self.is_text else ("path", "text")
         if getattr(self, needed) is None or getattr(self, other) is not None:
             raise ValueError(f"a part of type {self.type!r} must have {needed!r} and no {other!r}")
-        if self.path == "":
-            raise ValueError("'path' must name a file, got an empty string")
+        if self.is_text and self.companion is not None:
+            raise ValueError("a part of type 'text' must have no 'companion'")
+        for field in ("path", "companion"):
+            if getattr(self, field) == "":
+                raise ValueError(f"{field!r} must name a file, got an empty string")
         return self
 
 
@@ -70,7 +76,7 @@ class Message(BaseModel, frozen=True, extra="forbid"):
 
     Example:
         >>> Message(role="assistant", content="a shirt").content
-        (Part(type='text', text='a shirt', path=None),)
+        (Part(type='text', text='a shirt', path=None, companion=None),)
     """
 
     role: Literal["system", "user", "assistant"]

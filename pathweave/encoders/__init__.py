@@ -2,80 +2,165 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
 
 from pathweave.bases.fetch import weights_dir
+from pathweave.bases.manifest import find_weights
+from pathweave.encoders.beats import PUBLISHED as BEATS
+from pathweave.encoders.beats import Beats
 from pathweave.encoders.efficientnet import EfficientNetLite0
 from pathweave.encoders.encoder import Encoder
+from pathweave.encoders.eva_clip import EvaClip
+from pathweave.encoders.eva_weights import LAVIS
+from pathweave.encoders.point_bert import PUBLISHED as ULIP2
+from pathweave.encoders.point_bert import PointBert
 from pathweave.encoders.precomputed import Precomputed
+from pathweave.encoders.pretrained import Pretrained
+from pathweave.encoders.published import Published
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
 
 __all__ = [
+    "KINDS",
+    "Beats",
     "EfficientNetLite0",
     "Encoder",
+    "EvaClip",
+    "PointBert",
     "Precomputed",
+    "Pretrained",
     "SoundEffectsEncoder",
     "WhisperEncoder",
     "build_encoder",
+    "check_encoder",
+    "licence_of",
+    "weights_of",
 ]
 
-_KINDS: dict[str, Callable[..., Encoder]] = {
+KINDS: dict[str, Callable[..., Encoder]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "whisper": WhisperEncoder,
     "sound-effects": SoundEffectsEncoder,
+    "eva-clip-g": EvaClip,
+    "beats": Beats,
+    "ulip2": PointBert,
+    "transformers": Pretrained,
     "precomputed": Precomputed,
 }
-_WEIGHTS = {
+_WEIGHTS: dict[str, str | Published] = {
     "efficientnet-lite0": "efficientnet-lite0",
     "whisper": "whisper-tiny-en",
     "sound-effects": "aisfx",
+    "eva-clip-g": LAVIS,
+    "beats": BEATS,
+    "ulip2": ULIP2,
 }
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def build_encoder(kind: str, **options: object) -> Encoder:
     """Return the encoder named ``kind``; its weights are fetched when they are first needed.
 
     Args:
-        kind: One of ``efficientnet-lite0``, ``whisper``, ``sound-effects``, ``precomputed``.
-        options: Arguments of that encoder. ``directory`` replaces the fetched weights.
+        kind: One of ``efficientnet-lite0``, ``whisper``, ``sound-effects``, ``eva-clip-g``,
+            ``beats``, ``ulip2``, ``transformers``, ``precomputed``.
+        options: Arguments of that encoder. ``directory`` replaces the fetched weights; the three
+            of the paper need it.
 
     Raises:
         RecipeError: If the kind or an option is unknown, missing, or has a wrong value.
-        FetchError: If the weights cannot be fetched.
+        FetchError: If the weights cannot be fetched, or are damaged or of another model.
 
     Example:
         >>> build_encoder("precomputed", width=8).fingerprint
         'precomputed width=8'
     """
-    if kind not in _KINDS:
+    check_encoder(kind, options)
+    arguments: dict[str, Any] = dict(options)
+    if isinstance(name := weights_of(kind), str) and "directory" not in options:
+        arguments["directory"] = weights_dir(name)
+    elif "directory" in options:
+        arguments["directory"] = Path(str(options["directory"]))
+    return KINDS[kind](**arguments)
+
+
+def check_encoder(kind: str, options: Mapping[str, object]) -> None:
+    """Check the kind of an encoder and its options by themselves; nothing is read.
+
+    Raises:
+        RecipeError: If the kind or an option is unknown, missing, or has a wrong value.
+    """
+    if kind not in KINDS:
         raise RecipeError(
-            f"encoder must be one of {', '.join(_KINDS)}, got {kind!r}{_nearest(kind, _KINDS)}"
+            f"encoder must be one of {', '.join(KINDS)}, got {kind!r}{_nearest(kind, KINDS)}"
         )
-    parameters = inspect.signature(_KINDS[kind]).parameters
+    parameters = inspect.signature(KINDS[kind], eval_str=True).parameters
     for option, value in options.items():
         if option not in parameters:
             raise RecipeError(
                 f"options of encoder {kind!r} must be among {', '.join(parameters)}, "
                 f"got {option!r}{_nearest(option, parameters)}"
             )
-        if option != "directory" and type(value) is not int:
-            raise RecipeError(
-                f"option {option!r} of encoder {kind!r} must be a whole number, got {value!r}; "
-                "correct it in the recipe"
-            )
+        _check(kind, option, value, parameters[option].annotation)
+    weights = weights_of(kind)
     for option, parameter in parameters.items():
-        if parameter.default is parameter.empty and option not in {"directory", *options}:
+        is_fetched = option == "directory" and isinstance(weights, str)
+        if parameter.default is parameter.empty and option not in options and not is_fetched:
+            remedy = weights.remedy if isinstance(weights, Published) else "add it to the recipe"
             raise RecipeError(
-                f"encoder {kind!r} must have the option {option!r}, got none; add it to the recipe"
+                f"encoder {kind!r} must have the option {option!r}, got none; {remedy}"
             )
-    arguments: dict[str, Any] = dict(options)
-    if "directory" in parameters:
-        arguments["directory"] = Path(arguments.get("directory") or weights_dir(_WEIGHTS[kind]))
-    return _KINDS[kind](**arguments)
+
+
+def weights_of(kind: str) -> str | Published | None:
+    """Return where the weights of an encoder come from.
+
+    Returns:
+        The name of weights that are fetched if no ``directory`` is given; a checkpoint that the
+        user has to get; or None for an encoder without weights, or whose ``model`` names them.
+    """
+    return _WEIGHTS.get(kind)
+
+
+def licence_of(kind: str) -> str:
+    """Return the licence of an encoder's published weights, or that none is known.
+
+    Example:
+        >>> licence_of("beats"), licence_of("precomputed")
+        ('MIT', 'not stated')
+    """
+    weights = weights_of(kind)
+    if weights is None:
+        return "not stated"
+    return weights.licence if isinstance(weights, Published) else find_weights(weights).licence
+
+
+def _check(kind: str, option: str, value: object, annotation: Any) -> None:  # noqa: ANN401
+    # Paths come from YAML and JSON as text.
+    kept = str if annotation is Path else annotation
+    try:
+        TypeAdapter(kept).validate_python(
+            str(value) if isinstance(value, Path) else value, strict=True
+        )
+    except ValidationError as error:
+        raise RecipeError(
+            f"option {option!r} of encoder {kind!r} must be {_rule(kept)}, got {value!r}; "
+            "correct it in the recipe"
+        ) from error
+
+
+def _rule(annotation: Any) -> str:  # noqa: ANN401
+    if get_origin(annotation) is Literal:
+        return " or ".join(repr(value) for value in get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_rule(part) for part in get_args(annotation))
+    return "null" if annotation is NoneType else _WORDS.get(annotation, str(annotation))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -32,11 +32,13 @@ def evaluate_manifests(
         ManifestError: If a manifest cannot be read or names a modality that is not declared.
     """
     model, recipe = load_run(run)
-    readers = make_readers(recipe)
+    readers = make_readers(recipe, model.base)
     scores = []
     with Display(quiet) as display:
         for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):
-            examples = Examples(Path(test_set.manifest), readers, path)
+            examples = Examples(
+                Path(test_set.manifest), readers, path, prompts=test_set.prompt, seed=recipe.seed
+            )
             bar = display.bar(f"encode {name}", total=len(examples))
             examples.encode(bar.advance)
             examples.keep_usable(recipe.bad_samples)
@@ -58,6 +60,7 @@ def _sets(
         return [
             (f"{name}/{dataset}", test_set)
             for name in learnt
+            if name in recipe.modalities  # others came with the base
             for dataset, test_set in recipe.modalities[name].test.items()
         ]
     if metric not in get_args(Metric):

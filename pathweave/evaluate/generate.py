@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from pathweave.model import PathWeave, pad
 from pathweave.prompt import Prompt
@@ -10,7 +11,13 @@ from pathweave.prompt import Prompt
 
 @torch.no_grad()
 def generate(
-    model: PathWeave, prompts: Sequence[Prompt], max_tokens: int = 32, beams: int = 1
+    model: PathWeave,
+    prompts: Sequence[Prompt],
+    max_tokens: int = 32,
+    beams: int = 1,
+    min_tokens: int = 0,
+    length_penalty: float = 1.0,
+    repetition_penalty: float = 1.0,
 ) -> list[str]:
     """Return the most likely answer to each prompt, by greedy or beam search.
 
@@ -19,6 +26,10 @@ def generate(
         prompts: Text and encoded media.
         max_tokens: Longest answer, in tokens.
         beams: Beams of the search; 1 is greedy.
+        min_tokens: Shortest answer, in tokens.
+        length_penalty: Power of its length by which a beam's log-likelihood is divided.
+        repetition_penalty: Positive logits of tokens that are in the answer already are divided by
+            it, negative ones multiplied; 1 changes nothing.
 
     Raises:
         PathError: If a medium names a path that the model does not have.
@@ -31,10 +42,21 @@ def generate(
         inputs_embeds=embeds,
         attention_mask=mask,
         max_new_tokens=max_tokens,
+        min_new_tokens=min_tokens or None,
         num_beams=beams,
+        length_penalty=length_penalty,
+        logits_processor=_penalties(repetition_penalty),
         do_sample=False,
         pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
     )
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     end = model.base.template.end.strip()
     return [text.split(end)[0].strip() if end else text.strip() for text in texts]
+
+
+def _penalties(repetition_penalty: float) -> LogitsProcessorList:
+    # By ``generate(repetition_penalty=...)`` padding of the prompt would shield as many tokens of
+    # the answer.
+    if repetition_penalty == 1.0:
+        return LogitsProcessorList()
+    return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(repetition_penalty)])

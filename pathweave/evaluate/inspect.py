@@ -88,7 +88,8 @@ def show_inspection(inspection: dict[str, Any]) -> None:
     licences.add_column("path")
     licences.add_column("parts")
     for name, path in inspection["paths"].items():
-        parts = {**path["licences"], "encoder": path["modality"]["encoder"]["kind"]}
+        parts = {"encoder": "not stated", **path["licences"]}
+        parts["encoder"] = f"{path['modality']['encoder']['kind']} ({parts['encoder']})"
         data = ", ".join(parts.pop("data", []))
         parts["data"] = data or "not stated"
         licences.add_row(name, "  ".join(f"{part}: {value}" for part, value in parts.items()))

@@ -136,7 +136,7 @@ def text_only_score(
         blind = [_blind(part) for part in examples.prompt(i)]
         key = tuple(p if isinstance(p, str) else (p.path, p.features.shape) for p in blind)
         if key not in answers:
-            answers[key] = generate(model, [blind], test_set.max_tokens)[0]
+            answers[key] = generate(model, [blind], **_decoding(test_set))[0]
         predictions[i] = answers[key]
     return score_set(examples, test_set, predictions).score
 
@@ -149,7 +149,13 @@ def _generate(
     model: PathWeave, examples: Examples, batch: Sequence[int], test_set: TestSet
 ) -> list[str]:
     prompts = [examples.prompt(i) for i in batch]
-    return generate(model, prompts, test_set.max_tokens, test_set.beams)
+    return generate(model, prompts, **_decoding(test_set))
+
+
+def _decoding(test_set: TestSet) -> dict[str, Any]:
+    """Return the arguments of ``generate`` that a test set chooses."""
+    fields = ("max_tokens", "min_tokens", "beams", "length_penalty", "repetition_penalty")
+    return {field: getattr(test_set, field) for field in fields}
 
 
 def _rank(

@@ -12,7 +12,8 @@ def expand(model: PathWeave, recipe: Recipe, name: str, encoder_width: int) -> n
     """Add the path of a stage and return what the stage trains; all else is frozen.
 
     A stage with ``training.connector`` trains Q-Former and projector together with a path that
-    has no adapters: it makes the base. Every other stage trains its path alone.
+    has no adapters: it makes the base. It goes on from the path of that name where the base came
+    with one. Every other stage trains its path alone.
 
     Args:
         model: The model, with the paths of all earlier stages.
@@ -38,14 +39,23 @@ def expand(model: PathWeave, recipe: Recipe, name: str, encoder_width: int) -> n
         plain_sites=method.plain_sites,
     )
     freeze(model)
-    previous = model.paths.names[-1] if len(model.paths) else None
-    path = model.paths.expand(spec, queries_from=previous)
+    if name in model.paths:
+        path = model.paths[name]
+    else:
+        path = model.paths.expand(spec, queries_from=_previous(model, recipe, name))
     trained: dict[str, nn.Module] = {"path": path}
     if connector:
         trained |= {"qformer": model.qformer, "projector": model.projector}
     modules = nn.ModuleDict(trained)
     modules.requires_grad_(True)
     return modules
+
+
+def _previous(model: PathWeave, recipe: Recipe, name: str) -> str | None:
+    """Return the path of the stage before, else the last that the base came with, else None."""
+    stages = recipe.curriculum[: recipe.curriculum.index(name)]
+    earlier = [stage for stage in stages if stage in model.paths] or model.paths.names
+    return earlier[-1] if earlier else None
 
 
 def finish(model: PathWeave, name: str) -> Path:

@@ -1,6 +1,7 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pathweave.bases.base import save_base
-from pathweave.config import Recipe
+from pathweave.config import DataSet, Recipe
 from pathweave.data.examples import Examples, Readers
 from pathweave.display import Display
+from pathweave.encoders import licence_of
+from pathweave.errors import RecipeError
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import Verdict, record_proof, verify_path
 from pathweave.load import load_finished, make_readers, new_model
@@ -57,8 +60,7 @@ class Curriculum:
         self.is_main = accelerator.is_main_process
         writer = tensorboard_writer(root / "tensorboard") if tensorboard and self.is_main else None
         self.log = RunLog(self.run.log if self.is_main else None, writer)
-        self.readers: Readers = make_readers(recipe)
-        self._examples: dict[tuple[str, int], Examples] = {}
+        self._examples: dict[tuple[str, tuple[str, ...], int], Examples] = {}
 
     def __call__(self) -> Results:
         """Learn what is not learnt yet, score what is not scored yet, and report.
@@ -66,19 +68,25 @@ class Curriculum:
         Raises:
             Interrupted: After a request to stop; running again goes on from there.
             RunError: If the directory holds another run, or too many samples are bad.
+            RecipeError: If the base cannot be taken through the curriculum.
         """
         if self.is_main:
-            self.run.claim(self.recipe)
+            self.run.check(self.recipe)
         self.accelerator.wait_for_everyone()
         model = new_model(self.recipe)
-        load_finished(model, self.run, self.recipe)
+        self.readers: Readers = make_readers(self.recipe, model.base)
+        finished = load_finished(model, self.run, self.recipe)
+        self._check(model, finished)
+        # Only now: a recipe that was refused may be mended and run in the same directory.
+        if self.is_main:
+            self.run.claim(self.recipe)
         model.to(self.accelerator.device)
-        if len(model.paths):
-            self.display.say(f"resuming: {', '.join(model.paths.names)} already learnt")
+        if finished:
+            self.display.say(f"resuming: {', '.join(finished)} already learnt")
         scoring = Scoring(self.recipe, self.run, self._examples_alone, self.display, self.log)
         for stage, name in enumerate(self.recipe.curriculum):
-            if name not in model.paths:
-                self._learn(model, name)
+            if name not in finished:
+                self._take(model, name)
             # Scores of the other processes would be the same: they wait instead.
             if self.is_main and not scoring.is_complete(stage):
                 self._verify(model)
@@ -89,18 +97,25 @@ class Curriculum:
             results.save(self.run.results)
         return results
 
-    def examples(self, manifest: str) -> Examples:
-        """Return the usable samples of a manifest, with all features computed by all processes."""
-        return self._load(manifest, self.accelerator.process_index, self.accelerator.num_processes)
+    def examples(self, data: DataSet) -> Examples:
+        """Return the usable samples of a data set, with all features computed by all processes."""
+        return self._load(data, self.accelerator.process_index, self.accelerator.num_processes)
 
-    def _examples_alone(self, manifest: str) -> Examples:
+    def _examples_alone(self, data: DataSet) -> Examples:
         """Return the same on the process that scores, while the others wait for the scores."""
-        return self._load(manifest, process=0, num_processes=1)
+        return self._load(data, process=0, num_processes=1)
 
-    def _load(self, manifest: str, process: int, num_processes: int) -> Examples:
-        key = manifest, num_processes
+    def _load(self, data: DataSet, process: int, num_processes: int) -> Examples:
+        manifest = data.manifest
+        key = manifest, data.prompt, num_processes
         if key not in self._examples:
-            examples = Examples(Path(manifest), self.readers, limit=self.recipe.limit)
+            examples = Examples(
+                Path(manifest),
+                self.readers,
+                limit=self.recipe.limit,
+                prompts=data.prompt,
+                seed=self.recipe.seed,
+            )
             bar = self.display.bar(f"encode {_short(manifest)}", total=len(examples))
             examples.encode(bar.advance, process, num_processes)
             if num_processes > 1:
@@ -115,26 +130,74 @@ class Curriculum:
             self._examples[key] = examples
         return self._examples[key]
 
-    def _learn(self, model: PathWeave, name: str) -> None:
-        """Train the path of one modality and save it."""
+    def _check(self, model: PathWeave, finished: list[str]) -> None:
+        """Refuse a curriculum that the base cannot be taken through.
+
+        Raises:
+            RecipeError: If a stage has nothing to learn from, or the first one would learn with a
+                random projector as it is.
+        """
+        todo = [name for name in self.recipe.curriculum if name not in finished]
+        for name in todo:
+            if self._is_learnt(model, name) and not self.recipe.modalities[name].train:
+                raise RecipeError(
+                    f"modalities.{name}.train must name a data set to learn from, got none; add "
+                    f"one, or take {name!r} out of curriculum"
+                )
+        if not model.base.fresh_projector:
+            return
+        self.display.say("the projector starts fresh: the language model has another width")
+        self.log.event("fresh_projector")
+        if not self.recipe.training_of(todo[0]).connector:
+            raise RecipeError(
+                f"the first stage must train the fresh projector, got {todo[0]!r} without "
+                f"training.connector; set modalities.{todo[0]}.training.connector to true, or "
+                "choose a language model of the width that the base was trained with"
+            )
+
+    def _is_learnt(self, model: PathWeave, name: str) -> bool:
+        """Say whether a stage trains anything; a path that the base came with is taken as it is."""
+        return name not in model.paths or self.recipe.training_of(name).connector
+
+    def _take(self, model: PathWeave, name: str) -> None:
+        """Learn one modality, unless the base was pretrained with its path."""
+        if self._is_learnt(model, name):
+            self._learn(model, name)
+            return
         modality = self.recipe.modalities[name]
-        seed = self.recipe.seed + self.recipe.curriculum.index(name)
-        torch.manual_seed(seed)
-        modules = expand(model, self.recipe, name, self.readers[name].encoder.width)
-        sets = [(self.examples(d.manifest), d.weight) for d in modality.train.values()]
-        if self.recipe.method.standardise:
-            model.paths[name].standardise_input(_sample_features(sets[0][0], name))
-        model.to(self.accelerator.device)
-        trained = sum(p.numel() for p in modules.parameters())
-        self.display.say(f"[bold]{name}[/]: training {trained:,} parameters")
-        stage = Stage(
+        data: list[DataSet] = [*modality.train.values(), *modality.test.values()]
+        sets = [(self.examples(some), 1.0) for some in data[:1]]
+        self.display.say(f"[bold]{name}[/]: the base was pretrained with it")
+        path = finish(model, name)
+        if self.is_main:
+            self._save(model, path, self._stage(name, sets), 0, 0.0)
+        self.accelerator.wait_for_everyone()
+
+    def _stage(
+        self, name: str, sets: Sequence[tuple[Examples, float]], balance: Sequence[float] = ()
+    ) -> Stage:
+        return Stage(
             name=name,
             training=self.recipe.training_of(name),
             sets=sets,
-            seed=seed,
+            seed=self.recipe.seed + self.recipe.curriculum.index(name),
             checkpoint=self.run.checkpoint,
-            balance=[data.balance for data in modality.train.values()],
+            balance=balance,
         )
+
+    def _learn(self, model: PathWeave, name: str) -> None:
+        """Train the path of one modality and save it."""
+        modality = self.recipe.modalities[name]
+        torch.manual_seed(self.recipe.seed + self.recipe.curriculum.index(name))
+        is_new = name not in model.paths
+        modules = expand(model, self.recipe, name, self.readers[name].encoder.width)
+        sets = [(self.examples(data), data.weight) for data in modality.train.values()]
+        stage = self._stage(name, sets, [data.balance for data in modality.train.values()])
+        if self.recipe.method.standardise and is_new:
+            model.paths[name].standardise_input(_sample_features(stage.sets[0][0], name))
+        model.to(self.accelerator.device)
+        trained = sum(p.numel() for p in modules.parameters())
+        self.display.say(f"[bold]{name}[/]: training {trained:,} parameters")
         self.log.event("stage", stage=name, trained=trained)
         seconds = train_stage(model, modules, stage, self.accelerator, self.log, self.display)
         path = finish(model, name)
@@ -149,16 +212,22 @@ class Curriculum:
         modality = self.recipe.modalities[stage.name]
         if stage.training.connector:
             save_base(model.base, self.run.base)
-        source = stage.sets[0][0]
-        count = min(PROOF_SAMPLES, len(source))
-        tensors, proof = record_proof(model.eval(), [source.prompt(i) for i in range(count)])
-        licences = {source.sample(i).licence for i in range(len(source))} - {None}
+        tensors, proof, licences = None, None, set()
+        if stage.sets:
+            source = stage.sets[0][0]
+            count = min(PROOF_SAMPLES, len(source))
+            tensors, proof = record_proof(model.eval(), [source.prompt(i) for i in range(count)])
+            licences = {source.sample(i).licence for i in range(len(source))} - {None}
         about = {
             "modality": modality.model_dump(mode="json", include={"decoder", "encoder", "cue"}),
             "training": stage.training.model_dump(mode="json"),
             "trained_parameters": trained,
             "seconds": round(seconds, 1),
-            "licences": {**model.base.licences, "data": sorted(str(n) for n in licences)},
+            "licences": {
+                **model.base.licences,
+                "encoder": licence_of(modality.encoder.kind),
+                "data": sorted(str(n) for n in licences),
+            },
             "proof": proof,
         }
         directory = self.run.path(stage.name)
@@ -190,6 +259,8 @@ def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Ve
     """Verify saved paths of a run against the proofs kept with them."""
     verdicts = []
     for name in names:
+        if not run.path(name).exists():
+            continue  # it came with the base
         tensors, about = load_proof(run.path(name)), describe_path(run.path(name)).get("proof")
         if tensors and about:
             verdicts.append(verify_path(model, name, tensors, about))

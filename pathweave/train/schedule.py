@@ -11,6 +11,8 @@ from pathweave.config import Training
 def learning_rate_factor(step: int, training: Training) -> float:
     """Return the share of the peak learning rate at a step: linear warm-up, then cosine.
 
+    In the warm-up it is the share of the way from ``warmup_start_lr`` to the peak.
+
     Args:
         step: Optimiser steps done so far, from 0.
         training: Settings of the stage.
@@ -42,12 +44,13 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
             peak = projector_lr or training.lr
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "peak_lr": peak})
-    return torch.optim.AdamW(groups, lr=training.lr, betas=(0.9, 0.999), fused=True)
+    return torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Training) -> float:
     """Set every group's learning rate for a step and return that of the first group."""
     factor = learning_rate_factor(step, training)
+    start = training.warmup_start_lr if step < training.warmup else 0.0
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
+        group["lr"] = start + (group["peak_lr"] - start) * factor
     return optimizer.param_groups[0]["lr"]

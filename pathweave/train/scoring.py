@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pathweave.config import Recipe, TestSet
+from pathweave.config import DataSet, Recipe, TestSet
 from pathweave.data.examples import Examples
 from pathweave.display import Display
 from pathweave.evaluate.run import (
@@ -32,7 +32,7 @@ class Scoring:
     Args:
         recipe: The run.
         run: Its directory.
-        examples: Gives the usable samples of a manifest.
+        examples: Gives the usable samples of a data set.
         display: Where progress is shown.
         log: Where scores are recorded.
     """
@@ -41,7 +41,7 @@ class Scoring:
         self,
         recipe: Recipe,
         run: RunDirectory,
-        examples: Callable[[str], Examples],
+        examples: Callable[[DataSet], Examples],
         display: Display,
         log: RunLog,
     ) -> None:
@@ -79,7 +79,7 @@ class Scoring:
     def _score(
         self, model: PathWeave, stage: int, name: str, dataset: str, test_set: TestSet
     ) -> None:
-        examples = self._examples(test_set.manifest)
+        examples = self._examples(test_set)
         chosen = subset(len(examples), self.recipe.evaluation.subset)
         whole = self._is_last(stage)
         rest = sorted(set(range(len(examples))) - set(chosen)) if whole else []
@@ -112,7 +112,7 @@ class Scoring:
         about = {**result.summary(), "subset": len(chosen)}
         about["text_only"] = text_only_score(model, examples, test_set, chosen)
         if dataset in modality.train:
-            train = self._examples(modality.train[dataset].manifest)
+            train = self._examples(modality.train[dataset])
             about["majority"] = majority_score(train, examples, test_set)
         return about
 

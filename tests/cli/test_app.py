@@ -5,7 +5,17 @@ import pytest
 
 from tests.runs import command
 
-COMMANDS = ("evolve", "inspect", "verify", "evaluate", "fetch", "ask")
+COMMANDS = (
+    "evolve",
+    "inspect",
+    "verify",
+    "evaluate",
+    "estimate",
+    "fetch",
+    "ask",
+    "import",
+    "export",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

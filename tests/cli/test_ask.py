@@ -3,8 +3,9 @@ import shutil
 
 import pytest
 
-from pathweave.cli.ask import parse_words
+from pathweave.cli.ask import parse_parts, parse_words
 from pathweave.errors import RunError
+from tests.published import picture, write_published
 from tests.runs import command
 
 
@@ -35,6 +36,19 @@ def test_too_few_words_are_refused(words):
 def test_a_medium_needs_a_file(words):
     with pytest.raises(RunError, match="--c must be followed by a file, got nothing"):
         parse_words(words)
+
+
+def test_a_companion_belongs_to_the_medium_before_it():
+    parts = parse_parts(["--map", "a.png", "--companion", "a.jpg", "--map=b.png", "What?"])
+    assert parts[0] == {"type": "map", "path": "a.png", "companion": "a.jpg"}
+    assert parts[1] == {"type": "map", "path": "b.png"}
+
+
+@pytest.mark.parametrize("words", [[], ["--map", "a.png", "--companion", "b.jpg"]])
+def test_a_companion_needs_a_medium(words):
+    message = r"--companion must follow the medium .*, got 'c\.jpg' after none; write --MODALITY"
+    with pytest.raises(RunError, match=message):
+        parse_parts([*words, "--companion", "c.jpg"])
 
 
 def test_several_media_of_several_modalities(finished_run, media, capsys):
@@ -80,3 +94,37 @@ def test_a_modality_that_is_not_learnt_yet(finished_run, media, tmp_path, capsys
     shutil.rmtree(tmp_path / "run" / "paths" / "tilt")
     assert command("ask", tmp_path / "run", "--tilt", media["tilt"], "How is it?") == 2
     assert "must be one of ['sight', 'sound'], got 'tilt'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A pretrained base and a picture."""
+    picture().save(tmp_path / "picture.png")
+    return write_published(tmp_path / "blip", "instructblip-llama").directory
+
+
+def test_a_base_by_itself_is_asked(base, capsys):
+    file = base.parent / "picture.png"
+    words = ("--image", file, "What is it?", "--max-tokens", 4, "--json")
+    assert command("ask", "--base", base, *words) == 0
+    asked = json.loads(capsys.readouterr().out)
+    parts = [{"type": "image", "path": str(file)}, {"type": "text", "text": "What is it?"}]
+    assert asked["prompt"] == parts == parse_parts(["--image", str(file), "What", "is it?"])
+    assert isinstance(asked["answer"], str)
+    assert command("ask", "--base", base, "Say hello.", "--max-tokens", 2) == 0
+
+
+def test_a_base_reads_its_own_media_alone(base, capsys):
+    assert command("ask", "--base", base, "--sound", "x.wav", "What?") == 2
+    error = capsys.readouterr().err
+    assert error == "error: a medium must be one of ['image'], got 'sound'\n"
+
+
+def test_what_is_no_base_is_one_line(tmp_path, capsys):
+    assert command("ask", "--base", "minu", "What?") == 2
+    assert "base must be one of ['mini'], got 'minu'; did you mean" in capsys.readouterr().err
+    assert command("ask", "--base", tmp_path, "What?") == 2
+    assert (
+        "must hold a base (base.json) or an InstructBLIP or BLIP-2 (config.json), got neither"
+        in (capsys.readouterr().err)
+    )

@@ -21,7 +21,7 @@ def test_json_holds_every_path(finished_run, capsys):
     assert tilt["gate_usage"].keys() == {"sound", "tilt"}
     assert sum(tilt["gate_usage"].values()) == pytest.approx(1, abs=1e-3)
     assert tilt["modality"]["encoder"] == {"kind": "precomputed", "width": 12}
-    assert tilt["licences"] == {"tiny": "Apache-2.0", "data": ["CC0-1.0"]}
+    assert tilt["licences"] == {"tiny": "Apache-2.0", "encoder": "not stated", "data": ["CC0-1.0"]}
     assert found["results"]["recipe"] == "tiny"
 
 

@@ -42,8 +42,9 @@ def readers(directory, **encoders):
     return {name: Reader(build_decoder("array"), e, cache) for name, e in named.items()}
 
 
-def examples(directory, *, path=None, **encoders):
-    return Examples(directory / "sound-train.jsonl", readers(directory, **encoders), path)
+def examples(directory, *, path=None, prompts=(), seed=0, **encoders):
+    file, reading = directory / "sound-train.jsonl", readers(directory, **encoders)
+    return Examples(file, reading, path, prompts=prompts, seed=seed)
 
 
 def ignore(_):
@@ -175,3 +176,44 @@ def test_readers_are_built_when_used_and_share_equal_encoders(tmp_path):
     assert found["range"].encoder.width == 2 * WIDTH
     with pytest.raises(KeyError, match="shape"):
         found["shape"]
+
+
+def test_a_template_takes_the_place_of_the_text(directory):
+    found = examples(directory, prompts=["Question: {} Answer:"])
+    medium, text = found.prompt(0)
+    assert medium.path == "sound"
+    assert text == "Question: How is it? Answer:"
+    assert found.length(0) == len("Question: How is it? Answer:low")
+    assert found.sample(0).prompt[1].text == "How is it?"
+    fixed = examples(directory, prompts=["describe the sound. {x}"])
+    assert fixed.prompt(1)[1] == "describe the sound. {x}"
+    assert fixed.answer(1) == "high"
+
+
+def test_media_stay_before_the_templates_text(directory):
+    rows = []
+    for i in range(2):
+        part = {"type": "sound", "path": f"sound-train-{i}.npy"}
+        said = [{"type": "text", "text": " Which "}, part, {"type": "text", "text": "is it? "}]
+        answer = {"role": "assistant", "content": "low"}
+        rows.append({"id": str(i), "messages": [{"role": "user", "content": said}, answer]})
+    lines = [json.dumps(row) for row in rows]
+    (directory / "sound-train.jsonl").write_text("\n".join(lines) + "\n")
+    medium, text = examples(directory, prompts=["{}"]).prompt(0)
+    assert isinstance(medium, Medium)
+    assert text == "Which is it?"
+
+
+def test_each_sample_draws_a_template_by_its_id_and_the_seed(directory):
+    templates = [f"{i} {{}}" for i in range(3)]
+    drawn = {
+        seed: [examples(directory, prompts=templates, seed=seed).prompt(i)[1] for i in range(COUNT)]
+        for seed in range(4)
+    }
+    assert len({tuple(texts) for texts in drawn.values()}) > 1
+    assert len(set(drawn[0])) > 1
+    assert drawn[0] == [examples(directory, prompts=templates).prompt(i)[1] for i in range(COUNT)]
+    rows = (directory / "sound-train.jsonl").read_text().splitlines()
+    (directory / "sound-train.jsonl").write_text("\n".join(rows[::-1]) + "\n")
+    again = examples(directory, prompts=templates)
+    assert [again.prompt(i)[1] for i in range(COUNT)] == drawn[0][::-1]

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pathweave.data.decode.pair import unpack_pair
 from pathweave.data.manifest import Manifest, write_manifest
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Part
@@ -41,6 +42,37 @@ def test_round_trip(tmp_path, suffix):
     write_manifest(tmp_path / f"again{suffix}", manifest)
     assert list(Manifest(tmp_path / f"again{suffix}")) == list(manifest)
     assert list(pickle.loads(pickle.dumps(manifest))) == list(manifest)
+
+
+def pair(path="map.npy", companion="colours.jpg"):
+    part = {"type": "see", "path": path, "companion": companion}
+    return {"id": "p", "messages": [{"role": "user", "content": [part]}]}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_pair_is_read_as_one_archive(tmp_path, suffix):
+    (tmp_path / "map.npy").write_bytes(b"distances")
+    write_media_store(tmp_path / "media.parquet", [{"key": "c", "bytes": b"colours"}])
+    pairs = pair(companion="media.parquet#c")
+    write_manifest(tmp_path / f"m{suffix}", [pairs, row(1)])
+    manifest = Manifest(tmp_path / f"m{suffix}")
+    assert unpack_pair(manifest.read_media(manifest[0].prompt[0]), "p") == (
+        *(b"colours", b"distances"),
+    )
+    assert manifest[1].prompt[0].companion is None
+
+
+def test_a_companion_must_exist(tmp_path):
+    (tmp_path / "map.npy").write_bytes(b"distances")
+    write_manifest(tmp_path / "m.jsonl", [pair()])
+    manifest = Manifest(tmp_path / "m.jsonl")
+    with pytest.raises(MediaError, match=r"^colours\.jpg in .*m\.jsonl must be a file beside"):
+        manifest.read_media(manifest[0].prompt[0])
+
+
+def test_tables_without_pairs_have_the_columns_they_always_had(tmp_path):
+    write_manifest(tmp_path / "m.parquet", [row(0)])
+    assert "companion" not in str(pq.read_schema(tmp_path / "m.parquet"))
 
 
 def test_messages_as_json_strings(tmp_path):

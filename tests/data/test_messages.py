@@ -88,3 +88,24 @@ def test_broken_rows(broken, reason):
 def test_samples_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Sample.model_validate(row()).id = "other"
+
+
+def test_a_medium_may_have_a_companion():
+    pair = {"type": "see", "path": "a.png", "companion": "a.jpg"}
+    sample = parse_sample(turn([pair, {"type": "text", "text": "What is it?"}]), "here")
+    assert sample.prompt[0].companion == "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (
+            {"type": "see", "path": "a.png", "companion": ""},
+            "'companion' must name a file, got an empty string",
+        ),
+        ({"type": "text", "text": "a", "companion": "b"}, "must have no 'companion'"),
+    ],
+)
+def test_broken_companions(part, reason):
+    with pytest.raises(ManifestError, match=reason):
+        parse_sample(turn([part]), "here")

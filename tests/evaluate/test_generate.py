@@ -66,6 +66,33 @@ def test_rows_that_end_early_stay_as_they_are(model):
     assert generate(model, PROMPTS, max_tokens=4) == [""] * 4
 
 
+def test_an_answer_has_at_least_so_many_tokens(model):
+    speak(model, "x")
+    model.llm.get_output_embeddings().bias.data[0] = 2.0  # the end of the sequence
+    found = generate(model, PROMPTS[:2], max_tokens=6, min_tokens=3)
+    assert found == ["xxx", "xxx"]
+
+
+def test_a_repetition_penalty_weakens_tokens_of_the_answer_alone(model):
+    speak(model, "x")
+    bias = model.llm.get_output_embeddings().bias.data
+    bias[model.base.tokenizer.encode("y")[0]] = 0.7
+    assert generate(model, [["xy?"]], max_tokens=3, repetition_penalty=1.3) == ["xxx"]
+    # 1 / 1.5 < 0.7, then 0.7 / 1.5 < 1 / 1.5; what the prompt says does not count.
+    together = generate(model, [["xy?"], ["A longer xy?"]], max_tokens=3, repetition_penalty=1.5)
+    assert together == ["xyx", "xyx"]
+
+
+@pytest.mark.parametrize(("penalty", "answer"), [(-3.0, ""), (3.0, "xxxx")])
+def test_a_length_penalty_chooses_among_beams(model, penalty, answer):
+    speak(model, "x")
+    bias = model.llm.get_output_embeddings().bias.data
+    bias[:] = -20.0
+    bias[model.base.tokenizer.encode("x")[0]] = 0.0
+    bias[0] = -0.5  # the end of the sequence
+    assert generate(model, PROMPTS[:1], 4, beams=2, length_penalty=penalty) == [answer]
+
+
 def test_nothing_is_asked():
     assert generate(tiny_model(), []) == []
 

@@ -143,3 +143,18 @@ def test_what_text_gives_away(model, load):
 
     score = text_only_score(model, load(ask), scored_by(), range(COUNT))
     assert score == pytest.approx(30.0)
+
+
+def test_a_test_set_chooses_how_is_decoded(model, load, monkeypatch):
+    asked = []
+
+    def note(model, prompts, **options):
+        asked.append(options)
+        return ["low"] * len(prompts)
+
+    monkeypatch.setattr("pathweave.evaluate.run.generate", note)
+    options = {"beams": 5, "min_tokens": 1, "length_penalty": -1.0, "repetition_penalty": 1.5}
+    examples = load()
+    evaluate_set(model, examples, scored_by(**options), COUNT)
+    text_only_score(model, examples, scored_by(**options), [0])
+    assert asked == 2 * [{"max_tokens": 4, **options}]

@@ -1,46 +1,12 @@
 """The released Q-Former, layer by layer, for every stage: PathWeave's method in numbers."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
-from pathweave.bases.qformer_names import our_state
-from pathweave.bases.released import load_released_paths
-from pathweave.nn import Adapter, Gate, InAdapter, QFormer, QFormerShape, woven_sites
-from pathweave.paths import Paths, PathSpec
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-ORDER = ("video", "audio", "depth", "pc")
-SHAPE = QFormerShape(
-    dim=32,
-    num_layers=4,
-    num_heads=4,
-    hidden_dim=64,
-    encoder_width=24,
-    vocab_size=61,
-    max_positions=16,
-)
-
-
-def load(name: str) -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        return {key: torch.from_numpy(file[key]) for key in file.files}
-
-
-def released_model(modality: str, quirks: bool) -> tuple[QFormer, Paths, dict[str, torch.Tensor]]:
-    data = load(f"qformer_{modality}")
-    state = {k.removeprefix("param/"): v for k, v in data.items() if k.startswith("param/")}
-    qformer = QFormer(SHAPE).eval()
-    qformer.load_state_dict(our_state(state), strict=True)
-    hosts = {
-        site: (m.host.in_features, m.host.out_features) for site, m in woven_sites(qformer).items()
-    }
-    paths = Paths(SHAPE.dim, SHAPE.encoder_width, hosts).eval()
-    spec = PathSpec(modality, encoder_width=24, num_queries=4, gate="noisy_softmax")
-    load_released_paths(state, paths, ORDER, spec, released_quirks=quirks)
-    return qformer, paths.eval(), data
+from pathweave.nn import Adapter, Gate, InAdapter, QFormer
+from pathweave.paths import Paths
+from tests.released.files import ORDER
+from tests.released.golden import load, released_model
 
 
 def hidden_states(qformer: QFormer, paths: Paths, data: dict, case: str, modality: str):
@@ -61,8 +27,10 @@ def hidden_states(qformer: QFormer, paths: Paths, data: dict, case: str, modalit
 @pytest.mark.parametrize("case", ["text", "notext", "onetoken"])
 @pytest.mark.parametrize("modality", ORDER)
 def test_every_hidden_state_equals_the_released_one(modality: str, case: str):
-    qformer, paths, data = released_model(modality, quirks=modality == "pc")
-    states = hidden_states(qformer, paths, data, case, modality)
+    qformer, imported = released_model(modality, quirks=True)
+    data = load(f"qformer_{modality}")
+    name = imported.checkpoints[-1].name
+    states = hidden_states(qformer, imported.paths, data, case, name)
     for i, state in enumerate(states):
         torch.testing.assert_close(
             state, data[f"out/{case}/hidden_states_{i}"], atol=1e-5, rtol=1e-5
@@ -73,8 +41,9 @@ def test_every_hidden_state_equals_the_released_one(modality: str, case: str):
 
 
 def test_without_the_quirks_the_point_cloud_stage_differs():
-    qformer, paths, data = released_model("pc", quirks=False)
-    states = hidden_states(qformer, paths, data, "text", "pc")
+    qformer, imported = released_model("pc", quirks=False)
+    data = load("qformer_pc")
+    states = hidden_states(qformer, imported.paths, data, "text", "point_cloud")
     assert (states[-1] - data["out/text/last_hidden_state"]).abs().max() > 0.5
 
 

@@ -57,3 +57,21 @@ def test_a_module_without_vectors_makes_no_empty_group():
     before = trained["path"].weight.clone()
     optimizer.step()
     assert not torch.equal(trained["path"].weight, before)
+
+
+def test_the_warmup_may_rise_from_a_rate_above_zero():
+    trained = modules()
+    training = Training(lr=1.0, projector_lr=3.0, warmup=3, warmup_start_lr=0.2, steps=5)
+    optimizer = make_optimizer(trained, training)
+    rates = [set_learning_rate(optimizer, step, training) for step in range(4)]
+    assert rates == pytest.approx([0.4, 0.6, 0.8, 1.0])
+    assert set_learning_rate(optimizer, 1, training) == pytest.approx(0.6)
+    group = next(g for g in optimizer.param_groups if g["peak_lr"] == 3.0)
+    assert group["lr"] == pytest.approx(0.2 + (3.0 - 0.2) * 0.5)
+    from_zero = Training(lr=1.0, warmup=3, steps=5)
+    assert set_learning_rate(optimizer, 1, from_zero) == learning_rate_factor(1, from_zero)
+
+
+def test_the_decay_of_the_running_means_is_that_of_the_recipe():
+    optimizer = make_optimizer(modules(), Training(betas=(0.8, 0.95)))
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.8, 0.95)}

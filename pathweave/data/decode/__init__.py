@@ -56,7 +56,7 @@ def build_decoder(kind: str, **options: object) -> Decoder:
 
     Example:
         >>> build_decoder("sound", seconds=1.5)
-        Sound(rate=16000, seconds=1.5)
+        Sound(rate=16000, seconds=1.5, windows=1, pad=True)
     """
     if kind not in _KINDS:
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 
 import numpy as np
 from jaxtyping import Shaped
@@ -57,7 +58,7 @@ def _read_npz(data: bytes, name: str) -> np.ndarray:
                     f"{sizes[found[0]] >> 20} MiB; thin the cloud before saving"
                 )
             array = archive.read(found[0])
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise MediaError(
             f"{name} must be a whole .npz archive, got {describe(data)} that cannot be unpacked "
             f"({error}); copy or write the file again"

@@ -1,6 +1,7 @@
 """Clouds of points and meshes: grey pictures from fixed directions, the nearest brightest.
 
-Axes: ``points`` of the cloud, ``views`` directions, ``height`` and ``width`` of a picture.
+Or, for encoders that read clouds, so many points of them. Axes: ``points`` of the cloud, ``views``
+directions, ``height`` and ``width`` of a picture.
 Coordinates are those of glTF: x to the right, y up, z to the viewer.
 """
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from pathweave.data.decode.geometry import read_points
 from pathweave.data.decode.range_map import brightness
-from pathweave.data.media import Frames
+from pathweave.data.media import Array, Frames
 from pathweave.errors import MediaError
 
 # The first view shows front, right side and top, as a shop's catalogue does.
@@ -34,11 +35,16 @@ class Points(BaseModel, frozen=True, extra="forbid"):
     formats PLY, OBJ, OFF and GLB, whose surface is sampled. Up to one row in a hundred
     may be NaN or infinite and is left out.
 
+    With ``count`` the result is no picture but the cloud itself, an array ``[count, 3]`` whose mean
+    is the origin and whose farthest point is at distance 1. Of a larger cloud, points are taken
+    that cover it evenly: each is farthest from all before it. Those of a smaller one are repeated.
+
     Args:
         views: How many directions; each gives one frame.
         size: Height and width of a frame, in pixels.
         max_points: A larger cloud is thinned to this many points, always the same ones.
         up: The coordinate that points up.
+        count: Give so many points instead of pictures; ``views`` and ``size`` then mean nothing.
 
     Example:
         >>> import io
@@ -52,25 +58,31 @@ class Points(BaseModel, frozen=True, extra="forbid"):
     size: int = Field(default=96, ge=8, le=1024)
     max_points: int = Field(default=50_000, ge=1)
     up: Literal["y", "z"] = "y"
+    count: int | None = Field(default=None, ge=1)
 
     @property
     def fingerprint(self) -> str:
         """Return the kind and every setting."""
+        if self.count is not None:
+            return f"points-1 count={self.count} max_points={self.max_points} up={self.up}"
         return (
             f"points-1 views={self.views} size={self.size} max_points={self.max_points} "
             f"up={self.up}"
         )
 
-    def __call__(self, data: bytes, name: str) -> Frames:
+    def __call__(self, data: bytes, name: str) -> Frames | Array:
         """Decode ``data``.
 
         Raises:
             MediaError: If the bytes are not a cloud or mesh, or it is empty or not finite.
             PathWeaveError: If trimesh is needed and not installed.
         """
-        points = _finite(_thin(read_points(data, name, self.max_points), self.max_points), name)
+        max_points = max(self.max_points, self.count or 0)
+        points = _finite(_thin(read_points(data, name, max_points), max_points), name)
         if self.up == "z":
             points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
+        if self.count is not None:
+            return Array(exactly(_around_mean(points), self.count))
         points = _into_unit_ball(points)
         azimuths = [_FIRST_AZIMUTH + 2 * math.pi * i / self.views for i in range(self.views)]
         grey = np.stack([render(points, azimuth, self.size) for azimuth in azimuths])
@@ -103,6 +115,30 @@ def render(
         # No disc reaches the border, so nothing comes back in on the other side.
         np.maximum(nearest, np.roll(centres, (down, right), axis=(0, 1)), out=nearest)
     return brightness(nearest, np.isfinite(nearest))
+
+
+def exactly(points: Float32[np.ndarray, "points 3"], count: int) -> Float32[np.ndarray, "count 3"]:
+    """Return ``count`` points of a cloud: evenly spread ones of a larger, all of a smaller again.
+
+    The first of evenly spread points is the cloud's first, each other is farthest from all before
+    it.
+
+    Args:
+        points: Coordinates.
+        count: How many.
+    """
+    if len(points) <= count:
+        return points[np.arange(count) % len(points)]
+    axes = np.ascontiguousarray(points.T)
+    chosen = np.empty(count, dtype=np.intp)
+    distance = np.full(len(points), np.inf, dtype=np.float32)
+    latest = 0
+    for i in range(count):
+        chosen[i] = latest
+        to_latest = np.square(axes - axes[:, latest, None]).sum(axis=0)
+        np.minimum(distance, to_latest, out=distance)
+        latest = int(distance.argmax())
+    return points[chosen]
 
 
 def _rotation(azimuth: float) -> Float32[np.ndarray, "3 3"]:
@@ -149,3 +185,9 @@ def _into_unit_ball(points: np.ndarray) -> Float32[np.ndarray, "points 3"]:
     extent = float((high / 2 - low / 2).max()) or 1.0
     scaled = (points - (low / 2 + high / 2)) / extent
     return (scaled / (np.linalg.norm(scaled, axis=1).max() or 1.0)).astype(np.float32)
+
+
+def _around_mean(points: np.ndarray) -> Float32[np.ndarray, "points 3"]:
+    # In float64 neither the sum nor the norm of large numbers overflows.
+    centred = points - points.mean(axis=0, dtype=np.float64)
+    return (centred / (np.linalg.norm(centred, axis=1).max() or 1.0)).astype(np.float32)

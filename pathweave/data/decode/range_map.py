@@ -4,10 +4,13 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
+from PIL import Image
 from pydantic import BaseModel, Field
 
+from pathweave.data.decode.describe import describe
 from pathweave.data.decode.npy import MAGIC, read_npy
-from pathweave.data.decode.picture import open_picture
+from pathweave.data.decode.pair import is_pair, unpack_pair
+from pathweave.data.decode.picture import load_rgb, open_picture
 from pathweave.data.media import Frames
 from pathweave.errors import MediaError
 
@@ -21,9 +24,16 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
     Zeros, and in floats also NaN and infinity, mean that nothing was measured there. Each map is
     scaled by its own least and greatest measurement, so the unit does not matter.
 
+    A part of a message that names a companion, or a ZIP archive of two files, is a pair: the
+    picture taken beside the map, then the map.
+
     Args:
         larger_is: What a larger number means: ``farther`` for distances (metres, millimetres),
             ``nearer`` for disparity and for the output of most networks that guess distances.
+        scaling: ``own`` as above; ``none`` takes the grey values (or colours) of a picture as they
+            are, 16 bits cut to 8, for maps that a network wrote as pictures.
+        pair: Whether to return two frames, the picture of a pair and then the map, which is
+            resized to the picture's size. Otherwise the map alone is returned, of pairs too.
         max_pixels: Largest accepted width times height; checked before decoding.
 
     Example:
@@ -35,19 +45,40 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
     """
 
     larger_is: Literal["nearer", "farther"] = "farther"
+    scaling: Literal["own", "none"] = "own"
+    pair: bool = False
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_000_000)
 
     @property
     def fingerprint(self) -> str:
-        """Return the kind and the meaning of larger numbers."""
-        return f"range_map-1 larger_is={self.larger_is}"
+        """Return the kind and every setting that changes the output."""
+        scaling = " scaling=none" if self.scaling == "none" else ""
+        pair = " pair" if self.pair else ""
+        return f"range_map-1 larger_is={self.larger_is}{scaling}{pair}"
 
     def __call__(self, data: bytes, name: str) -> Frames:
         """Decode ``data``.
 
         Raises:
-            MediaError: If the bytes are not a map with one channel, or nothing was measured.
+            MediaError: If the bytes are not a map with one channel, nothing was measured, or a
+                pair is wanted and there is none.
         """
+        if not self.pair:
+            medium = unpack_pair(data, name)[1] if is_pair(data) else data
+            return Frames(self._grey(medium, name)[None])
+        if not is_pair(data):
+            raise MediaError(
+                f"{name} must have a companion, the picture taken beside it, got {describe(data)} "
+                "alone; name it in the manifest (companion: ...), or set pair: false in the recipe"
+            )
+        companion, medium = unpack_pair(data, name)
+        picture = open_picture(companion, f"the companion of {name}", self.max_pixels)
+        colours = load_rgb(picture, f"the companion of {name}")
+        return Frames(np.stack([colours, _resized(self._grey(medium, name), colours.shape)]))
+
+    def _grey(self, data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
+        if self.scaling == "none":
+            return load_rgb(open_picture(data, name, self.max_pixels), name)
         with np.errstate(over="ignore"):
             values = self._read(data, name).astype(np.float32)
         is_measured = np.isfinite(values) & (values != 0)
@@ -62,8 +93,7 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
             )
         nearness = np.where(is_measured, values, 0)
         nearness = nearness if self.larger_is == "nearer" else -nearness
-        grey = brightness(nearness, is_measured)
-        return Frames(np.repeat(grey[None, ..., None], 3, axis=-1))
+        return np.repeat(brightness(nearness, is_measured)[..., None], 3, axis=-1)
 
     def _read(self, data: bytes, name: str) -> np.ndarray:
         if data.startswith(MAGIC):
@@ -88,6 +118,14 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
                 f"{name} must be a whole {picture.format} picture, got one that breaks off or is "
                 f"damaged ({error}); copy or write the file again"
             ) from error
+
+
+def _resized(
+    pixels: UInt8[np.ndarray, "height width 3"], shape: tuple[int, ...]
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    if pixels.shape == shape:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def brightness(

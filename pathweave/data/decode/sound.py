@@ -21,14 +21,19 @@ _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 class Sound(BaseModel, frozen=True, extra="forbid"):
-    """Decodes the beginning of a sound to one channel of exactly ``rate * seconds`` samples.
+    """Decodes the beginning of a sound to one channel: whole windows of ``rate * seconds`` samples.
 
     Channels are averaged; a shorter sound is followed by silence, a longer one is cut. A sound
-    whose peak is above 1 (possible in files of floats) is scaled down to a peak of 1.
+    whose peak is above 1 (possible in files of floats) is scaled down to a peak of 1. Encoders with
+    windows of their own cut the result again.
 
     Args:
         rate: Samples per second of the result, in Hz.
-        seconds: Length of the result.
+        seconds: Length of a window.
+        windows: Most windows to return. A sound that fills fewer gives only those, at least one; a
+            rest of less than 50 ms gets none.
+        pad: Whether a sound is followed by silence to the end of its last window. If not, it keeps
+            its own length, for encoders that fill up what they read in their own way.
 
     Example:
         >>> import soundfile
@@ -39,12 +44,16 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
     """
 
     rate: int = Field(default=16_000, ge=1)
-    seconds: float = Field(default=2.0, gt=0, le=3600)
+    seconds: float = Field(default=2.0, gt=0, le=86_400)
+    windows: int = Field(default=1, ge=1)
+    pad: bool = True
 
     @property
     def fingerprint(self) -> str:
-        """Return the kind, the rate and the length."""
-        return f"sound-1 rate={self.rate} seconds={self.seconds}"
+        """Return the kind and every setting that changes the output."""
+        windows = f" windows={self.windows}" if self.windows > 1 else ""
+        pad = "" if self.pad else " unpadded"
+        return f"sound-1 rate={self.rate} seconds={self.seconds}{windows}{pad}"
 
     def __call__(self, data: bytes, name: str) -> Waveform:
         """Decode ``data``.
@@ -54,7 +63,7 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
             PathWeaveError: If soundfile or soxr is not installed.
         """
         _check_not_truncated(data, name)
-        channels, rate = _read(data, name, self.seconds + _MARGIN_SECONDS)
+        channels, rate = _read(data, name, self.seconds * self.windows + _MARGIN_SECONDS)
         if not np.isfinite(channels).all():
             raise MediaError(
                 f"{name} must hold finite amplitudes, got NaN or infinity; export the sound again "
@@ -62,14 +71,22 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
             )
         mono = channels.mean(axis=1, dtype=np.float32)
         mono /= max(1.0, float(np.abs(mono).max()))
+        seconds = self._length(len(mono) / rate)
         # Silence is added before resampling, so that a single sample is not resampled to none.
-        missing = math.ceil((self.seconds + _MARGIN_SECONDS) * rate) - len(mono)
+        missing = math.ceil((seconds + _MARGIN_SECONDS) * rate) - len(mono)
         mono = np.pad(mono, (0, max(0, missing)))
         if rate != self.rate:
             mono = import_extra("soxr", "sound").resample(mono, rate, self.rate)
-        length = round(self.rate * self.seconds)
+        length = max(1, round(self.rate * seconds))
         mono = np.clip(mono[:length], -1.0, 1.0)
         return Waveform(np.pad(mono, (0, length - len(mono))), self.rate)
+
+    def _length(self, seconds: float) -> float:
+        """Return the seconds to keep of a sound."""
+        if not self.pad:
+            return min(seconds, self.seconds * self.windows)
+        filled = math.ceil((seconds - _MARGIN_SECONDS) / self.seconds)
+        return self.seconds * min(max(1, filled), self.windows)
 
 
 def _read(

@@ -41,7 +41,9 @@ def test_unknown_kind():
 
 
 def test_unknown_option():
-    with pytest.raises(RecipeError, match=r"among rate, seconds, got 'second'; .*'seconds'\?"):
+    with pytest.raises(
+        RecipeError, match=r"among rate, seconds, windows, pad, got 'second'; .*'seconds'\?"
+    ):
         build_decoder("sound", second=2)
 
 

@@ -173,3 +173,74 @@ def test_truncated_mesh(kind):
 def test_empty_mesh():
     with pytest.raises(MediaError, match=r"must (have at least one point|be a whole obj)"):
         Points()(b"v nonsense\n", "x.obj")
+
+
+def spread(points):
+    return np.linalg.norm(points, axis=1).max()
+
+
+@pytest.mark.parametrize("num_points", [1, 5, 64, 65, 1000])
+def test_a_cloud_of_exactly_so_many_points(num_points):
+    points = 1000 * noise((num_points, 3)) + 50
+    values = Points(count=64)(npy(points), "a").values
+    assert values.shape == (64, 3)
+    assert spread(values) <= 1 + 1e-6
+    assert len(np.unique(values, axis=0)) == min(num_points, 64)
+    if 1 < num_points <= 64:
+        centred = points - points.mean(axis=0)
+        np.testing.assert_allclose(values[:num_points], centred / spread(centred), atol=1e-5)
+
+
+def test_fewer_points_are_repeated_in_turn():
+    values = Points(count=7)(npy(noise((3, 3))), "a").values
+    assert (values == values[[0, 1, 2, 0, 1, 2, 0]]).all()
+
+
+def test_one_point_is_the_origin():
+    assert not Points(count=3)(npy(np.array([[3.0, 4.0, 5.0]])), "a").values.any()
+
+
+def test_points_of_a_larger_cloud_cover_it_evenly():
+    # Nine tenths of the points are in one place.
+    points = np.concatenate([ball(100), 0.001 * ball(900)])
+    values = Points(count=100)(npy(points), "a").values
+    assert (np.linalg.norm(values, axis=1) > 0.5).sum() > 95
+    assert (values == Points(count=100)(npy(points), "a").values).all()
+
+
+def test_so_many_points_whatever_the_largest_number():
+    assert Points(count=200, max_points=50)(npy(noise((300, 3))), "a").values.shape == (200, 3)
+    assert Points(count=20, max_points=50)(npy(noise((300, 3))), "a").values.shape == (20, 3)
+
+
+def test_up_z_of_a_cloud():
+    points = noise((10, 3))
+    standing = points[:, [0, 2, 1]] * np.array([1, -1, 1], dtype=np.float32)
+    upright = Points(up="z", count=10)(npy(standing), "a").values
+    np.testing.assert_allclose(upright, Points(count=10)(npy(points), "a").values, atol=1e-6)
+
+
+def test_a_cloud_of_a_mesh():
+    data = trimesh.creation.box((1, 2, 1)).export(file_type="ply")
+    values = Points(count=256, max_points=2_000)(data, "a.ply").values
+    assert values.shape == (256, 3)
+    np.testing.assert_allclose(values.mean(axis=0), 0, atol=0.1)
+
+
+def test_bad_rows_and_huge_coordinates_of_a_cloud():
+    points = (noise((1000, 3)) - 0.5) * np.float64(6e38)
+    points[:10] = np.nan
+    values = Points(count=64)(npy(points), "a").values
+    assert np.isfinite(values).all()
+    assert spread(values) > 0.5
+    points[:11] = np.nan
+    with pytest.raises(MediaError, match="got 11 bad of 1,000"):
+        Points(count=64)(npy(points), "a")
+
+
+def test_the_fingerprint_of_a_cloud():
+    prints = [Points(), Points(count=64), Points(count=65), Points(count=64, up="z")]
+    assert len({decoder.fingerprint for decoder in prints}) == 4
+    # Features that were cached for pictures stay valid.
+    assert Points().fingerprint == "points-1 views=1 size=96 max_points=50000 up=y"
+    assert Points(count=64, size=8, views=2).fingerprint == Points(count=64).fingerprint

@@ -1,7 +1,11 @@
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from pathweave.data.decode.pair import pack_pair
 from pathweave.data.decode.range_map import RangeMap
 from pathweave.errors import MediaError
 from tests.data.decode.files import encoded, huge_png, npy
@@ -82,3 +86,81 @@ def test_truncated_picture():
 def test_too_large():
     with pytest.raises(MediaError, match=r"at most 50,000,000 pixels, got"):
         RangeMap()(huge_png(20_000, 20_000), "x.png")
+
+
+COLOURS = encoded(Image.new("RGB", (2, 2), (10, 20, 30)))
+
+
+def test_a_pair_is_the_picture_and_then_the_map():
+    pixels = RangeMap(pair=True)(pack_pair(COLOURS, npy(MILLIMETRES)), "a").pixels
+    assert pixels.shape == (2, 2, 2, 3)
+    assert (pixels[0] == [10, 20, 30]).all()
+    assert pixels[1, :, :, 0].tolist() == GREY
+
+
+def test_the_map_of_a_pair_alone_is_the_map():
+    pair, alone = pack_pair(COLOURS, npy(MILLIMETRES)), npy(MILLIMETRES)
+    for decode in (RangeMap(), RangeMap(scaling="none")):
+        data = (pair, alone) if decode.scaling == "own" else (pack_pair(b"", COLOURS), COLOURS)
+        np.testing.assert_array_equal(*(decode(each, "a").pixels for each in data))
+
+
+def test_the_map_gets_the_size_of_the_picture():
+    picture = encoded(Image.new("RGB", (8, 4), "red"))
+    pixels = RangeMap(pair=True)(pack_pair(picture, npy(np.full((6, 6), 2.0))), "a").pixels
+    assert pixels.shape == (2, 4, 8, 3)
+    assert (pixels[1] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_without_scaling_a_picture_is_taken_as_it_is(mode):
+    grey = Image.fromarray(np.array([[0, 7], [100, 255]], dtype=np.uint8)).convert(mode)
+    pixels = RangeMap(scaling="none")(encoded(grey), "a").pixels
+    assert pixels[0, :, :, 0].tolist() == [[0, 7], [100, 255]]
+    sixteen = Image.fromarray(np.array([[0, 257], [514, 65535]], dtype=np.uint16))
+    cut = RangeMap(scaling="none")(encoded(sixteen), "a").pixels
+    assert cut[0, :, :, 2].tolist() == [[0, 1], [2, 255]]
+
+
+def test_a_users_own_archive_is_a_pair():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("chair/", b"")
+        archive.writestr("chair/colours.png", COLOURS)
+        archive.writestr("chair/distances.npy", npy(MILLIMETRES))
+    assert RangeMap(pair=True)(stream.getvalue(), "a").pixels[1, :, :, 0].tolist() == GREY
+
+
+def test_a_pair_needs_a_companion():
+    with pytest.raises(MediaError, match=r"x must have a companion, .* got NumPy data .* alone;"):
+        RangeMap(pair=True)(npy(MILLIMETRES), "x")
+
+
+def test_a_broken_companion():
+    with pytest.raises(MediaError, match=r"^the companion of x must be a whole picture"):
+        RangeMap(pair=True)(pack_pair(b"hello", npy(MILLIMETRES)), "x")
+
+
+def test_an_archive_of_other_contents():
+    stream = io.BytesIO()
+    np.savez(stream, one=MILLIMETRES)
+    with pytest.raises(MediaError, match=r"an archive of two files .* got 1 of .* bytes; name"):
+        RangeMap()(stream.getvalue(), "x")
+
+
+@pytest.mark.parametrize("end", [10, -30])
+def test_a_truncated_archive(end):
+    with pytest.raises(MediaError, match=r"x must be a whole archive of two files, got a ZIP"):
+        RangeMap()(pack_pair(COLOURS, npy(MILLIMETRES))[:end], "x")
+
+
+def test_an_archive_that_claims_too_much(monkeypatch):
+    monkeypatch.setattr("pathweave.data.decode.pair._MAX_UNPACKED_BYTES", 100)
+    with pytest.raises(MediaError, match=r"at most 1 GiB, got 2 of"):
+        RangeMap()(pack_pair(bytes(50), bytes(51)), "x")
+
+
+def test_fingerprints_differ_by_every_setting_and_stay_for_the_defaults():
+    assert RangeMap().fingerprint == "range_map-1 larger_is=farther"
+    settings = [{}, {"pair": True}, {"scaling": "none"}, {"larger_is": "nearer"}]
+    assert len({RangeMap(**setting).fingerprint for setting in settings}) == 4

@@ -53,6 +53,40 @@ def test_length_of_odd_settings():
     assert Sound(rate=7, seconds=0.33)(wav(sine(16_000)), "a").samples.shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "windows"),
+    [(0.1, 1), (1.0, 1), (1.04, 1), (1.06, 2), (1.5, 2), (2.0, 2), (2.9, 3), (7.0, 3)],
+)
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_long_sound_gives_as_many_windows_as_it_fills(seconds, windows, rate):
+    samples = Sound(seconds=1.0, windows=3)(wav(sine(rate, seconds), rate), "a").samples
+    assert samples.shape == (windows * 16_000,)
+    kept = min(len(samples), round(16_000 * seconds)) - 100
+    np.testing.assert_allclose(samples[100:kept], sine(16_000, 7.0)[100:kept, 0], atol=0.01)
+
+
+def test_one_window_is_as_before():
+    data = wav(sine(44_100), 44_100)
+    one, plain = Sound(seconds=1.25, windows=1), Sound(seconds=1.25)
+    np.testing.assert_array_equal(one(data, "a").samples, plain(data, "a").samples)
+    assert one.fingerprint == "sound-1 rate=16000 seconds=1.25"
+    assert Sound(windows=2).fingerprint == "sound-1 rate=16000 seconds=2.0 windows=2"
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.31, 0.31), (1.0, 1.0), (2.03, 2.0), (7.0, 2.0)])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_without_padding_a_sound_keeps_its_length(seconds, kept, rate):
+    samples = Sound(seconds=1.0, windows=2, pad=False)(wav(sine(rate, seconds), rate), "a").samples
+    assert samples.shape == (round(16_000 * kept),)
+    expected = sine(16_000, kept)[100:-100, 0]
+    np.testing.assert_allclose(samples[100:-100][: len(expected)], expected, atol=0.01)
+    assert Sound(pad=False).fingerprint == "sound-1 rate=16000 seconds=2.0 unpadded"
+
+
+def test_without_padding_a_single_sample_is_kept():
+    assert Sound(pad=False)(wav(np.array([0.5]), 192_000), "a").samples.shape == (1,)
+
+
 def test_no_samples():
     with pytest.raises(MediaError, match=r"x\.wav must hold at least one sample, got none;"):
         Sound()(wav(np.zeros(0)), "x.wav")

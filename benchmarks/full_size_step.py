@@ -1,0 +1,414 @@
+"""One training step and two answers of a model of the paper's size, with random weights, on a CPU.
+
+    python benchmarks/full_size_step.py | tee docs/full_size_step.txt    (22 GB of memory)
+    python benchmarks/full_size_step.py --small                                (the same code, tiny)
+
+Vicuna-7B's shape in bfloat16, EVA-CLIP's ViT-g/14 at 224 pixels in bfloat16, a Q-Former of 12
+layers in float32 with a path for pictures and the paper's four paths. The one that reads pairs of
+a picture and a depth map is learnt last here, so that the path that is trained is one that reads
+the ViT. Weights are made in place: modules come from the meta device, get memory once in their own
+type, and are filled with copies of one block of random numbers.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    InstructBlipVisionConfig,
+    LlamaConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from pathweave.bases.base import Base, freeze, with_contiguous_head
+from pathweave.config import Training
+from pathweave.encoders.eva_weights import VIT_G, empty_tower
+from pathweave.estimate.costs import Memory
+from pathweave.estimate.language_model import LanguageModel
+from pathweave.estimate.memory import (
+    connector_activations,
+    fused_bytes,
+    gradient_bytes,
+    optimizer_bytes,
+    weight_bytes,
+)
+from pathweave.estimate.shapes import known_sizes
+from pathweave.estimate.workload import Workload
+from pathweave.evaluate.generate import generate
+from pathweave.model import PathWeave
+from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.paths import PathSpec
+from pathweave.prompt import Medium
+from pathweave.train.schedule import make_optimizer
+
+BLOCK = 4_194_301  # a prime, so that no row of a matrix repeats another
+STD = 0.02
+TOKENS = 8
+QUESTION, ANSWER = "What is nearest to the viewer?", "A red armchair."
+FIRST, NEWEST = "image", "depth"
+VICUNA = "Salesforce/instructblip-vicuna-7b"
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is built.
+
+    Attributes:
+        llm: Configuration of the language model.
+        vision: Sizes of the ViT.
+        qformer: Sizes of the Q-Former.
+        widths: Width of the features of each path, in the order of learning.
+        queries: Query tokens of a path.
+    """
+
+    llm: dict[str, Any]
+    vision: dict[str, Any]
+    qformer: QFormerShape
+    widths: dict[str, int]
+    queries: int = 32
+
+    @classmethod
+    def full(cls) -> "Sizes":
+        """Return the sizes of the paper's model."""
+        known = known_sizes()["bases"][VICUNA]
+        widths = {FIRST: 1408, "video": 1408, "audio": 768, "point_cloud": 512, NEWEST: 1408}
+        return cls(known["llm"], VIT_G, QFormerShape(**known["qformer"]), widths)
+
+    @classmethod
+    def small(cls) -> "Sizes":
+        """Return sizes for a test, with all the same parts."""
+        return cls(
+            llm={
+                **known_sizes()["bases"][VICUNA]["llm"],
+                "vocab_size": 300,
+                "hidden_size": 64,
+                "intermediate_size": 176,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 4,
+            },
+            vision={
+                "hidden_size": 24,
+                "intermediate_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "patch_size": 14,
+                "image_size": 28,
+            },
+            qformer=QFormerShape(
+                dim=32, num_layers=2, num_heads=2, hidden_dim=64, encoder_width=24, vocab_size=300
+            ),
+            widths={FIRST: 24, "video": 24, "audio": 16, "point_cloud": 12, NEWEST: 24},
+            queries=4,
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        parameters: Parameters of each part.
+        threads: Threads of torch.
+        before_bytes: Resident memory before anything was built.
+        peak_bytes: Largest resident memory of the process up to the end of each phase.
+        expected: Memory of the training step that ``pathweave.estimate`` gives, without the
+            program itself.
+        seconds: Time of each part of each phase.
+        loss: Loss of the training step, in nats a token.
+        answers: What random weights answer.
+    """
+
+    parameters: dict[str, int]
+    threads: int
+    before_bytes: int
+    peak_bytes: dict[str, int]
+    expected: Memory
+    seconds: dict[str, dict[str, float]]
+    loss: float
+    answers: dict[str, str]
+
+
+class Stopwatch:
+    """Seconds and peak memory, by phase and part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self.peaks: dict[str, int] = {}
+        self._phase = ""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase as a whole; what none of its parts took is called the rest."""
+        self._phase = name
+        began = time.perf_counter()
+        yield
+        parts = self.seconds[name]
+        parts["rest"] = time.perf_counter() - began - sum(parts.values())
+        self.peaks[name] = peak_memory()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time a part of the running phase; several times add up."""
+        began = time.perf_counter()
+        yield
+        self.seconds[self._phase][name] += time.perf_counter() - began
+
+    def watch(self, module: nn.Module, name: Callable[[dict[str, Any]], str]) -> None:
+        """Time every forward pass of a module as the part that ``name`` makes of its arguments."""
+        began: list[float] = []
+
+        def start(*_: object) -> None:
+            began.append(time.perf_counter())
+
+        def stop(_: nn.Module, __: object, arguments: dict[str, Any], ___: object) -> None:
+            part = name(arguments)
+            self.seconds[self._phase][part] += time.perf_counter() - began.pop()
+
+        module.register_forward_pre_hook(start)
+        module.register_forward_hook(stop, with_kwargs=True)
+
+
+def reads_or_writes(arguments: dict[str, Any]) -> str:
+    """Name a pass through the language model: a whole sequence, or one more token of an answer."""
+    embeds = arguments.get("inputs_embeds")
+    return "llm, one token each" if embeds is None else "llm, whole sequence"
+
+
+def materialise(module: nn.Module) -> None:
+    """Give a module from the meta device memory, once, and fill its weights in place."""
+    module.to_empty(device="cpu")
+    block = torch.randn(min(BLOCK, max(p.numel() for p in module.parameters()))) * STD
+    with torch.no_grad():
+        for index, (name, parameter) in enumerate(module.named_parameters()):
+            flat = parameter.view(-1)
+            if parameter.ndim == 1:
+                flat.fill_(float("norm" in name and name.endswith("weight")))
+                continue
+            shifted = block.roll(index).to(parameter.dtype)
+            for start in range(0, len(flat), len(block)):
+                part = flat[start : start + len(block)]
+                part.copy_(shifted[: len(part)])
+    freeze(module)
+
+
+def build_llm(config: LlamaConfig) -> PreTrainedModel:
+    """Return a language model in bfloat16 with random weights, made in place."""
+    with torch.device("meta"):
+        llm = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    materialise(llm)
+    # Its frequencies are no weights: they are computed, not filled.
+    llm.model.rotary_emb = type(llm.model.rotary_emb)(config)
+    return with_contiguous_head(llm)
+
+
+def build_tower(sizes: Sizes) -> nn.Module:
+    """Return a ViT in bfloat16 with random weights, made in place."""
+    tower = empty_tower(InstructBlipVisionConfig(**sizes.vision)).bfloat16()
+    materialise(tower)
+    return tower
+
+
+def build_model(sizes: Sizes) -> PathWeave:
+    """Return the model with all paths; the newest alone requires gradients."""
+    config = LlamaConfig(**{k: v for k, v in sizes.llm.items() if k != "model_type"})
+    llm = build_llm(config)
+    with torch.device("meta"):
+        qformer = QFormer(sizes.qformer)
+        projector = Projector(sizes.qformer.dim, config.hidden_size)
+    materialise(qformer)
+    materialise(projector)
+    tokenizer = byte_tokenizer()
+    model = PathWeave(
+        Base("vicuna-7b-shaped", llm, tokenizer, qformer, projector, text_tokenizer=tokenizer),
+        cues={name: f"{name}:" for name in sizes.widths},
+    )
+    adapted = [name for name in sizes.widths if name != FIRST]
+    for name, width in sizes.widths.items():
+        spec = PathSpec(
+            name,
+            width,
+            sizes.queries,
+            predecessors=() if name == FIRST else tuple(adapted[: adapted.index(name)]),
+            rank=0 if name == FIRST else 8,
+            gate="noisy_softmax",
+            plain_sites=("projector",),
+        )
+        path = model.paths.expand(spec)
+        for parameter in path.experts.parameters():
+            nn.init.normal_(parameter, std=STD)
+    freeze(model)
+    model.paths[NEWEST].requires_grad_(True)
+    return model
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer with one token a byte: lengths matter here, words do not."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<s>": 0, "<unk>": 1, "</s>": 2, **{c: i + 3 for i, c in enumerate(alphabet)}}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
+
+
+@torch.no_grad()
+def encode(tower: nn.Module, frames: int, size: int) -> Tensor:
+    """Return the features of random pictures: [frames, tokens, width]."""
+    pixels = torch.randn(frames, 3, size, size).bfloat16()
+    return tower(pixels).last_hidden_state.float()
+
+
+def expectation(
+    model: PathWeave, tower: nn.Module, features: Tensor, text: int, answer: int
+) -> Memory:
+    """Return the memory of the training step from shapes alone."""
+    path = model.paths[NEWEST]
+    units, tokens, _ = features.shape
+    load = Workload(units, tokens, path.spec.num_queries, text, answer)
+    trained = sum(p.numel() for p in path.parameters())
+    kept = connector_activations(model, path, load) + LanguageModel.of(model.llm).activations(load)
+    return Memory(
+        llm=weight_bytes(model.llm),
+        encoder=weight_bytes(tower),
+        connector=sum(map(weight_bytes, (model.qformer, model.projector, model.paths))),
+        gradients=gradient_bytes(trained),
+        optimizer=optimizer_bytes(trained),
+        activations=kept + fused_bytes(model, path),
+    )
+
+
+def run(sizes: Sizes) -> Report:
+    """Build, train one step, answer twice, and report."""
+    before, watch = peak_memory(), Stopwatch()
+    torch.manual_seed(0)
+    with watch.phase("build"):
+        with watch.part("encoder"):
+            tower = build_tower(sizes)
+        with watch.part("model"):
+            model = build_model(sizes)
+    watch.watch(model.qformer, lambda _: "connector")
+    watch.watch(model.projector, lambda _: "connector")
+    watch.watch(model.llm.base_model, reads_or_writes)
+    watch.watch(model.llm.get_output_embeddings(), lambda _: "llm, head")
+    size = sizes.vision["image_size"]
+    with watch.phase("training step"):
+        with watch.part("encoder"):
+            pair = encode(tower, 2, size)
+        loss, tokens = train_step(model, [Medium(NEWEST, pair), QUESTION], watch)
+    answers = {}
+    for name, frames in ((FIRST, 1), (NEWEST, 2)):
+        with watch.phase(f"answer, {name}"):
+            with watch.part("encoder"):
+                features = encode(tower, frames, size)
+            answers[name] = answer(model, [Medium(name, features), QUESTION])
+    text = len(model._ids(f"{NEWEST}: {QUESTION}"))
+    return Report(
+        parameters={
+            "language model": count(model.llm),
+            "encoder": count(tower),
+            "Q-Former and projector": count(model.qformer) + count(model.projector),
+            "paths": count(model.paths),
+            "trained": count(model.paths[NEWEST]),
+        },
+        threads=torch.get_num_threads(),
+        before_bytes=before,
+        peak_bytes=watch.peaks,
+        expected=expectation(model, tower, pair, text, tokens),
+        seconds={phase: dict(parts) for phase, parts in watch.seconds.items()},
+        loss=loss,
+        answers=answers,
+    )
+
+
+def train_step(
+    model: PathWeave, prompt: Sequence[str | Medium], watch: Stopwatch
+) -> tuple[float, int]:
+    """Train the newest path on one sample; return the loss a token and the answer's tokens."""
+    modules = nn.ModuleDict({"path": model.paths[NEWEST]})
+    optimizer = make_optimizer(modules, Training())
+    model.train()
+    loss, tokens = model([prompt], [ANSWER])
+    with watch.part("backward"):
+        (loss / tokens).backward()
+    with watch.part("optimiser"):
+        optimizer.step()
+    check_gradients(model)
+    optimizer.zero_grad(set_to_none=True)
+    model.eval()
+    return loss.item() / tokens, tokens
+
+
+def check_gradients(model: PathWeave) -> None:
+    """Fail unless the newest path, and it alone, has a finite gradient everywhere."""
+    own = {id(p) for p in model.paths[NEWEST].parameters()}
+    found = {id(p) for p in model.parameters() if p.grad is not None}
+    assert found == own, f"{len(found ^ own)} parameters differ"
+    assert all(p.grad.isfinite().all() for p in model.paths[NEWEST].parameters())  # type: ignore[union-attr]
+
+
+def answer(model: PathWeave, prompt: Sequence[str | Medium]) -> str:
+    """Return a greedy answer of exactly ``TOKENS`` tokens."""
+    return generate(model, [prompt], max_tokens=TOKENS, min_tokens=TOKENS)[0]
+
+
+def count(module: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def show(report: Report) -> None:
+    """Print a report as text."""
+    print(f"One step at full size: random weights, bfloat16, CPU, {report.threads} threads\n")
+    for part, number in report.parameters.items():
+        print(f"{part:<28}{number:>15,} parameters")
+    print(f"\n{'memory':<28}{'GB':>15}")
+    for phase, size in {"before building": report.before_bytes, **report.peak_bytes}.items():
+        print(f"{'peak, ' + phase:<28}{size / GIGA:>15.2f}")
+    for part, size in {**vars(report.expected), "all": report.expected.total}.items():
+        if size:
+            print(f"{'from shapes, ' + part:<28}{size / GIGA:>15.3f}")
+    print(f"\n{'time':<28}{'s':>15}")
+    for phase, parts in report.seconds.items():
+        print(f"{phase:<28}{sum(parts.values()):>15.2f}")
+        for part, seconds in parts.items():
+            print(f"  {part:<26}{seconds:>15.2f}")
+    print(f"\nloss {report.loss:.3f} nats a token; answers of {TOKENS} tokens each")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--small", action="store_true", help="Tiny sizes, for a test.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+    options = parser.parse_args(arguments)
+    report = run(Sizes.small() if options.small else Sizes.full())
+    if options.json:
+        print(json.dumps(asdict(report)))
+    else:
+        show(report)
+
+
+if __name__ == "__main__":
+    main()

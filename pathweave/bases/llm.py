@@ -1,0 +1,231 @@
+"""Causal language models of transformers, from mapped tensors: nothing is held twice."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pathweave.bases.base import (
+    Base,
+    freeze,
+    native_dtype,
+    sampled_hash,
+    with_contiguous_head,
+)
+from pathweave.bases.shards import Shards
+from pathweave.errors import FetchError, RecipeError
+from pathweave.extras import import_extra
+from pathweave.nn import Projector
+
+CONFIG, GENERATION = "config.json", "generation_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# Models with these compute logits by more than the output embeddings, which the loss relies on.
+LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+# Tokens a little louder than embeddings; carried over from a prototype, not measured again.
+SCALE_OVER_EMBEDDINGS = 1.5
+SAMPLED_ROWS = 4096
+
+
+def read_config(directory: Path) -> PretrainedConfig:
+    """Return the configuration of a model.
+
+    Raises:
+        FetchError: If there is none, or transformers does not know the kind of model.
+    """
+    try:
+        json.loads((directory / CONFIG).read_text())
+        return AutoConfig.from_pretrained(directory)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FetchError(
+            f"{directory} must hold the {CONFIG} of a model of transformers, got {reason}; "
+            "download it again, or install a newer version of transformers"
+        ) from error
+
+
+def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in a directory.
+
+    Raises:
+        FetchError: If it is missing or damaged.
+    """
+    if not any((directory / file).is_file() for file in TOKENIZER_FILES):
+        raise FetchError(
+            f"{directory} must hold a tokenizer ({', '.join(TOKENIZER_FILES)}), got none; place "
+            "the files of the tokenizer there"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(directory)
+    # A damaged tokenizer makes the reader fail in many ways.
+    except Exception as error:
+        raise FetchError(
+            f"{directory} must hold a whole tokenizer, got one that cannot be read "
+            f"({' '.join(str(error).split())[:120]}); download its files again"
+        ) from error
+
+
+def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether a tokenizer puts its beginning-of-sequence token before a text."""
+    ids = tokenizer.encode("a")
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
+
+
+class Llm(NamedTuple):
+    """A language model, and the hash that stands for its weights where they are quantised."""
+
+    model: PreTrainedModel
+    identity: str | None
+
+
+def load_llm(
+    config: PretrainedConfig,
+    tensors: Mapping[str, Tensor],
+    source: Path,
+    dtype: torch.dtype | None = None,
+    quantise: str | None = None,
+) -> Llm:
+    """Return a frozen language model whose weights are ``tensors``.
+
+    A weight that has the wanted type already stays where it is: mapped from its file. Others are
+    converted one by one.
+
+    Args:
+        config: Its configuration.
+        tensors: Its weights by name.
+        source: Where they are from, for messages.
+        dtype: Type of the weights; None takes what the processor multiplies natively, unless that
+            is wider than what is stored.
+        quantise: ``8bit`` or ``4bit`` to hold the weights of linear layers in so many bits.
+
+    Raises:
+        RecipeError: If it is no model that can take the projector's tokens.
+        FetchError: If a weight is missing or of another shape.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+        raise RecipeError(
+            f"the language model of {source} must be causal (decoder only), got "
+            f"{config.model_type!r}; choose a checkpoint with Vicuna, Llama or OPT inside, or name "
+            "a causal one as llm"
+        )
+    if changed := [name for name in LOGIT_CHANGES if getattr(config, name, None) not in (None, 1)]:
+        raise RecipeError(
+            f"the language model of {source} must compute its logits by the output embeddings "
+            f"alone, got {config.model_type!r} with {changed[0]}; name another one as llm"
+        )
+    stored = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    chosen = dtype or min(native_dtype(), stored, key=lambda kind: kind.itemsize)
+    model = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
+    llm: PreTrainedModel
+    try:
+        llm, report = model.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(tensors),
+            dtype=chosen,
+            output_loading_info=True,
+            **_quantisation(quantise, chosen),
+        )
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        raise FetchError(
+            f"{source} must hold weights of the shapes that its {CONFIG} says, got others; "
+            "download both again"
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise FetchError(
+            f"{source} must hold every weight of its language model, got no {missing[0]} "
+            f"({len(missing)} are missing); download the weights again"
+        )
+    settings = llm.generation_config
+    if settings is not None and settings.pad_token_id is None:
+        ends = settings.eos_token_id
+        settings.pad_token_id = ends[0] if isinstance(ends, list) else ends
+    freeze(with_contiguous_head(llm))
+    return Llm(llm, sampled_hash(tensors, seed=quantise) if quantise else None)
+
+
+def _quantisation(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
+    if quantise is None:
+        return {}
+    import_extra("bitsandbytes", "quant")
+    # It would say at every layer and call that it casts to float16.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    config = (
+        BitsAndBytesConfig(load_in_8bit=True)
+        if quantise == "8bit"
+        else BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    )
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def load_llm_directory(
+    directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
+) -> Llm:
+    """Return the causal language model in a directory; see ``load_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
+    config = read_config(directory)
+    shards = Shards(directory)
+    llm = load_llm(config, shards.read(shards.names), directory, dtype, quantise)
+    file = directory / GENERATION
+    stored = json.loads(file.read_text()) if file.is_file() else {}
+    # Of the settings of generation only these: sampling is not for us.
+    for name in ("eos_token_id", "pad_token_id"):
+        if stored.get(name) is not None:
+            setattr(llm.model.generation_config, name, stored[name])
+    return llm
+
+
+def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
+    """Put another language model into a base, with a fresh projector if its width differs.
+
+    Args:
+        base: The base.
+        directory: Holds the language model and its tokenizer.
+        quantise: See ``load_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
+    base.tokenizer = load_tokenizer(directory)
+    base.llm, base.llm_identity = load_llm_directory(directory, quantise=quantise)
+    base.template = replace(base.template, bos=starts_with_bos(base.tokenizer))
+    fit_projector(base)
+
+
+def fit_projector(base: Base) -> None:
+    """Replace the projector by a random one if it does not fit the language model's width."""
+    embeddings = cast(nn.Embedding, base.llm.get_input_embeddings()).weight
+    dim = embeddings.shape[1]
+    if base.projector.linear.host.out_features == dim:
+        return
+    rows = embeddings[:: max(1, len(embeddings) // SAMPLED_ROWS)]
+    scale = SCALE_OVER_EMBEDDINGS * rows.float().std().item()
+    base.projector = Projector(base.qformer.shape.dim, dim, scale)
+    freeze(base.projector)
+    base.fresh_projector = True

@@ -1,0 +1,69 @@
+"""``pathweave import``: published checkpoints as a connector and paths."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files of one run (.pth, .safetensors).")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new directory.")],
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Recipe of the run, with its base: DIR becomes a run to ask and score."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="Base to bind the paths to: a directory, or the id of one on a hub."),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(help="Modalities in order, with commas; checked against the gates."),
+    ] = None,
+    quirks: Annotated[
+        bool | None,
+        typer.Option(
+            help="Compute what the released code computes where it departs from its plan.",
+            show_default="what the files say, else yes",
+        ),
+    ] = None,
+    heads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Heads of the Q-Former.", show_default="width / 64, as in BERT"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Read checkpoints of X-InstructBLIP, BLIP-2 (LAVIS) or the stages of PathWeave.
+
+    All files must share one Q-Former; stages are given together, in any order, and the image file
+    of X-InstructBLIP may be given with them. Every other file of X-InstructBLIP has a Q-Former of
+    its own: import it alone. Nothing in a file is run: a pickle of more than tensors is refused.
+
+    Example: pathweave import image.pth video.pth audio.pth --recipe recipe.yaml --out runs/released
+    """
+    from rich.console import Console
+
+    from pathweave.config import load_recipe
+    from pathweave.errors import RecipeError
+    from pathweave.load import load_base
+    from pathweave.released import import_files, write_import
+    from pathweave.released.report import show_report
+
+    if recipe is not None and base is not None:
+        raise RecipeError("--recipe names the base, got --base as well; leave one of them out")
+    names = None if order is None else [name.strip() for name in order.split(",")]
+    imported = import_files(files, names, quirks, heads)
+    run = None if recipe is None else load_recipe(recipe)
+    bound = None if base is None else load_base(base)
+    if run is not None:
+        bound = load_base(run.base, run.seed, run.llm, run.quantise)
+    report = write_import(imported, out, bound, run)
+    if as_json:
+        typer.echo(json.dumps(report.json()))
+    else:
+        show_report(report, Console())
+        typer.echo(f"{out}: {', '.join(imported.paths.names)}")

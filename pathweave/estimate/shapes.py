@@ -1,0 +1,146 @@
+"""A model of shapes: every module of a recipe's base on the meta device, which holds no numbers."""
+
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from tokenizers import Tokenizer, models
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from pathweave.bases.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
+from pathweave.bases.hub import download_files, is_remote
+from pathweave.bases.llm import CONFIG, read_config
+from pathweave.bases.manifest import HubSource
+from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
+from pathweave.config import Recipe, unknown
+from pathweave.errors import RecipeError
+from pathweave.model import PathWeave
+from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.paths import Paths, PathSpec
+
+SIZES = Path(__file__).with_name("sizes.yaml")
+
+
+@dataclass(frozen=True)
+class BaseSizes:
+    """Sizes of a base.
+
+    Attributes:
+        qformer: Its Q-Former.
+        llm: Configuration of its language model.
+        ready: The path that it was pretrained with, if any.
+    """
+
+    qformer: QFormerShape
+    llm: PretrainedConfig
+    ready: PathSpec | None = None
+
+
+@cache
+def known_sizes() -> dict[str, dict[str, Any]]:
+    """Return the table of models known by name."""
+    return yaml.safe_load(SIZES.read_bytes())
+
+
+def shape_model(recipe: Recipe) -> PathWeave:
+    """Return the base of a recipe, without paths, on the meta device.
+
+    The language model is in bfloat16, Q-Former and projector in float32, as they are loaded.
+
+    Raises:
+        RecipeError: If the base is unknown, or its language model is not decoder-only.
+        FetchError: If a directory lacks its configuration.
+        PathError: If a directory of our own layout is damaged.
+    """
+    sizes = _base_sizes(recipe.base)
+    config = sizes.llm if recipe.llm is None else _llm_config(recipe.llm)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+        raise RecipeError(
+            f"estimate must be given a decoder-only language model, got {config.model_type!r}; "
+            "choose another llm"
+        )
+    with torch.device("meta"):
+        llm: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        qformer = QFormer(sizes.qformer)
+        embeddings = cast(nn.Embedding, llm.get_input_embeddings())
+        projector = Projector(sizes.qformer.dim, embeddings.embedding_dim)
+        base = Base(
+            kind=recipe.base,
+            llm=llm,
+            tokenizer=_wordless(),
+            qformer=qformer,
+            projector=projector,
+            text_tokenizer=None if sizes.qformer.vocab_size is None else _wordless(),
+            ready_paths=() if sizes.ready is None else (_ready_path(sizes),),
+        )
+        model = PathWeave(base)
+    freeze(model)
+    return model
+
+
+def _base_sizes(name: str) -> BaseSizes:
+    known = known_sizes()["bases"]
+    directory = Path(name)
+    if name in known:
+        ready = known[name].get("ready")
+        return BaseSizes(
+            QFormerShape(**known[name]["qformer"]),
+            _config(known[name]["llm"]),
+            PathSpec(**ready) if ready else None,
+        )
+    if (directory / "base.json").is_file():
+        shape = QFormerShape(**read_description(directory)["qformer"])
+        return BaseSizes(shape, read_config(directory / LLM_DIRECTORY))
+    if directory.is_dir() or is_remote(name):
+        return _published_sizes(published_config(name), directory)
+    raise RecipeError(
+        f"{unknown('base', name, list(known))}, a directory that holds a base, an InstructBLIP or "
+        "a BLIP-2, or the id of one on the hub"
+    )
+
+
+def _published_sizes(config: PretrainedConfig, directory: Path) -> BaseSizes:
+    check_config(config, directory)
+    return BaseSizes(qformer_shape(config), config.text_config, ready_spec(config))
+
+
+def _ready_path(sizes: BaseSizes) -> ReadyPath:
+    assert sizes.ready is not None
+    alone = Paths(sizes.qformer.dim, sizes.qformer.encoder_width, {}).expand(sizes.ready)
+    return ReadyPath(sizes.ready, alone.state_dict(), decoder={}, encoder={})
+
+
+def _llm_config(name: str) -> PretrainedConfig:
+    known = known_sizes()["llms"]
+    return _config(known[name]) if name in known else published_config(name)
+
+
+def _config(sizes: dict[str, Any]) -> PretrainedConfig:
+    return AutoConfig.for_model(**sizes)
+
+
+def published_config(name: str) -> PretrainedConfig:
+    """Return the configuration in a directory or on the hub; nothing else is read."""
+    if not is_remote(name):
+        return read_config(Path(name))
+    source = HubSource(kind="hub", repository=name, files=(CONFIG,), num_bytes=1)
+    with tempfile.TemporaryDirectory() as directory:
+        download_files(name, source, Path(directory), lambda *_: None)
+        return read_config(Path(directory))
+
+
+def _wordless() -> PreTrainedTokenizerFast:
+    """Return a tokenizer without words: a base must have one, and shapes need none."""
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), eos_token="</s>")

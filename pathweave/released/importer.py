@@ -1,0 +1,226 @@
+"""From a set of published files to one connector and one path per file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pathweave.errors import PathError
+from pathweave.nn import QFormerShape
+from pathweave.nn.projector import PROJECTOR_SITE
+from pathweave.paths import NAME, Paths, PathSpec
+from pathweave.released.checkpoint import Checkpoint, same, understand
+from pathweave.released.layout import Fate, hosts
+from pathweave.released.names import path_name
+from pathweave.released.projector import Share, shares
+from pathweave.released.read import TensorFile, read_tensors
+
+LIVE_SITES = (
+    "*/self_attention/*",
+    "*/cross_attention/query",
+    "*/cross_attention/key",
+    "*/cross_attention/output",
+    PROJECTOR_SITE,
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a set of files holds.
+
+    Attributes:
+        checkpoints: The files in the order of their stages, those without adapters first.
+        shape: Sizes of the Q-Former.
+        llm_dim: Width of the language model's embeddings.
+        connector: Tensors of Q-Former and projector, as ``Base.connector_state`` names them.
+        paths: One path per file.
+        shares: What each stage adds at the projector, by path.
+    """
+
+    checkpoints: list[Checkpoint]
+    shape: QFormerShape
+    llm_dim: int
+    connector: dict[str, Tensor]
+    paths: Paths
+    shares: dict[str, Share]
+
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what the description of a path says of where it comes from."""
+        checkpoint = next(c for c in self.checkpoints if c.name == name)
+        about: dict[str, Any] = {"file": checkpoint.file.name, "quirks": checkpoint.stage.quirks}
+        if name in self.shares:
+            about["projector_terms"] = self.shares[name].terms
+        return about
+
+
+def import_files(
+    files: Sequence[Path],
+    order: Sequence[str] | None = None,
+    quirks: bool | None = None,
+    num_heads: int | None = None,
+) -> Imported:
+    """Read published files of one run: X-InstructBLIP, BLIP-2, or stages of PathWeave.
+
+    Args:
+        files: The files, in any order.
+        order: Modalities of the stages in order, checked against what the gates say; None takes
+            what they say.
+        quirks: Whether the stages are the released ones, which depart from their plan in places
+            (docs/deviations.md); None takes what the files say, which is yes if they say nothing.
+        num_heads: Heads of the Q-Former; None is one for every 64 channels.
+
+    Raises:
+        PathError: If a file is damaged, lacks a key, or has one that is unexpected or of another
+            shape; if a stage is missing; or if the files are not of one run.
+    """
+    read = [read_tensors(file) for file in files]
+    chosen = _quirks(read) if quirks is None else quirks
+    return assemble([understand(one, chosen, num_heads) for one in read], order)
+
+
+def assemble(checkpoints: Sequence[Checkpoint], order: Sequence[str] | None = None) -> Imported:
+    """Return what files hold together; arguments and errors as for ``import_files``."""
+    ordered = _in_order(checkpoints)
+    _check_order(ordered, order)
+    _check_one_run(ordered)
+    stages = [c for c in ordered if c.stage.position is not None]
+    added = dict(zip((c.name for c in stages), shares(stages), strict=True))
+    first = ordered[0].stage
+    shape, llm_dim = first.shape, first.llm_dim
+    paths = Paths(shape.dim, shape.encoder_width, hosts(shape, llm_dim))
+    for checkpoint in ordered:
+        _expand(paths, checkpoint, added.get(checkpoint.name))
+    return Imported(ordered, shape, llm_dim, ordered[0].state(Fate.CONNECTOR), paths.eval(), added)
+
+
+def _quirks(read: Sequence[TensorFile]) -> bool:
+    said = {one.quirks for one in read if one.quirks is not None}
+    if len(said) > 1:
+        raise PathError(
+            "the files must all be made with the same --quirks, got both; give files of one run"
+        )
+    return said.pop() if said else True
+
+
+def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Return the files without adapters, then the stages by the number of experts of their gates.
+
+    Raises:
+        PathError: If a modality or a stage is there twice, or a stage is missing.
+    """
+    ordered = sorted(checkpoints, key=lambda c: c.position)
+    for i, checkpoint in enumerate(ordered):
+        if not NAME.fullmatch(checkpoint.name):
+            raise PathError(
+                f"{checkpoint.file} must name its modality in lower-case letters, digits and "
+                f"underscores, got {checkpoint.name!r}"
+            )
+        for other in ordered[:i]:
+            if other.name == checkpoint.name:
+                raise PathError(
+                    f"a modality must have one file, got {other.file} and {checkpoint.file} of "
+                    f"{checkpoint.name!r}; give one of them"
+                )
+    stages = [c for c in ordered if c.stage.position is not None]
+    if [c.position for c in stages] != list(range(len(stages))):
+        found = ", ".join(f"{c.position} ({c.name}, {c.file.name})" for c in stages)
+        raise PathError(
+            f"the files must be of the stages 0, 1, ... with one file each, got {found}; give one "
+            "file of every stage up to the last"
+        )
+    return ordered
+
+
+def _check_order(ordered: Sequence[Checkpoint], order: Sequence[str] | None) -> None:
+    if order is None:
+        return
+    wanted, found = [path_name(name) for name in order], [c.name for c in ordered]
+    if wanted != found:
+        raise PathError(
+            f"--order must be {','.join(found)}, which the gates of the files say, got "
+            f"{','.join(wanted)}; correct it, or give the right files"
+        )
+
+
+def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
+    """Check what the files share: the connector, and the adapters of earlier stages.
+
+    Raises:
+        PathError: Naming the first tensor that differs, and the two files.
+    """
+    first = ordered[0]
+    for i, checkpoint in enumerate(ordered):
+        _check_sizes(checkpoint, first)
+        _check_same(checkpoint, first, Fate.CONNECTOR)
+        for stage in [c for c in ordered[:i] if c.stage.position is not None]:
+            if stage.stage.has_value_defect:
+                raise PathError(
+                    f"{stage.file} must be of the last stage, got {checkpoint.file} after it: "
+                    f"the value experts of {stage.stage.prefix!r} have no effect there and cannot "
+                    "serve a later stage; give the files of the stages up to it"
+                )
+            _check_same(checkpoint, stage, Fate.PREDECESSOR)
+
+
+def _check_sizes(checkpoint: Checkpoint, first: Checkpoint) -> None:
+    stage, other = checkpoint.stage, first.stage
+    for what, mine, theirs in (
+        ("a Q-Former of", stage.shape, other.shape),
+        ("a language model's width of", stage.llm_dim, other.llm_dim),
+    ):
+        if mine != theirs:
+            raise PathError(
+                f"{checkpoint.file} must have {what} {theirs} as {first.file}, got {mine}; the "
+                "files are of several connectors: import them one by one"
+            )
+
+
+def _check_same(checkpoint: Checkpoint, other: Checkpoint, fate: Fate) -> None:
+    """Check the connector of a file, or its adapters of the earlier stage ``other``."""
+    shared = fate is Fate.CONNECTOR
+    source = other.keys(fate if shared else Fate.PATH)
+    theirs = {name: key for key in source for name in other.slots[key].names}
+    for key in checkpoint.keys(fate):
+        slot = checkpoint.slots[key]
+        name = slot.names[0]
+        # At the projector the list of one stage is compared with that of the stage before.
+        if not shared and (slot.stage != other.position or f".{PROJECTOR_SITE}." in name):
+            continue
+        if not same(checkpoint.tensors[key], other.tensors[theirs[name]]):
+            remedy = (
+                "each file of X-InstructBLIP has a connector of its own: import it alone; stages "
+                "must be of one run"
+                if shared
+                else "give files of one run"
+            )
+            raise PathError(
+                f"{checkpoint.file}: {key} must equal {theirs[name]} of {other.file}, got other "
+                f"values; {remedy}"
+            )
+
+
+def _expand(paths: Paths, checkpoint: Checkpoint, share: Share | None) -> None:
+    """Add the path of a file."""
+    stage = checkpoint.stage
+    spec = PathSpec(stage.name, stage.own_width, stage.num_queries, rank=0)
+    state = checkpoint.state(Fate.PATH)
+    if share is not None:
+        spec = replace(
+            spec,
+            predecessors=tuple(path.spec.name for path in paths if path.spec.rank),
+            rank=stage.rank,
+            sites=LIVE_SITES if stage.has_value_defect else ("*",),
+            gate="noisy_softmax",
+            in_adapter="normal",
+            plain_sites=(PROJECTOR_SITE,),
+        )
+        if share.rank != stage.rank:
+            spec = replace(spec, plain_rank=share.rank)
+        state |= {f"experts.{PROJECTOR_SITE}.adapter.{k}": v for k, v in share.adapter.items()}
+    path = paths.expand(spec)
+    path.load_state_dict(
+        {name: state[name].reshape(own.shape) for name, own in path.state_dict().items()}
+    )
+    path.requires_grad_(False)

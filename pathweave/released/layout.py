@@ -1,0 +1,234 @@
+"""What every key of a published file is, for reading and for writing.
+
+Index legend: a list ``..._adapter_list`` has one adapter per adapted stage, ``..._in_adapter_list``
+one in-adapter per stage but the last, both in order of training. Stage k uses the adapters 0..k and
+the in-adapters 0..k-1; what lies beyond was never trained.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from types import MappingProxyType
+
+import torch
+
+from pathweave.nn import Projector, QFormer, QFormerShape, woven_sites
+from pathweave.nn.projector import PROJECTOR_SITE
+from pathweave.released.names import (
+    PROJECTOR_DEFECT,
+    VALUE_DEFECT,
+    path_name,
+    qformer_key,
+    site_key,
+    with_prefix,
+)
+
+DEAD_VALUES, MISLED_VALUES = "cross_attention/value", "self_attention/value"
+Slots = Iterator[tuple[str, "Slot"]]
+
+
+class Fate(StrEnum):
+    """What becomes of a tensor of a file."""
+
+    CONNECTOR = "connector"
+    PATH = "path"
+    PREDECESSOR = "predecessor"
+    ALIAS = "alias"
+    FUTURE = "future"
+    NO_EFFECT = "no effect"
+    BUFFER = "buffer"
+    OTHER = "other part"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a key is.
+
+    Attributes:
+        fate: What becomes of it.
+        shape: Its shape in the file.
+        names: Where it goes in the connector or in the path; for an alias the key it repeats.
+        stage: Position of the stage that trained it.
+        optional: Whether a file may lack it.
+    """
+
+    fate: Fate
+    shape: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    stage: int | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Sizes of a file, from which all its keys follow.
+
+    Attributes:
+        prefix: Modality in the keys; "" for BLIP-2.
+        shape: Sizes of the Q-Former.
+        llm_dim: Width of the language model's embeddings.
+        num_queries: Number of query tokens.
+        own_width: Width of the encoder's features.
+        projector: Name of the projector.
+        position: Position among the stages with adapters; None for a file without.
+        num_adapters: Length of the lists of adapters.
+        num_in_adapters: Length of the lists of in-adapters.
+        rank: Bottleneck width of the adapters; 0 for a file without.
+        quirks: Whether to compute what the released code computes where that departs from plan.
+    """
+
+    prefix: str
+    shape: QFormerShape
+    llm_dim: int
+    num_queries: int
+    own_width: int
+    projector: str = "llm_proj"
+    position: int | None = None
+    num_adapters: int = 0
+    num_in_adapters: int = 0
+    rank: int = 0
+    quirks: bool = True
+
+    @property
+    def name(self) -> str:
+        """Name of the path."""
+        return path_name(self.prefix)
+
+    @property
+    def has_value_defect(self) -> bool:
+        """Whether its value experts are to be read as the released code uses them."""
+        return self.quirks and bool(self.position) and self.prefix in VALUE_DEFECT
+
+    @property
+    def projector_skips(self) -> tuple[int, ...]:
+        """Adapters of earlier stages that it leaves out at the projector."""
+        return PROJECTOR_DEFECT.get(self.prefix, ()) if self.quirks and self.position else ()
+
+    def key(self, name: str) -> str:
+        """Return a key of the file."""
+        return with_prefix(self.prefix, name)
+
+    def qformer(self, name: str) -> str:
+        """Return a key of the file's Q-Former."""
+        return self.key(f"Qformer.bert.{name}")
+
+
+@cache
+def hosts(shape: QFormerShape, llm_dim: int) -> dict[str, tuple[int, int]]:
+    """Return input and output width of every layer that a path may adapt, by site."""
+    with torch.device("meta"):
+        parts = QFormer(shape), Projector(shape.dim, llm_dim)
+    return {
+        site: (layer.host.in_features, layer.host.out_features)
+        for part in parts
+        for site, layer in woven_sites(part).items()
+    }
+
+
+@cache
+def qformer_shapes(shape: QFormerShape) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of a Q-Former, by our name."""
+    with torch.device("meta"):
+        qformer = QFormer(shape)
+    return {name: tuple(tensor.shape) for name, tensor in qformer.state_dict().items()}
+
+
+@cache
+def slots(stage: Stage) -> Mapping[str, Slot]:
+    """Return what every key of a stage's file is; parts of other models are not among them."""
+    made = dict([*_connector(stage), *_input(stage)])
+    if stage.position is not None:
+        for site, (in_dim, out_dim) in hosts(stage.shape, stage.llm_dim).items():
+            if site == PROJECTOR_SITE:
+                made |= _adapters(stage, stage.key("llmProj"), site, in_dim, out_dim)
+            else:
+                base = stage.qformer(site_key(site))
+                made |= _adapters(stage, base, site, in_dim, out_dim)
+                made |= _in_adapters(stage, base, site)
+                made |= _gates(stage, base, site, in_dim)
+    return MappingProxyType(made)
+
+
+def _connector(stage: Stage) -> Slots:
+    for ours, shape in qformer_shapes(stage.shape).items():
+        key = stage.qformer(qformer_key(ours))
+        yield key, Slot(Fate.CONNECTOR, shape, (f"qformer.{ours}",))
+    if stage.shape.vocab_size is not None:
+        shape = (1, stage.shape.max_positions)
+        yield stage.qformer("embeddings.position_ids"), Slot(Fate.BUFFER, shape, optional=True)
+    for kind, rest in (("weight", (stage.shape.dim,)), ("bias", ())):
+        name = f"projector.linear.host.{kind}"
+        key = stage.key(f"{stage.projector}.{kind}")
+        yield key, Slot(Fate.CONNECTOR, (stage.llm_dim, *rest), (name,))
+
+
+def _input(stage: Stage) -> Slots:
+    own, width = stage.own_width, stage.shape.encoder_width
+    queries = (1, stage.num_queries, stage.shape.dim)
+    yield stage.key("query_tokens"), Slot(Fate.PATH, queries, ("queries",))
+    norm = stage.key("ln") if stage.prefix else "ln_vision"
+    for kind in ("weight", "bias"):
+        yield f"{norm}.{kind}", Slot(Fate.PATH, (own,), (f"input_norm.{kind}",))
+    if own != width:
+        for kind, rest in (("weight", (own,)), ("bias", ())):
+            key = stage.key(f"encoder_projection.{kind}")
+            yield key, Slot(Fate.PATH, (width, *rest), (f"input_projection.{kind}",))
+
+
+def _adapters(stage: Stage, base: str, site: str, in_dim: int, out_dim: int) -> Slots:
+    position, rank = stage.position or 0, stage.rank
+    dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
+    parts = {
+        "scale": ("scale", (1,)),
+        "down_proj.weight": ("down.weight", (rank, in_dim)),
+        "down_proj.bias": ("down.bias", (rank,)),
+        "up_proj.weight": ("up.weight", (out_dim, rank)),
+        "up_proj.bias": ("up.bias", (out_dim,)),
+    }
+    for index in range(max(stage.num_adapters, position + 1)):
+        fate = _fate(index, position)
+        skipped = site == PROJECTOR_SITE and index in stage.projector_skips
+        if skipped or (dead and fate is Fate.PATH):
+            fate = Fate.NO_EFFECT
+        for theirs, (ours, shape) in parts.items():
+            name = f"experts.{site}.adapter.{ours}"
+            yield f"{base}_adapter_list.{index}.{theirs}", Slot(fate, shape, (name,), index)
+
+
+def _in_adapters(stage: Stage, base: str, site: str) -> Slots:
+    position, rank = stage.position or 0, stage.rank
+    dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
+    misled = stage.has_value_defect and site.endswith(MISLED_VALUES)
+    misleads = stage.has_value_defect and site.endswith(MISLED_VALUES.replace("value", "key"))
+    source = f"{base.removesuffix('value')}key" if misled else base
+    for index in range(max(stage.num_in_adapters, position)):
+        for kind, shape in (("weight", (rank, rank)), ("bias", (rank,))):
+            names = [f"experts.{site}.in_adapters.{index}.{kind}"]
+            if misleads:
+                names.append(names[0].replace("/key.", "/value."))
+            fate = Fate.FUTURE if index >= position else Fate.PATH
+            if fate is Fate.PATH and (dead or misled):
+                fate = Fate.NO_EFFECT
+            yield f"{base}_in_adapter_list.{index}.{kind}", Slot(fate, shape, tuple(names))
+            if index < position:
+                key = f"{base}_adapter_list.{index}.middle_proj.{kind}"
+                repeats = f"{source}_in_adapter_list.{index}.{kind}"
+                yield key, Slot(Fate.ALIAS, shape, (repeats,), optional=True)
+
+
+def _gates(stage: Stage, base: str, site: str, in_dim: int) -> Slots:
+    if not stage.position:
+        return
+    dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
+    block, projection = base.rsplit(".", 1)
+    for theirs, ours in (("gate", "weight"), ("noise_gate", "noise_weight")):
+        key = f"{block}.{stage.prefix}_{theirs}_adapter_{projection}"
+        fate = Fate.NO_EFFECT if dead else Fate.PATH
+        yield key, Slot(fate, (in_dim, stage.position + 1), (f"experts.{site}.gate.{ours}",))
+
+
+def _fate(index: int, position: int) -> Fate:
+    if index == position:
+        return Fate.PATH
+    return Fate.PREDECESSOR if index < position else Fate.FUTURE

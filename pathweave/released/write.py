@@ -1,0 +1,141 @@
+"""An import on disk: a connector and paths, bound to a language model or not.
+
+connector/    Q-Former and projector, when no base was given
+base/         the same, bound to the base that was given
+paths/NAME/   one directory per path
+recipe.json   with a recipe: the directory is a run, which every command takes
+import.json   what became of every key
+"""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pathweave.bases.base import Base, save_base
+from pathweave.config import Recipe, dump_recipe
+from pathweave.encoders import licence_of
+from pathweave.errors import BaseMismatchError, PathError, RecipeError
+from pathweave.files import new_directory, write_json
+from pathweave.path_files import save_path
+from pathweave.released.importer import Imported
+from pathweave.released.report import ImportReport, make_report
+from pathweave.run_files import RunDirectory
+from pathweave.tensors import write_tensors
+
+UNBOUND = "unbound"
+"""Fingerprint in the description of a path that was imported without a base."""
+FORMAT = 1
+
+
+def bind(imported: Imported, base: Base) -> Base:
+    """Put the imported connector in the place of a base's own, and return the base.
+
+    Raises:
+        BaseMismatchError: If its sizes differ from those of the base's connector.
+    """
+    own = base.qformer.shape
+    # What no tensor shows is the base's.
+    unseen = ["num_heads", "dropout", "layer_norm_eps"]
+    unseen += ["max_positions"] if own.vocab_size is None else []
+    shape = replace(imported.shape, **{name: getattr(own, name) for name in unseen})
+    if shape != own:
+        raise BaseMismatchError(
+            f"the base must have a Q-Former with {shape}, as the files, got {own}; give the base "
+            "that they were trained with"
+        )
+    llm_dim = base.projector.linear.host.out_features
+    if imported.llm_dim != llm_dim or base.projector.scale is not None:
+        scaled = "" if base.projector.scale is None else ", scaled"
+        raise BaseMismatchError(
+            f"the base must have a plain projector to width {imported.llm_dim}, as the files, got "
+            f"{llm_dim}{scaled}; give the base that they were trained with"
+        )
+    for part, module in (("qformer", base.qformer), ("projector", base.projector)):
+        _load(module, part, imported.connector)
+    base.fresh_projector = False
+    return base
+
+
+def _load(module: nn.Module, part: str, connector: dict[str, Tensor]) -> None:
+    prefix = f"{part}."
+    module.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in connector.items() if k.startswith(prefix)}
+    )
+
+
+def write_import(
+    imported: Imported, out: Path, base: Base | None = None, recipe: Recipe | None = None
+) -> ImportReport:
+    """Write an import.
+
+    Args:
+        imported: What was read.
+        out: A new directory.
+        base: The base to bind the paths to; its connector becomes the imported one.
+        recipe: The run that the directory is to be; needs a base.
+
+    Raises:
+        PathError: If there is something at ``out``.
+        BaseMismatchError: If the base has another size.
+        RecipeError: If the recipe has other stages.
+        DiskError: If the directory cannot be written.
+    """
+    if out.exists():
+        raise PathError(f"{out} must be a new directory, got one that exists; choose another --out")
+    if recipe is not None:
+        _check_recipe(imported, recipe)
+    if base is not None:
+        bind(imported, base)
+    fingerprint = UNBOUND if base is None else base.fingerprint()
+    report = make_report(imported, fingerprint)
+    with new_directory(out) as root:
+        run = RunDirectory(root)
+        if base is None:
+            _write_connector(imported, root / "connector")
+        else:
+            save_base(base, run.base)
+        for path in imported.paths:
+            about = {
+                "modality": _modality(recipe, path.spec.name),
+                "trained_parameters": sum(path.count().values()),
+                "seconds": 0.0,
+                "licences": _licences(path.spec.name, base, recipe),
+                "released": imported.about(path.spec.name),
+            }
+            save_path(path, imported.paths, run.path(path.spec.name), fingerprint, about)
+        if recipe is not None:
+            run.recipe_file.write_text(dump_recipe(recipe))
+        write_json(root / "import.json", report.json())
+    return report
+
+
+def _licences(name: str, base: Base | None, recipe: Recipe | None) -> dict[str, str]:
+    own = {} if base is None else dict(base.licences)
+    if recipe is not None:
+        own["encoder"] = licence_of(recipe.modalities[name].encoder.kind)
+    return {**own, "checkpoint": "not stated"}
+
+
+def _write_connector(imported: Imported, directory: Path) -> None:
+    with new_directory(directory) as temporary:
+        state = {name: tensor.to(torch.float32) for name, tensor in imported.connector.items()}
+        write_tensors(temporary / "connector.safetensors", state)
+        about = {"format": FORMAT, "qformer": asdict(imported.shape), "projector_scale": None}
+        write_json(temporary / "connector.json", about)
+
+
+def _check_recipe(imported: Imported, recipe: Recipe) -> None:
+    names = tuple(imported.paths.names)
+    if recipe.curriculum[: len(names)] != names:
+        raise RecipeError(
+            f"the curriculum must start with {list(names)}, as the files, got "
+            f"{list(recipe.curriculum)}; use the recipe that they were trained with"
+        )
+
+
+def _modality(recipe: Recipe | None, name: str) -> dict[str, object] | None:
+    if recipe is None:
+        return None
+    return recipe.modalities[name].model_dump(mode="json", include={"decoder", "encoder", "cue"})

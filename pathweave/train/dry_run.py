@@ -1,0 +1,264 @@
+"""What ``evolve`` would do with a recipe, and what is missing for it; nothing is loaded or fetched.
+
+Everything is looked at before anything is said, so that all problems are told at once.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pathweave.bases.pretrained import PICTURE_PATH
+from pathweave.config import DataSet, Modality, Recipe
+from pathweave.errors import PathWeaveError
+from pathweave.estimate.encoders import features_of
+from pathweave.estimate.shapes import known_sizes
+from pathweave.files import cache_home
+from pathweave.run_files import RunDirectory
+from pathweave.train.manifests import ManifestReport, Manifests
+from pathweave.train.presence import Presence, check_weights, hub_id, is_published_base
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A data set to learn from.
+
+    Attributes:
+        name: Its name in the recipe.
+        data: What is in it.
+        share: Share of the stage's samples that are drawn from it, in [0, 1].
+        rounds: How often the stage sees each of its samples.
+    """
+
+    name: str
+    data: ManifestReport
+    share: float
+    rounds: float
+
+
+@dataclass(frozen=True)
+class TestPlan:
+    """A data set to be scored on.
+
+    Attributes:
+        name: Its name in the recipe.
+        data: What is in it.
+        metric: How it is scored.
+        scored: Samples scored after each stage.
+    """
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    name: str
+    data: ManifestReport
+    metric: str
+    scored: int
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage.
+
+    Attributes:
+        name: Modality.
+        state: ``to learn``, ``learnt`` (its path is in the run) or ``in the base``.
+        trains: Parts of the model that it trains.
+        predecessors: Paths that it builds on.
+        steps: Optimiser steps.
+        batch_size: Samples of a step, over all processes.
+        train: What it learns from.
+        test: What is scored after it and after every later stage.
+        medium_bytes: Features of one of its media on disk; None where shapes do not tell.
+        feature_bytes: Features of all its media.
+    """
+
+    name: str
+    state: str
+    trains: tuple[str, ...]
+    predecessors: tuple[str, ...]
+    steps: int
+    batch_size: int
+    train: tuple[TrainPlan, ...]
+    test: tuple[TestPlan, ...]
+    medium_bytes: int | None
+    feature_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run.
+
+    Attributes:
+        recipe: Its name.
+        out: Its directory.
+        weights: Pretrained parts.
+        stages: What happens, in order.
+        answers: Samples scored over all stages, repetitions counted.
+        cache: Where features are kept.
+        cache_bytes: What they take there at most.
+        free_bytes: What is free there.
+        problems: Everything that would stop the run.
+    """
+
+    recipe: str
+    out: str
+    weights: tuple[Presence, ...]
+    stages: tuple[StagePlan, ...]
+    answers: int
+    cache: str
+    cache_bytes: int
+    free_bytes: int
+    problems: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Return the plan as plain values."""
+        return asdict(self)
+
+
+def make_plan(recipe: Recipe, out: Path) -> Plan:
+    """Look at everything that a run of a recipe needs.
+
+    Every manifest is read whole, and the first medium of each is decoded. Whether features are in
+    the cache already is not known, as that takes the encoder's weights.
+
+    Args:
+        recipe: The run.
+        out: Its directory, which need not exist.
+    """
+    weights = check_weights(recipe)
+    problems = [f"{found.part}: {found.problem}" for found in weights if found.problem]
+    problems += _run_problems(recipe, out)
+    manifests = Manifests(recipe)
+    finished = RunDirectory(out).finished(recipe)
+    stages = [_stage(recipe, name, finished, manifests) for name in recipe.curriculum]
+    problems += manifests.problems
+    problems += [
+        f"modalities.{stage.name}.train must name a data set to learn from, got none; add one"
+        for stage in stages
+        if stage.state == "to learn" and not stage.train
+    ]
+    cache = cache_home() / "features"
+    needed = sum(stage.feature_bytes for stage in stages)
+    free = shutil.disk_usage(_existing(cache)).free
+    if needed > free:
+        problems.append(
+            f"{cache} must have {needed / 1e9:,.1f} GB free for features (less what is there "
+            f"already), got {free / 1e9:,.1f} GB; free some, or set PATHWEAVE_HOME to another disk"
+        )
+    return Plan(
+        recipe=recipe.name,
+        out=str(out),
+        weights=tuple(weights),
+        stages=tuple(stages),
+        answers=_answers(recipe, stages),
+        cache=str(cache),
+        cache_bytes=needed,
+        free_bytes=free,
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _run_problems(recipe: Recipe, out: Path) -> list[str]:
+    """Return why the directory of the run cannot be resumed with this recipe."""
+    try:
+        RunDirectory(out).check(recipe)
+    except PathWeaveError as error:
+        return [str(error)]
+    return []
+
+
+def _stage(recipe: Recipe, name: str, finished: list[str], manifests: Manifests) -> StagePlan:
+    modality, training = recipe.modalities[name], recipe.training_of(name)
+    state = _state(recipe, name, finished)
+    drawn = training.steps * training.batch_size
+    weights = sum(data.weight for data in modality.train.values())
+    train = []
+    for key, data in modality.train.items():
+        report, share = manifests.report(data), data.weight / weights
+        rounds = share * drawn / report.samples if report.samples else 0.0
+        train.append(TrainPlan(key, report, round(share, 4), round(rounds, 2)))
+    test = [
+        TestPlan(key, report, data.metric, min(report.samples, recipe.evaluation.subset or 1 << 62))
+        for key, data in modality.test.items()
+        for report in [manifests.report(data)]
+    ]
+    medium_bytes = _medium_bytes(modality)
+    return StagePlan(
+        name=name,
+        state=state,
+        trains=_trains(recipe, name) if state == "to learn" else (),
+        predecessors=_predecessors(recipe, name),
+        steps=training.steps,
+        batch_size=training.batch_size,
+        train=tuple(train),
+        test=tuple(test),
+        medium_bytes=medium_bytes,
+        feature_bytes=(medium_bytes or 0) * _num_media(modality, manifests),
+    )
+
+
+def _state(recipe: Recipe, name: str, finished: list[str]) -> str:
+    if name in finished:
+        return "learnt"
+    trains_base = recipe.training_of(name).connector
+    is_ready = name == PICTURE_PATH and is_published_base(recipe.base) and not trains_base
+    return "in the base" if is_ready else "to learn"
+
+
+def _has_adapters(recipe: Recipe, name: str) -> bool:
+    return _state(recipe, name, []) == "to learn" and not recipe.training_of(name).connector
+
+
+def _predecessors(recipe: Recipe, name: str) -> tuple[str, ...]:
+    if not _has_adapters(recipe, name):
+        return ()
+    declared = recipe.modalities[name].predecessors
+    earlier = recipe.curriculum[: recipe.curriculum.index(name)]
+    return tuple(e for e in earlier if _has_adapters(recipe, e)) if declared is None else declared
+
+
+def _trains(recipe: Recipe, name: str) -> tuple[str, ...]:
+    parts = ["queries", "input norm and projection"]
+    if recipe.training_of(name).connector:
+        return (*parts, "Q-Former", "projector")
+    method, earlier = recipe.method, _predecessors(recipe, name)
+    parts.append(f"adapters of rank {method.rank}")
+    if earlier and method.in_adapter is not None:
+        parts.append(f"in-adapters for {', '.join(earlier)}")
+    if earlier and method.gate is not None:
+        parts.append("gates")
+    return tuple(parts)
+
+
+def _num_media(modality: Modality, manifests: Manifests) -> int:
+    """Return how many media a stage reads, each manifest counted once."""
+    sets: Mapping[str, DataSet] = {
+        data.manifest: data for data in (*modality.train.values(), *modality.test.values())
+    }
+    return sum(manifests.report(data).media for data in sets.values())
+
+
+def _medium_bytes(modality: Modality) -> int | None:
+    name = hub_id(modality.encoder)
+    if name is not None and name not in known_sizes()["bases"]:
+        return None  # its sizes are on the hub, too
+    if modality.encoder.kind == "precomputed":
+        return None  # the number of tokens is in the files
+    try:
+        return features_of(modality).cached_bytes
+    except PathWeaveError:
+        return None  # what is wrong with it is told elsewhere
+
+
+def _answers(recipe: Recipe, stages: list[StagePlan]) -> int:
+    """Return how many samples are scored, over all stages."""
+    after_each = [sum(test.scored for test in stage.test) for stage in stages]
+    repeated = sum(count * (len(stages) - i) for i, count in enumerate(after_each))
+    if not recipe.evaluation.whole_at_end:
+        return repeated
+    return repeated + sum(t.data.samples - t.scored for stage in stages for t in stage.test)
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())

@@ -1,0 +1,32 @@
+import io
+import zipfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pathweave.data.decode.geometry import read_points
+from pathweave.data.decode.pair import is_pair, pack_pair, unpack_pair
+from pathweave.errors import MediaError
+
+
+@given(st.binary(max_size=64), st.binary(max_size=64))
+def test_what_is_packed_is_unpacked(companion, medium):
+    data = pack_pair(companion, medium)
+    assert is_pair(data)
+    assert unpack_pair(data, "x") == (companion, medium)
+    # A key of cached features is a hash of these bytes.
+    assert pack_pair(companion, medium) == data
+
+
+def test_damage_inside_a_compressed_archive():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("points.npy", bytes(range(256)) * 4)
+        archive.writestr("b", b"b")
+    data = bytearray(stream.getvalue())
+    data[41:45] = b"\xff" * 4  # the first bytes of the compressed stream
+    with pytest.raises(MediaError, match=r"x must be a whole archive of two files, got .*invalid"):
+        unpack_pair(bytes(data), "x")
+    with pytest.raises(MediaError, match=r"x must be a whole \.npz archive, got .*invalid"):
+        read_points(bytes(data), "x", 10)

@@ -1,0 +1,186 @@
+"""What encoders make of media, against the networks and adapters themselves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+
+from pathweave.bases import hub
+from pathweave.config import Modality, Part
+from pathweave.data.media import Frames, Waveform
+from pathweave.encoders import KINDS
+from pathweave.encoders.beats import BeatsNetwork, BeatsShape
+from pathweave.encoders.efficientnet import EfficientNet
+from pathweave.encoders.pretrained import Pretrained
+from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNetwork
+from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
+from pathweave.errors import FetchError, RecipeError
+from pathweave.estimate import encoders
+from pathweave.estimate.encoders import UNKNOWN_TOKENS, features_of
+from pathweave.estimate.shapes import known_sizes
+from tests.encoders.families import FAMILIES
+from tests.estimate.measure import measured_flops
+
+
+def modality(decoder, encoder):
+    return Modality(decoder=Part.model_validate(decoder), encoder=Part.model_validate(encoder))
+
+
+def shape(decoder, encoder):
+    found = features_of(modality(decoder, encoder))
+    return found.units, found.tokens, found.width
+
+
+def test_pictures():
+    small = {"kind": "efficientnet-lite0"}
+    found = features_of(modality({"kind": "clip", "frames": 3}, small))
+    assert (found.units, found.tokens, found.width) == (3, 9, 1280)
+    network = EfficientNet().eval()
+    assert found.parameters * 4 == found.weight_bytes == sum(p.nbytes for p in network.parameters())
+    with torch.no_grad():
+        assert found.flops == measured_flops(lambda: network(torch.zeros(3, 3, 96, 96)))[0]
+    assert shape({"kind": "points", "views": 4}, {**small, "size": 64}) == (4, 4, 1280)
+    assert shape({"kind": "range_map", "pair": True}, small) == (2, 9, 1280)
+    assert shape({"kind": "picture"}, small) == (1, 9, 1280)
+
+
+def encode_sound(encoder, network, seconds):
+    """What an encoder makes of silence, with random weights."""
+    encoder.network = network.eval()
+    samples = np.zeros(round(encoder.rate * seconds), np.float32)
+    [features] = encoder([Waveform(samples, encoder.rate)])
+    return tuple(features.shape)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_sound_effects(seconds, bands):
+    encoder = object.__new__(SoundEffectsEncoder)
+    encoder.bands = bands
+    expected = encode_sound(encoder, SoundEffectsNetwork(), seconds)
+    decoder = {"kind": "sound", "rate": 44_100, "seconds": seconds}
+    assert shape(decoder, {"kind": "sound-effects", "bands": bands}) == expected
+
+
+def test_whisper():
+    encoder = object.__new__(WhisperEncoder)
+    encoder.pool, encoder.rate, encoder.max_seconds = 5, 16_000, 30
+    network = WhisperNetwork(**known_sizes()["encoders"]["whisper"])
+    expected = encode_sound(encoder, network, 0.93)
+    assert shape({"kind": "sound", "seconds": 0.93}, {"kind": "whisper"}) == expected
+
+
+def test_beats():
+    network = BeatsNetwork(BeatsShape(16, 4, 8, 1, 2, 16, 4, 2, 8, 20))
+    assert network(torch.zeros(1, 512, 128)).shape[1] == 256
+    sound = {"kind": "sound", "seconds": 10.24}
+    assert shape(sound, {"kind": "beats", "directory": "none.pt", "windows": 3}) == (3, 256, 768)
+
+
+def test_the_tower_of_a_directory_is_read_from_its_configuration(tmp_path, monkeypatch):
+    vision = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
+    vision |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    hf.InstructBlipConfig(vision_config=vision).save_pretrained(tmp_path)
+    found = features_of(
+        modality({"kind": "picture"}, {"kind": "eva-clip-g", "directory": str(tmp_path)})
+    )
+    assert (found.units, found.tokens, found.width) == (1, 5, 24)
+    tower = hf.InstructBlipVisionModel(hf.InstructBlipVisionConfig(**vision))
+    parameters = sum(p.numel() for p in tower.parameters()) - 2 * 24  # its last norm is the path's
+    assert (found.parameters, found.weight_bytes) == (parameters, 2 * parameters)
+    pixels = torch.zeros(1, 3, 28, 28)
+    with torch.no_grad():
+        assert found.flops == measured_flops(lambda: tower(pixels).last_hidden_state)[0]
+    wide = {"kind": "eva-clip-g", "directory": str(tmp_path), "size": 42, "precision": "full"}
+    assert shape({"kind": "picture"}, wide) == (1, 10, 24)
+    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    with pytest.raises(FetchError, match=r"nobody/nothing/config\.json cannot be downloaded"):
+        shape({"kind": "picture"}, {"kind": "eva-clip-g", "directory": "nobody/nothing"})
+
+
+@pytest.mark.parametrize("pool", [None, 3])
+@pytest.mark.parametrize("name", ["siglip", "convnext", "videomae", "ast", "wav2vec2"])
+def test_any_encoder_of_transformers(tmp_path, name, pool):
+    torch.manual_seed(0)
+    model = FAMILIES[name].model()
+    model.save_pretrained(tmp_path)
+    FAMILIES[name].processor().save_pretrained(tmp_path)
+    options = {"kind": "transformers", "model": str(tmp_path), "precision": "full"}
+    options |= {} if pool is None else {"pool": pool}
+    encoder = Pretrained(str(tmp_path), pool=pool, precision="full")
+    if encoder.accepts is Frames:
+        medium, decoder = Frames(np.zeros((4, 40, 40, 3), np.uint8)), {"kind": "clip", "frames": 4}
+    else:
+        rate = encoder.processor.sampling_rate
+        medium = Waveform(np.zeros(round(rate * 1.5), np.float32), rate)
+        decoder = {"kind": "sound", "rate": rate, "seconds": 1.5}
+    (tmp_path / "model.safetensors").unlink()
+    found = features_of(modality(decoder, options))
+    assert (found.units, found.tokens, found.width) == tuple(encoder([medium])[0].shape)
+    assert found.parameters == sum(p.numel() for p in encoder.network.parameters())
+
+
+def test_features_of_another_program():
+    found = features_of(modality({"kind": "array"}, {"kind": "precomputed", "width": 7}))
+    assert (found.units, found.tokens, found.width, found.flops) == (1, UNKNOWN_TOKENS, 7, 0)
+
+
+def test_kinds_are_those_that_can_be_built():
+    assert {*encoders._NETWORKS, "precomputed"} == KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "message"),
+    [
+        ({"kind": "picture"}, {"kind": "beets"}, "encoder must be one of .*did you mean 'beats'"),
+        (
+            {"kind": "array"},
+            {"kind": "precomputed"},
+            "must have the option 'width', got none; add it",
+        ),
+        (
+            {"kind": "array"},
+            {"kind": "precomputed", "width": "8"},
+            "option 'width' of encoder 'precomputed' must be a whole number, got '8'",
+        ),
+        (
+            {"kind": "sound"},
+            {"kind": "beats", "widows": 3},
+            "options of encoder 'beats' must be among directory, windows, got 'widows'",
+        ),
+        (
+            {"kind": "picture"},
+            {"kind": "transformers"},
+            "'transformers' must have the option 'model', got none",
+        ),
+        (
+            {"kind": "sound"},
+            {"kind": "sound-effects", "bands": 5},
+            "encoder 'sound-effects' and decoder 'sound' must fit each other .*{'bands': 5}",
+        ),
+        (
+            {"kind": "picture"},
+            {"kind": "whisper"},
+            "encoder 'whisper' and decoder 'picture' must fit each other .*no attribute 'rate'",
+        ),
+        (
+            {"kind": "picture"},
+            {"kind": "transformers", "model": "facebook/dinov2-base"},
+            r"estimate must find config\.json .* got model 'facebook/dinov2-base'",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(decoder, encoder, message):
+    with pytest.raises(RecipeError, match=message):
+        features_of(modality(decoder, encoder))
+
+
+def test_a_directory_without_an_encoder_of_media(tmp_path):
+    hf.LlamaConfig(num_hidden_layers=1).save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match="must have one encoder of pictures or sounds"):
+        shape({"kind": "picture"}, {"kind": "transformers", "model": str(tmp_path)})
+    (tmp_path / "config.json").write_text(json.dumps({}))
+    with pytest.raises(FetchError, match="must be a directory with config"):
+        shape({"kind": "picture"}, {"kind": "transformers", "model": str(tmp_path)})

@@ -1,0 +1,80 @@
+"""The benchmarks' own code, at sizes for a test."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def full_size_step():
+    place = BENCHMARKS / "full_size_step.py"
+    spec = importlib.util.spec_from_file_location("full_size_step", place)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "full_size_step", module)
+        spec.loader.exec_module(module)
+        yield module
+
+
+def test_the_full_size_step_small(full_size_step, capsys):
+    full_size_step.main(["--small", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert math.isfinite(report["loss"])
+    step = report["seconds"]["training step"]
+    parts = {"encoder", "connector", "llm, whole sequence", "llm, head", "backward", "optimiser"}
+    assert step.keys() == parts | {"rest"}
+    for name in ("image", "depth"):
+        answer = report["seconds"][f"answer, {name}"]
+        assert answer["llm, one token each"] > 0
+    peaks = list(report["peak_bytes"].values())
+    assert 0 < report["before_bytes"] <= peaks[0] <= peaks[-1]
+    trained = report["parameters"]["trained"]
+    assert report["expected"]["gradients"] == 4 * trained
+    assert report["expected"]["optimizer"] == 8 * trained
+
+
+def test_its_text(full_size_step, capsys):
+    full_size_step.main(["--small"])
+    text = capsys.readouterr().out
+    assert "peak, training step" in text
+    assert "from shapes, all" in text
+    assert "backward" in text
+
+
+def test_weights_are_made_once_in_place_and_finite(full_size_step):
+    with torch.device("meta"):
+        module = torch.nn.ModuleDict(
+            {"linear": torch.nn.Linear(7, 5), "norm": torch.nn.LayerNorm(3)}
+        ).bfloat16()
+    full_size_step.materialise(module)
+    weight = module["linear"].weight
+    assert weight.dtype == torch.bfloat16
+    assert weight.unique().numel() > 20
+    assert (weight.float().std() - full_size_step.STD).abs() < 0.01
+    assert module["norm"].weight.tolist() == [1, 1, 1]
+    assert module["norm"].bias.tolist() == [0, 0, 0]
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_large_weights_repeat_no_row(full_size_step, monkeypatch):
+    monkeypatch.setattr(full_size_step, "BLOCK", 13)
+    with torch.device("meta"):
+        module = torch.nn.Linear(10, 12, bias=False)
+    full_size_step.materialise(module)
+    assert module.weight.isfinite().all()
+    assert len(module.weight.unique(dim=0)) == 12
+
+
+def test_the_sizes_are_the_papers(full_size_step):
+    sizes = full_size_step.Sizes.full()
+    with torch.device("meta"):
+        tower = full_size_step.empty_tower(full_size_step.InstructBlipVisionConfig(**sizes.vision))
+    assert sum(p.numel() for p in tower.parameters()) == 985_949_440
+    assert (sizes.qformer.num_layers, sizes.llm["num_hidden_layers"]) == (12, 32)
+    assert list(sizes.widths.values()) == [1408, 1408, 768, 512, 1408]

@@ -26,7 +26,10 @@ from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
 from pathweave.paths import NAME
 
-Metric = Literal["exact_match", "cider_d", "ranking"]
+Metric = Literal[
+    "exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match",
+    "cider_d", "cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor",
+]  # fmt: skip
 Positive = Annotated[int, Field(ge=1)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 WEIGHT_OPTIONS = ("directory", "model")  # of encoders: where they are read from
@@ -94,7 +97,8 @@ class TestSet(DataSet):
     __test__ = False  # not a test class, whatever pytest makes of the name
 
     metric: Metric = Field(
-        description="exact_match of generated answers, cider_d of captions, or ranking of choices."
+        description="One of docs/metrics.md: exact_match of answers, cider_d of captions, ranking "
+        "of choices by likelihood, ..."
     )
     max_tokens: Positive = Field(12, description="Longest generated answer, in tokens.")
     min_tokens: int = Field(0, ge=0, description="Shortest generated answer, in tokens.")

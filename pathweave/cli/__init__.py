@@ -8,6 +8,7 @@ import sys
 import typer
 
 from pathweave.cli.ask import ask
+from pathweave.cli.data import data_app
 from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
 from pathweave.cli.evolve import evolve
@@ -32,6 +33,7 @@ for command in (evolve, inspect, verify, evaluate, estimate, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)
+app.add_typer(data_app, name="data")
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(context_settings={"ignore_unknown_options": True})(ask)
 

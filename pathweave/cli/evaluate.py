@@ -14,7 +14,10 @@ def evaluate(
         typer.Argument(help="Manifests (.jsonl, .parquet); by default the recipe's test sets."),
     ] = None,
     metric: Annotated[
-        str, typer.Option(help="exact_match, cider_d or ranking, for manifests given.")
+        str,
+        typer.Option(
+            help="For manifests given: exact_match, cider_d, ranking, ... (docs/metrics.md)."
+        ),
     ] = "exact_match",
     path: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +11,7 @@ from pathweave.config import Metric, Recipe, TestSet, unknown
 from pathweave.data.examples import Examples
 from pathweave.display import Display
 from pathweave.errors import RecipeError
-from pathweave.evaluate.report import UNITS
+from pathweave.evaluate.metrics import METRICS, unit_of
 from pathweave.evaluate.run import evaluate_set, score_set, subset
 from pathweave.load import load_run, make_readers
 
@@ -63,8 +63,8 @@ def _sets(
             if name in recipe.modalities  # others came with the base
             for dataset, test_set in recipe.modalities[name].test.items()
         ]
-    if metric not in get_args(Metric):
-        raise RecipeError(unknown("metric", metric, list(get_args(Metric))))
+    if metric not in METRICS:
+        raise RecipeError(unknown("metric", metric, list(METRICS)))
     chosen = cast(Metric, metric)
     return [
         (m.stem, TestSet(manifest=str(m), metric=chosen, max_tokens=max_tokens)) for m in manifests
@@ -74,13 +74,14 @@ def _sets(
 def show_scores(scores: Sequence[dict[str, Any]]) -> None:
     """Print scores as a table with the coverage of each."""
     table = Table()
-    for heading in ("set", "metric", "score", "scored", "usable"):
+    for heading in ("set", "metric", "score", "95 %", "scored", "usable"):
         table.add_column(heading)
     for score in scores:
         table.add_row(
             score["set"],
-            UNITS.get(score["metric"], score["metric"]),
+            unit_of(score["metric"]),
             f"{score['score']:.1f}",
+            "" if score["low"] is None else f"{score['low']:.1f} to {score['high']:.1f}",
             f"{score['num_samples']:,}",
             f"{score['num_usable']:,} of {score['num_total']:,}",
         )

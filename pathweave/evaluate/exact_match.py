@@ -2,14 +2,38 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Float
+
 from pathweave.errors import ManifestError
 from pathweave.evaluate.normalise import normalise
 
 
-def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Return how many predictions equal any of their references after normalisation, in percent.
+def exact_match_statistics(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> Float[np.ndarray, "samples 1"]:
+    """Return 100 for each prediction that equals a reference after normalisation, 0 for the others.
 
     An empty prediction is wrong, also where a reference is empty after normalisation.
+
+    Args:
+        predictions: One answer a sample.
+        references: All accepted answers of each sample, in the same order.
+
+    Raises:
+        ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
+    """
+    check_references(predictions, references)
+    scores = []
+    for prediction, accepted in zip(predictions, references, strict=True):
+        answer = normalise(prediction)
+        right = answer != "" and answer in {normalise(reference) for reference in accepted}
+        scores.append(100.0 * right)
+    return np.array(scores)[:, None]
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Return how many predictions equal any of their references after normalisation, in percent.
 
     Args:
         predictions: One answer a sample.
@@ -22,12 +46,7 @@ def exact_match(predictions: Sequence[str], references: Sequence[Sequence[str]])
         >>> exact_match(["a shirt", "two"], [["shirt"], ["3", "4"]])
         50.0
     """
-    check_references(predictions, references)
-    num_right = 0
-    for prediction, accepted in zip(predictions, references, strict=True):
-        answer = normalise(prediction)
-        num_right += answer != "" and answer in {normalise(reference) for reference in accepted}
-    return 100.0 * num_right / len(predictions)
+    return float(exact_match_statistics(predictions, references).mean())
 
 
 def check_references(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> None:

@@ -50,12 +50,18 @@ def normalise(answer: str) -> str:
         "2 dogs don't bark"
     """
     answer = answer.replace("\n", " ").replace("\t", " ").strip()
-    words = _strip_punctuation(answer).lower().split()
+    words = strip_punctuation(answer).lower().split()
     words = [_DIGITS.get(word, word) for word in words]
     return " ".join(_MISSPELT.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def _strip_punctuation(text: str) -> str:
+def strip_punctuation(text: str) -> str:
+    """Return a text in which punctuation marks are spaces, or gone, by the published rules.
+
+    Example:
+        >>> strip_punctuation("a t-shirt, 3.5 kg.")
+        'a t shirt 3.5 kg'
+    """
     # Whether a mark becomes nothing or a space is decided on the text as it came in.
     has_number = _COMMA_IN_NUMBER.search(text) is not None
     stripped = text

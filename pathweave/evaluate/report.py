@@ -3,9 +3,9 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.results import DatasetInfo, Results
 
-UNITS = {"exact_match": "%", "ranking": "%", "cider_d": "CIDEr-D x100"}
 REFERENCES = {
     "whole\nset": "whole",
     "linear\nprobe": "probe",
@@ -101,7 +101,7 @@ def parameter_table(results: Results) -> Table:
 
 def unit(dataset: DatasetInfo) -> str:
     """Return the unit of a test set's scores."""
-    return UNITS.get(dataset.metric, dataset.metric)
+    return unit_of(dataset.metric)
 
 
 def points(value: float) -> str:

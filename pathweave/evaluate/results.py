@@ -15,24 +15,31 @@ class DatasetInfo(BaseModel, extra="forbid"):
 
     Args:
         name: Name of the test set, unique in its modality.
-        metric: What the scores are: ``exact_match`` or ``ranking`` in percent, ``cider_d`` times
-            100.
+        metric: What the scores are, a name of ``pathweave.evaluate.metrics.METRICS``.
+        tokenizer: How texts were cut into words; None if they were compared whole.
         num_samples: How many samples were scored.
         majority: Score of always giving the most frequent answer of the training set.
         text_only: Score of the model without the medium.
         probe: Score of a linear probe on the encoder's features.
         whole: Score of the whole test set after the last stage, where the matrix has a subset.
         num_whole: Samples of the whole test set.
+        low: Lower end of the interval of 95 % confidence around ``whole``, over the objects shown.
+        high: Upper end.
+        num_objects: Things the whole test set shows.
     """
 
     name: str
     metric: str
+    tokenizer: str | None = None
     num_samples: int | None = None
     majority: float | None = None
     text_only: float | None = None
     probe: float | None = None
     whole: float | None = None
     num_whole: int | None = None
+    low: float | None = None
+    high: float | None = None
+    num_objects: int | None = None
 
 
 class StageResults(BaseModel, extra="forbid"):

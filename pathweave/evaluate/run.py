@@ -11,9 +11,9 @@ import torch
 from pathweave.config import TestSet
 from pathweave.data.examples import Examples
 from pathweave.errors import ManifestError
-from pathweave.evaluate.cider import cider_d
-from pathweave.evaluate.exact_match import exact_match
+from pathweave.evaluate.bootstrap import interval
 from pathweave.evaluate.generate import generate
+from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.rank import log_likelihoods
 from pathweave.model import PathWeave
 from pathweave.prompt import Medium
@@ -26,9 +26,14 @@ class SetResult:
     """The score of one test set and what it was computed from.
 
     Attributes:
-        metric: Name of the metric.
-        score: Its value (``exact_match`` and ``ranking`` in percent, ``cider_d`` times 100).
+        metric: Name of the metric, one of ``METRICS``.
+        score: Its value, in the metric's unit.
+        low: Lower end of the interval of 95 % confidence over the objects of the set, None if all
+            samples show one.
+        high: Upper end.
+        tokenizer: How texts were cut into words, None if they were compared whole.
         num_samples: Samples scored.
+        num_objects: Things they show; a sample that names no object shows one of its own.
         num_usable: Samples of the set whose media could be read.
         num_total: Samples of the set.
         ids: Ids of the scored samples.
@@ -37,7 +42,11 @@ class SetResult:
 
     metric: str
     score: float
+    low: float | None
+    high: float | None
+    tokenizer: str | None
     num_samples: int
+    num_objects: int
     num_usable: int
     num_total: int
     ids: list[str]
@@ -90,7 +99,7 @@ def evaluate_set(
     # Batches of like length pad less. The order is fixed, so scores do not depend on chance.
     order = sorted(range(len(examples)) if chosen is None else chosen, key=examples.length)
     predictions: dict[int, str] = {}
-    answer = _rank if test_set.metric == "ranking" else _generate
+    answer = _rank if METRICS[test_set.metric].ranks_choices else _generate
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         predictions |= zip(batch, answer(model, examples, batch, test_set), strict=True)
@@ -99,18 +108,28 @@ def evaluate_set(
 
 
 def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, str]) -> SetResult:
-    """Score answers given by index."""
+    """Score answers given by index, with an interval of confidence over the objects shown."""
     chosen = sorted(predictions)
+    samples = [examples.sample(i) for i in chosen]
     answers = [predictions[i] for i in chosen]
     references = [examples.references(i) for i in chosen]
-    metric = cider_d if test_set.metric == "cider_d" else exact_match
+    metric = METRICS[test_set.metric]
+    statistics = metric.measure(answers, references, [sample.choices for sample in samples])
+    # Pairs, so that an id is not taken for an object of that name.
+    objects = [(sample.object or "", "" if sample.object else sample.id) for sample in samples]
+    num_objects = len(set(objects))
+    around = interval(statistics, metric.combine, objects) if num_objects > 1 else None
     return SetResult(
-        metric=test_set.metric,
-        score=metric(answers, references),
+        metric=metric.name,
+        score=metric.score(statistics),
+        low=None if around is None else around.low,
+        high=None if around is None else around.high,
+        tokenizer=metric.tokenizer,
         num_samples=len(chosen),
+        num_objects=num_objects,
         num_usable=len(examples),
         num_total=examples.total,
-        ids=[examples.sample(i).id for i in chosen],
+        ids=[sample.id for sample in samples],
         predictions=answers,
     )
 

@@ -51,6 +51,10 @@ def _datasets(recipe: Recipe, scoring: Scoring, name: str) -> list[DatasetInfo]:
                 probe=test_set.probe,
                 whole=known.get("score"),
                 num_whole=known.get("num_samples"),
+                tokenizer=known.get("tokenizer"),
+                low=known.get("low"),
+                high=known.get("high"),
+                num_objects=known.get("num_objects"),
             )
         )
     return made

@@ -47,7 +47,7 @@ def test_a_table_says_how_much_was_scored(finished_run, manifest, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--metric", "exactly"], "metric must be one of ['cider_d', 'exact_match', 'ranking']"),
+        (["--metric", "exactly"], "metric must be one of ['bleu_1', 'bleu_2',"),
         (["--path", "tild"], "got 'tild'; did you mean 'tilt'?"),
         (["nowhere.jsonl"], "nowhere.jsonl"),
     ],

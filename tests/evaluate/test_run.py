@@ -16,6 +16,7 @@ from pathweave.evaluate.run import (
     subset,
     text_only_score,
 )
+from pathweave.evaluate.tokens import TOKENIZER
 from pathweave.prompt import Medium
 from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
@@ -96,12 +97,42 @@ def test_the_score_is_that_of_the_metric(load):
     assert result.summary() == {
         "metric": "exact_match",
         "score": 75.0,
+        "low": 25.0,
+        "high": 100.0,
+        "tokenizer": None,
         "num_samples": 4,
+        "num_objects": 4,
         "num_usable": COUNT,
         "num_total": COUNT,
     }
     captions = {0: "deep", 1: "high", 2: "low", 3: "high"}
-    assert score_set(examples, scored_by("cider_d"), captions).score > 0
+    result = score_set(examples, scored_by("cider_d"), captions)
+    assert result.score > 0
+    assert result.tokenizer == TOKENIZER
+
+
+def test_the_interval_is_over_the_objects_shown(load):
+    examples = load(lambda i, row: row | ({"object": f"bell {i % 2}"} if i < 8 else {}))
+    right = {i: examples.references(i)[0] for i in range(COUNT)}
+    answers = {i: right[i] if i % 2 else "neither" for i in range(8)}
+    result = score_set(examples, scored_by(), answers)
+    assert (result.num_samples, result.num_objects) == (8, 2)
+    assert (result.low, result.score, result.high) == (0.0, 50.0, 100.0)
+    # Samples that name no object show one each.
+    assert score_set(examples, scored_by(), right).num_objects == 4
+
+
+def test_one_object_gives_no_interval(load):
+    examples = load(lambda i, row: row | {"object": "bell"})
+    result = score_set(examples, scored_by(), {i: "low" for i in range(COUNT)})
+    assert (result.low, result.high, result.num_objects) == (None, None, 1)
+
+
+def test_word_match_reads_the_choices(load):
+    examples = load(lambda i, row: row | {"choices": ["low", "very low", "high"]})
+    answers = {i: f"it is {examples.references(i)[0]}" for i in range(COUNT)} | {0: "very low"}
+    assert score_set(examples, scored_by("word_match"), answers).score == 90.0
+    assert score_set(examples, scored_by("exact_match"), answers).score == 0.0
 
 
 def test_ranking_chooses_the_likeliest(model, load):

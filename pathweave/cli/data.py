@@ -1,0 +1,138 @@
+"""``pathweave data``: the original data sets, and files of other projects."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pathweave.errors import RecipeError
+
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="List, check and convert data sets (docs/datasets.md).",
+)
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@data_app.command("list")
+def list_datasets(as_json: _AsJson = False) -> None:
+    """Show the data sets that are known: parts, questions, metrics, terms, where to get them.
+
+    Example: pathweave data list
+    """
+    from pathweave.mcl.overview import overview, show_overview
+
+    if as_json:
+        typer.echo(json.dumps(overview(), ensure_ascii=False))
+    else:
+        show_overview()
+
+
+@data_app.command()
+def check(
+    root: Annotated[Path, typer.Argument(help="Directory below which the data sets are.")],
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Look for this data set.")
+    ] = None,
+    hashes: Annotated[
+        bool, typer.Option("--hash", help="Print the SHA-256 of annotation files.")
+    ] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every medium as a whole; slow.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="List all problems, not 20 of each kind.")
+    ] = False,
+    as_json: _AsJson = False,
+) -> None:
+    """Say what is found of each data set, what is missing and what is corrupt.
+
+    Exit code 0: what is there is sound (media may be missing). 1: annotations or media are broken,
+    or a data set named with --only is absent.
+
+    Example: pathweave data check /data --only msvd_caption
+    """
+    from pathweave.display import Display
+    from pathweave.mcl.check import LISTED, check_root, show_reports
+
+    listed = None if every else LISTED
+    reports = check_root(root, only or [], hashes, decode, listed, Display(quiet=as_json))
+    if as_json:
+        typer.echo(json.dumps([report.to_json() for report in reports], ensure_ascii=False))
+    else:
+        show_reports(reports)
+    present = {report.dataset for report in reports if report.state != "absent"}
+    if not all(report.is_sound for report in reports) or set(only or []) - present:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def convert(  # noqa: PLR0913 (all are options of one command)
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="FORMAT", help="A data set of the list, or llava, sharegpt, coco."),
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="The root of a data set of the list, or a file.")
+    ],
+    out: Annotated[Path, typer.Option(help="The manifest to write, .jsonl or .parquet.")],
+    split: Annotated[
+        str | None, typer.Option(help="Part of a data set; by default the first to be scored.")
+    ] = None,
+    evaluation: Annotated[
+        str | None,
+        typer.Option(help="Way of scoring of a data set (open or closed); by default the first."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of drawn instructions.")] = 0,
+    media: Annotated[
+        Path | None, typer.Option(help="Directory of the media; by default that of SRC.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Type of all media; by default the name of their marks.")
+    ] = None,
+    every_caption: Annotated[
+        bool, typer.Option("--every-caption", help="coco: one sample to learn from a caption.")
+    ] = False,
+    licence: Annotated[str | None, typer.Option(help="Licence of the media.")] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Write a manifest, its coverage (FILE.coverage.json) and what could not be used.
+
+    Examples: pathweave data convert msvd_caption /data --out manifests/msvd.parquet
+
+    pathweave data convert llava llava_instruct.json --media coco/train2017 --out llava.jsonl
+    """
+    from pathweave.display import Display
+    from pathweave.mcl.convert import convert_dataset, convert_foreign, problems_file
+    from pathweave.mcl.declaration import find_source
+    from pathweave.mcl.foreign import Foreign
+
+    display = Display(quiet=as_json)
+    dataset = find_source(kind)
+    if dataset is None:
+        for name, value in (("split", split), ("evaluation", evaluation)):
+            if value:
+                raise RecipeError(f"--{name} must be left out for {kind}, got {value!r}")
+        foreign = Foreign(kind, media, modality, every_caption, licence, seed)
+        coverage = convert_foreign(source, foreign, out, display)
+        fields = {}
+    else:
+        given = {"--media": media, "--modality": modality, "--licence": licence}
+        if unfit := [name for name, value in given.items() if value] or every_caption:
+            name = unfit[0] if isinstance(unfit, list) else "--every-caption"
+            raise RecipeError(f"{name} must be left out for {kind}, which declares it; remove it")
+        coverage = convert_dataset(dataset, split, source, out, seed, evaluation, display)
+        fields = dataset.test_set(evaluation) if not dataset.split(split)[1].learn else {}
+    listed = problems_file(out)
+    problems = str(listed) if listed.exists() else None
+    if as_json:
+        result = {**coverage.model_dump(), "manifest": str(out), "problems": problems}
+        typer.echo(json.dumps({**result, "test_set": fields}, ensure_ascii=False))
+        return
+    typer.echo(f"{out}: {coverage} samples" + (f"; the others: {problems}" if problems else ""))
+    if fields:
+        shown = ", ".join(f"{name}: {value}" for name, value in fields.items())
+        typer.echo(f"in a recipe: {{manifest: {out}, {shown}}}")

@@ -1,0 +1,163 @@
+"""Every metric, by name: what it is, on what scale, what it needs, and how it is computed.
+
+A metric is statistics of each sample and a function of their sums over the samples. For most the
+statistic is the sample's score and the function is the mean; BLEU divides sums of counts. Scores
+are from 0, the worst, to ``best``. To add one is to add an entry here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from pathweave.evaluate.bleu import bleu, bleu_statistics
+from pathweave.evaluate.bootstrap import Combine, Statistics, score
+from pathweave.evaluate.cider import cider_statistics
+from pathweave.evaluate.exact_match import exact_match_statistics
+from pathweave.evaluate.meteor import meteor, meteor_statistics
+from pathweave.evaluate.rouge import rouge_l_statistics
+from pathweave.evaluate.tokens import TOKENIZER
+from pathweave.evaluate.vqa import vqa_released_statistics, vqa_statistics
+from pathweave.evaluate.word_match import word_match_statistics
+
+
+def mean(
+    totals: Float[np.ndarray, "sets 1"], counts: Float[np.ndarray, " sets"]
+) -> Float[np.ndarray, " sets"]:
+    """Return the mean of a statistic from its sum and the number of samples."""
+    return totals[:, 0] / counts
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: How recipes, manifests and results call it.
+        about: What it is and what it needs, in a few words.
+        statistics: From predictions and references (and choices) to numbers of each sample.
+        combine: From their sums and the number of samples to the score.
+        unit: How the score is printed.
+        best: The largest score there is.
+        ranks_choices: Whether the answer is the likeliest of a sample's choices and not generated.
+        takes_choices: Whether ``statistics`` takes the choices of each sample too.
+        tokenizer: How texts are cut into words; None if they are compared whole.
+    """
+
+    name: str
+    about: str
+    statistics: Callable[..., Statistics]
+    combine: Combine = mean
+    unit: str = "%"
+    best: float = 100.0
+    ranks_choices: bool = False
+    takes_choices: bool = False
+    tokenizer: str | None = None
+
+    @property
+    def is_per_sample(self) -> bool:
+        """Whether samples have scores of which that of the set is the mean."""
+        return self.combine is mean
+
+    def measure(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Sequence[str]],
+        choices: Sequence[Sequence[str]] = (),
+    ) -> Statistics:
+        """Return the statistics of each sample.
+
+        Raises:
+            ManifestError: If there is no sample, the lengths differ, or a sample lacks what the
+                metric needs.
+        """
+        if self.takes_choices:
+            return self.statistics(predictions, references, choices)
+        return self.statistics(predictions, references)
+
+    def score(self, statistics: Statistics) -> float:
+        """Return the score of the set from the statistics of its samples."""
+        return score(statistics, self.combine)
+
+
+_CAPTION = partial(Metric, tokenizer=TOKENIZER)
+
+
+def _bleu(max_n: int) -> Metric:
+    return _CAPTION(
+        f"bleu_{max_n}",
+        "captions: BLEU of the whole set, nearest reference length, no smoothing",
+        bleu_statistics,
+        combine=lambda totals, _: bleu(totals, max_n),
+        unit=f"BLEU-{max_n} x100",
+    )
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "exact_match",
+            "answers: equal to a reference after VQA normalisation",
+            exact_match_statistics,
+        ),
+        Metric(
+            "vqa_accuracy",
+            "answers: agreement with annotators; needs the answer of every one as references",
+            vqa_statistics,
+        ),
+        Metric(
+            "vqa_accuracy_released",
+            "the same as the released code computes it, references hardly normalised",
+            vqa_released_statistics,
+        ),
+        Metric(
+            "ranking",
+            "top-1 by likelihood; needs choices, the same for all samples",
+            exact_match_statistics,
+            ranks_choices=True,
+        ),
+        Metric(
+            "word_match",
+            "top-1 by generation: the class that the text names; needs choices",
+            word_match_statistics,
+            takes_choices=True,
+            tokenizer=TOKENIZER,
+        ),
+        _CAPTION(
+            "cider_d",
+            "captions: CIDEr-D, which coco-caption and papers print as CIDEr",
+            cider_statistics,
+            unit="CIDEr-D x100",
+            best=1000.0,
+        ),
+        _CAPTION(
+            "cider",
+            "captions: CIDEr without clipping and without a penalty for length",
+            partial(cider_statistics, is_d=False),
+            unit="CIDEr x100",
+            best=1000.0,
+        ),
+        *map(_bleu, (1, 2, 3, 4)),
+        _CAPTION(
+            "rouge_l",
+            "captions: ROUGE-L, beta 1.2",
+            rouge_l_statistics,
+            unit="ROUGE-L x100",
+        ),
+        _CAPTION(
+            "meteor",
+            "captions: METEOR 1.5; needs the package pycocoevalcap and Java",
+            meteor_statistics,
+            combine=lambda totals, _: meteor(totals),
+            unit="METEOR x100",
+        ),
+    )
+}
+
+
+def unit_of(metric: str) -> str:
+    """Return how the scores of a metric are printed; of an unknown one, its name."""
+    return METRICS[metric].unit if metric in METRICS else metric

@@ -1,0 +1,62 @@
+"""ROUGE-L: the longest common subsequence of words of a caption and its references.
+
+ROUGE: A Package for Automatic Evaluation of Summaries (ACL 2004), as coco-caption computes it: the
+best precision and the best recall over the references, which may come from different ones, then
+their F-measure with beta = 1.2.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from pathweave.evaluate.exact_match import check_references
+from pathweave.evaluate.tokens import tokenize
+
+BETA = 1.2
+
+
+def rouge_l_statistics(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> Float[np.ndarray, "samples 1"]:
+    """Return ROUGE-L of each sample, in percent; that of the set is their mean.
+
+    A caption without a word scores 0.
+
+    Args:
+        predictions: One caption a sample.
+        references: All reference captions of each sample, in the same order.
+
+    Raises:
+        ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
+
+    Example:
+        >>> rouge_l_statistics(["a cat sat"], [["a black cat sat", "birds"]]).round(1)
+        array([[83.6]])
+    """
+    check_references(predictions, references)
+    pairs = zip(predictions, references, strict=True)
+    return np.array([[_f_measure(tokenize(p), [*map(tokenize, r)])] for p, r in pairs])
+
+
+def _f_measure(prediction: list[str], accepted: list[list[str]]) -> float:
+    common = [_longest_common_subsequence(prediction, reference) for reference in accepted]
+    if not max(common):
+        return 0.0
+    precision = max(common) / len(prediction)
+    recall = max(c / len(r) for c, r in zip(common, accepted, strict=True) if r)
+    return 100.0 * (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
+
+
+def _longest_common_subsequence(first: list[str], second: list[str]) -> int:
+    """Return its length, a row of the usual table at a time, as the zeros of an integer."""
+    places: defaultdict[str, int] = defaultdict(int)
+    for i, word in enumerate(first):
+        places[word] |= 1 << i
+    everywhere = (1 << len(first)) - 1
+    row = everywhere
+    for word in second:
+        matched = row & places[word]
+        row = ((row + matched) | (row - matched)) & everywhere
+    return len(first) - row.bit_count()

@@ -1,0 +1,1 @@
+"""The original data sets of the MCL benchmark: declarations, readers, checks, conversion."""

@@ -1,0 +1,174 @@
+"""Reads the records of a JSON file one by one, however large the file is.
+
+In memory are one record and a piece of text of its size (at least 64 KiB).
+"""
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pathweave.errors import ManifestError
+
+_PIECE = 1 << 16
+_AFTER = frozenset(",]} \t\r\n")
+_SPACES = re.compile(r"[ \t\r\n]*")
+_decode = json.JSONDecoder().raw_decode
+
+
+def iterate_json(file: io.TextIOBase, name: str, key: str | None = None) -> Iterator[Any]:
+    """Yield the records of a JSON file.
+
+    Args:
+        file: The file, at its beginning.
+        name: Its name, for messages.
+        key: Where the records are. None: the file is a list of them, or an object with one record
+            under each name; the name is put into the record as ``sample_id``, and what is no object
+            is put under ``data``. A name: the list of that name in the top-level object. ``*``:
+            the first list in it.
+
+    Raises:
+        ManifestError: If the file breaks off or is not JSON, or there is no such list.
+
+    Example:
+        >>> list(iterate_json(io.StringIO('{"info": 1, "data": [{"id": 7}]}'), "a.json", "data"))
+        [{'id': 7}]
+        >>> list(iterate_json(io.StringIO('{"q1": {"answer": "yes"}}'), "a.json"))
+        [{'sample_id': 'q1', 'answer': 'yes'}]
+    """
+    text = _Text(file, name)
+    start = text.peek()
+    if start == "[" and key is None:
+        yield from text.elements()
+    elif start == "{" and key is None:
+        for found in text.names():
+            value = text.value()
+            record = value if isinstance(value, dict) else {"data": value}
+            yield {"sample_id": found, **record}
+    elif start == "{":
+        yield from _list_under(text, name, key or "")
+    else:
+        what = "an object or a list" if key is None else f"an object with the list {key!r}"
+        raise ManifestError(
+            f"{name} must hold {what}, got {start + text.rest(20)!r}; download the file again or "
+            "name the right one"
+        )
+    if end := text.peek():
+        raise text.broken(f"end of the file expected, found {end!r}")
+
+
+def _list_under(text: "_Text", name: str, key: str) -> Iterator[Any]:
+    passed, found = [], False
+    for current in text.names():
+        if not found and text.peek() == "[" and key in (current, "*"):
+            found = True
+            yield from text.elements()
+        else:
+            passed.append(current)
+            text.skip()
+    if not found:
+        raise ManifestError(
+            f"{name} must hold the list {key!r}, got the fields {passed[:8]}; download the file "
+            "again or name the right one"
+        )
+
+
+class _Text:
+    """The text that has not been read yet, of which a piece is in memory."""
+
+    def __init__(self, file: io.TextIOBase, name: str) -> None:
+        self._file, self._name = file, name
+        self._piece, self._at, self._ended = "", 0, False
+        self._count = 0
+
+    def peek(self) -> str:
+        """Return the next character that is no space, or an empty string at the end."""
+        while True:
+            spaces = _SPACES.match(self._piece, self._at)
+            self._at = spaces.end() if spaces else self._at
+            if self._at < len(self._piece):
+                return self._piece[self._at]
+            if not self._read():
+                return ""
+
+    def rest(self, length: int) -> str:
+        return self._piece[self._at + 1 : self._at + 1 + length]
+
+    def broken(self, what: str) -> ManifestError:
+        return ManifestError(
+            f"{self._name} must be whole JSON, got {what} after {self._count:,} records, before "
+            f"{self._piece[self._at : self._at + 30]!r}; download or write the file again"
+        )
+
+    def elements(self) -> Iterator[Any]:
+        """Yield the elements of the list that begins here."""
+        self._take("[")
+        if self.peek() == "]":
+            self._take("]")
+            return
+        while True:
+            value = self.value()
+            self._count += 1
+            yield value
+            if self.peek() != ",":
+                break
+            self._take(",")
+        self._take("]")
+
+    def names(self) -> Iterator[str]:
+        """Yield the names in the object that begins here; its values must be read in between."""
+        self._take("{")
+        if self.peek() == "}":
+            self._take("}")
+            return
+        while True:
+            if self.peek() != '"':
+                raise self.broken("no name in an object")
+            key = self.value()
+            self._take(":")
+            yield key
+            if self.peek() != ",":
+                break
+            self._take(",")
+        self._take("}")
+
+    def skip(self) -> None:
+        """Pass over a value, a list of whatever length piece by piece."""
+        if self.peek() == "[":
+            for _ in self.elements():
+                pass
+        else:
+            self.value()
+
+    def value(self) -> Any:  # noqa: ANN401
+        """Return the value that begins here."""
+        self.peek()
+        while True:
+            try:
+                value, end = _decode(self._piece, self._at)
+            except json.JSONDecodeError as error:
+                if not self._read():
+                    raise self.broken(f"{error.msg.lower()}") from error
+                continue
+            except RecursionError as error:
+                raise self.broken("values nested too deep") from error
+            # A number may go on in the next piece, also after what looks like its end ("1." "1e").
+            is_cut = isinstance(value, int | float) and self._piece[end : end + 1] not in _AFTER
+            if not is_cut or not self._read():
+                self._at = end
+                return value
+
+    def _take(self, character: str) -> None:
+        if self.peek() != character:
+            raise self.broken(f"no {character!r}")
+        self._at += 1
+
+    def _read(self) -> bool:
+        if self._ended:
+            return False
+        # As much as is waiting: a long value is then tried a few times, not once for each piece.
+        more = self._file.read(max(_PIECE, len(self._piece) - self._at))
+        self._ended = not more
+        self._piece, self._at = self._piece[self._at :] + more, 0
+        return not self._ended

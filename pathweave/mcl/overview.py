@@ -1,0 +1,54 @@
+"""The declared data sets at a glance."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pathweave.mcl.declaration import datasets
+
+
+def overview() -> list[dict[str, Any]]:
+    """Return what is declared of every data set, as plain values for JSON."""
+    return [
+        {
+            "name": dataset.name,
+            "title": dataset.title,
+            "modalities": list(dataset.modalities),
+            "task": dataset.task,
+            "domain": dataset.domain,
+            "prompt": dataset.prompt,
+            "evaluation": {
+                name: how.model_dump(exclude_none=True) for name, how in dataset.evaluation.items()
+            },
+            "splits": {
+                name: {
+                    "learn": split.learn,
+                    "files": [*split.records, *split.files.values()],
+                    "published": split.samples,
+                    "paper": split.paper,
+                }
+                for name, split in dataset.splits.items()
+            },
+            "terms": dataset.terms,
+            "origin": dataset.origin,
+            "sources": list(dataset.sources),
+            "note": dataset.note,
+        }
+        for dataset in datasets().values()
+    ]
+
+
+def show_overview() -> None:
+    """Print one line a data set."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("name", no_wrap=True)
+    for column in ("media", "task", "domain", "splits (* to learn from)", "metric", "terms"):
+        table.add_column(column)
+    for row in overview():
+        splits = ", ".join(name + "*" * split["learn"] for name, split in row["splits"].items())
+        metrics = ", ".join(how["metric"] for how in row["evaluation"].values())
+        media = ", ".join(row["modalities"])
+        cells = (row["name"], media, row["task"], row["domain"], splits, metrics, row["terms"])
+        table.add_row(*cells)
+    Console().print(table)

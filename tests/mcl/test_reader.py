@@ -1,0 +1,253 @@
+from dataclasses import replace
+
+import pytest
+
+from pathweave.errors import ManifestError
+from pathweave.mcl.declaration import datasets, find_dataset
+from pathweave.mcl.reader import Reader
+from tests.mcl.files import CASES, SCENES, table, write, write_case
+
+
+def rows(root, name, split, **options):
+    return list(Reader(find_dataset(name), split, root, **options).read())
+
+
+def test_every_declared_split_has_a_case():
+    declared = {(name, split) for name, dataset in datasets().items() for split in dataset.splits}
+    assert {(case.name, case.split) for case in CASES} == declared
+    assert len(datasets()) == 27
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}-{case.split}")
+def test_published_files_become_samples(case, tmp_path):
+    read = rows(write_case(tmp_path, case), case.name, case.split)
+    assert [row.reason for row in read if row.kind in ("missing", "broken")] == []
+    samples = [row.sample for row in read if row.kind == "usable"]
+    assert len(samples) == len(case.expected)
+    assert len(read) - len(samples) == case.left_out
+    dataset = find_dataset(case.name)
+    for sample, (sample_id, question, answer, num_references) in zip(
+        samples, case.expected, strict=True
+    ):
+        *media, text = sample.prompt
+        assert sample.id == sample_id
+        assert (
+            sample.answer.endswith(answer) if case.name == "audioset" else sample.answer == answer
+        )
+        assert len(sample.references) == num_references
+        assert text.text if question is None else text.text == question
+        assert [part.type for part in media] == [
+            m.modality for m in dataset.splits[case.split].media
+        ]
+        assert len(sample.choices) == (len(dataset.labels) if question else 0)
+        assert not sample.choices or sample.answer in sample.choices
+        assert sample.object
+        assert sample.source == dataset.title
+        assert sample.licence
+
+
+def broken(root, name, split):
+    return [(row.kind, row.reason) for row in rows(root, name, split) if row.kind != "usable"]
+
+
+def test_paths_are_relative_to_the_manifest(tmp_path):
+    case = next(case for case in CASES if case.name == "vizwiz")
+    root = write_case(tmp_path / "data", case)
+    (row, _) = rows(root, "vizwiz", "val", base=tmp_path / "runs" / "manifests")
+    assert row.sample.prompt[0].path == "../../data/vizwiz/val/VizWiz_val_00000000.jpg"
+    (row, _) = rows(root, "vizwiz", "val")
+    assert row.sample.prompt[0].path == "vizwiz/val/VizWiz_val_00000000.jpg"
+
+
+def test_missing_media_are_counted_and_named(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("audiocaps_caption", "val"))
+    root = write_case(tmp_path, case)
+    (root / "audiocaps/audio/val/bbb.flac").unlink()
+    found = rows(root, "audiocaps_caption", "val")
+    assert [row.kind for row in found] == ["usable", "missing"]
+    assert found[1].reason.startswith("no file audiocaps/audio/val/bbb.wav or audiocaps/audio/val/")
+    assert found[1].place == f"{root}/audiocaps/annotations/val.csv, row 2"
+    assert found[1].sample is None
+
+
+def test_a_missing_companion_is_missing(tmp_path):
+    case = next(case for case in CASES if case.name == "nyu_v2")
+    root = write_case(tmp_path, case)
+    (root / "SUNRGBD" / SCENES[0]).unlink()
+    assert broken(root, "nyu_v2", "val") == [("missing", f"no file SUNRGBD/{SCENES[0]}")]
+
+
+def test_a_companion_is_found_and_named_where_parts_have_one(tmp_path):
+    case = next(case for case in CASES if case.name == "nyu_v2")
+    row = rows(write_case(tmp_path, case), "nyu_v2", "val")[0]
+    assert [medium.name for medium in row.media] == [
+        "SUNRGBD/kv1/a/image/1.png",
+        "SUNRGBD/kv1/a/image/1.jpg",
+    ]
+    part = row.sample.prompt[0]
+    assert part.path == "SUNRGBD/kv1/a/image/1.png"
+    assert getattr(part, "companion", "SUNRGBD/kv1/a/image/1.jpg") == "SUNRGBD/kv1/a/image/1.jpg"
+
+
+def test_ids_that_occur_twice_are_told(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("msvd_qa", "test"))
+    row = case.files["msvd/annotations/qa_test.json"][0]
+    case = replace(case, files={"msvd/annotations/qa_test.json": [row, row]})
+    assert broken(write_case(tmp_path, case), "msvd_qa", "test") == [
+        ("broken", "ids must be unique, got 'qa1' twice; correct the row or remove it")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("vizwiz/annotations/val.json", [{"image": "a.jpg", "question": "What?"}],
+         "a record must have the field 'answers.answer', got image, question;"),
+        ("vizwiz/annotations/val.json", [{"image": "a.jpg", "question": "What?", "answers": []}],
+         "the field 'answers.answer' must hold at least one text, got an empty list"),
+        ("vizwiz/annotations/val.json", [{"image": "a.jpg", "question": " ",
+                                          "answers": [{"answer": "x"}]}],
+         "the field 'question' must hold text, got ' '"),
+        ("vizwiz/annotations/val.json", [{"image": "a.jpg", "question": "What?",
+                                          "answers": [{"answer": None}]}],
+         "the field 'answers.answer' must hold text, got None"),
+        ("vizwiz/annotations/val.json", [{"image": "../../a.jpg", "question": "What?",
+                                          "answers": [{"answer": "x"}]}],
+         "the path of a medium must stay below the root, got 'vizwiz/val/../../a.jpg'"),
+        ("esc50/meta/esc50.csv", table(["filename", "category", "src_file"], ["a.wav", "ufo", 1]),
+         "a label must be one of dog, rooster"),
+        ("esc50/meta/esc50.csv", table(["filename", "categroy"], ["a.wav", "dog"]),
+         "a record must have the field 'category', got filename, categroy;"),
+    ],
+)  # fmt: skip
+def test_broken_annotations_are_told(name, content, reason, tmp_path):
+    write(tmp_path, name, content)
+    dataset, split = ("esc50", "all") if "esc50" in name else ("vizwiz", "val")
+    ((kind, told),) = broken(tmp_path, dataset, split)
+    assert kind == "broken"
+    assert told.startswith(reason)
+    assert told.endswith("; correct the row or remove it")
+
+
+def test_a_record_without_the_name_of_what_it_shows(tmp_path):
+    case = next(case for case in CASES if case.name == "esc50")
+    rows_ = table(["filename", "category"], ["1-100032-A-0.wav", "dog"])
+    case = replace(case, files={"esc50/meta/esc50.csv": rows_})
+    ((kind, reason),) = broken(write_case(tmp_path, case), "esc50", "all")
+    assert kind == "broken"
+    assert reason.startswith("a record must have the field 'src_file', got the fields filename, ")
+
+
+def test_a_name_that_no_file_can_have_is_missing(tmp_path):
+    rows_ = table(["filename", "category", "src_file"], ["a" * 5000, "dog", 1])
+    write(tmp_path, "esc50/meta/esc50.csv", rows_)
+    ((kind, _),) = broken(tmp_path, "esc50", "all")
+    assert kind == "missing"
+
+
+def test_a_caption_of_marks_alone_cannot_be_learnt(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("coco_caption", "train"))
+    rows_ = [{"caption": "...", "image": "val2014/a.jpg", "image_id": "coco_1"}]
+    case = replace(case, files={"coco/annotations/coco_karpathy_train.json": rows_})
+    ((_, reason),) = broken(write_case(tmp_path, case), "coco_caption", "train")
+    assert reason.startswith("a target must hold words, got '...'")
+
+
+def test_a_partner_that_is_not_there(tmp_path):
+    case = next(case for case in CASES if case.name == "okvqa")
+    questions = {"questions": [{"image_id": 1, "question": "What sport is it?", "question_id": 15}]}
+    name = "okvqa/annotations/OpenEnded_mscoco_val2014_questions.json"
+    root = write_case(tmp_path, replace(case, files={**case.files, name: questions}))
+    ((_, reason),) = broken(root, "okvqa", "val")
+    assert reason.startswith("question_id must name a record of 'questions', got '25'")
+
+
+def test_a_code_without_a_word(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("audioset", "train"))
+    name = "audioset/annotations/class_labels_indices.csv"
+    classes = table(["index", "mid", "display_name"], [0, "/m/068hy", "Engine"])
+    root = write_case(tmp_path, replace(case, files={**case.files, name: classes}))
+    ((_, reason),) = broken(root, "audioset", "train")
+    assert reason.startswith(f"a code must be in {name}, got '/m/07rgt08'")
+
+
+def test_a_group_without_its_key(tmp_path):
+    rows_ = [{"caption": "a man"}, {"caption": "a car", "video": "video1.mp4"}]
+    case = next(case for case in CASES if (case.name, case.split) == ("msrvtt_caption", "val"))
+    case = replace(case, files={"msrvtt/annotations/cap_val.json": rows_})
+    ((_, reason),) = broken(write_case(tmp_path, case), "msrvtt_caption", "val")
+    assert reason.startswith("a record must have the field 'video', got the fields caption")
+
+
+class TestConversations:
+    def learnt(self, root, turns, seeds=(0,)):
+        case = next(case for case in CASES if (case.name, case.split) == ("llava_depth", "train"))
+        record = {"source": "llava", "image": "000000033471.jpg", "conversations": turns}
+        files = {"depth/fusion_train_55w_clear.json": [record]}
+        write_case(root, replace(case, files=files))
+        return [row for seed in seeds for row in rows(root, "llava_depth", "train", seed=seed)]
+
+    def turns(self, count):
+        return [
+            {"from": ("human", "gpt")[i % 2], "value": f"{('ask', 'say')[i % 2]} {i // 2}"}
+            for i in range(count)
+        ]
+
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_of_a_short_one_the_first_round_is_taken(self, count, tmp_path):
+        found = self.learnt(tmp_path, self.turns(count), seeds=range(5))
+        assert {row.sample.answer for row in found} == {"say 0"}
+
+    def test_of_a_long_one_a_round_is_drawn(self, tmp_path):
+        found = self.learnt(tmp_path, self.turns(8), seeds=range(20))
+        assert {row.sample.answer for row in found} == {f"say {i}" for i in range(4)}
+        for row in found:
+            assert row.sample.answer.replace("say", "ask") in row.sample.prompt[-1].text
+        assert found == self.learnt(tmp_path, self.turns(8), seeds=range(20))
+
+    @pytest.mark.parametrize(
+        ("turns", "reason"),
+        [
+            ("text", "'conversations' must be a list of turns, got 'text'"),
+            (
+                [{"from": "human", "value": "x"}],
+                "a conversation must hold a question and an answer",
+            ),
+            (["x"], "'conversations' must be a list of turns, got ['x']"),
+        ],
+    )
+    def test_what_is_none_is_told(self, turns, reason, tmp_path):
+        (row,) = self.learnt(tmp_path, turns)
+        assert (row.kind, row.reason[: len(reason)]) == ("broken", reason)
+
+
+def test_what_is_drawn_depends_on_the_seed_alone(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("clotho_v1", "development"))
+    root = write_case(tmp_path, case)
+    first = [rows(root, "clotho_v1", "development", seed=seed) for seed in (0, 0, 1)]
+    assert first[0] == first[1]
+    asked = [[row.sample.prompt[-1].text for row in found] for found in first]
+    assert asked[0] != asked[2]
+    assert len(set(asked[0])) > 3
+
+
+def test_one_label_of_several_is_drawn(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("audioset", "train"))
+    name = "audioset/annotations/balanced_train_segments.csv"
+    text = case.files[name].replace('"/m/068hy"', '"/m/068hy,/m/07rgt08"')
+    root = write_case(tmp_path, replace(case, files={**case.files, name: text}))
+    found = [rows(root, "audioset", "train", seed=seed)[0].sample for seed in range(20)]
+    assert {sample.answer.split()[-1] for sample in found} == {"engine", "chortle"}
+
+
+def test_a_damaged_file_raises_after_its_sound_part(tmp_path):
+    case = next(case for case in CASES if case.name == "flickr30k")
+    root = write_case(tmp_path, case)
+    file = root / "flickr30k/annotations/test.json"
+    file.write_text(file.read_text()[:-8])
+    reading = Reader(find_dataset("flickr30k"), "test", root).read()
+    assert next(reading).kind == "usable"
+    with pytest.raises(
+        ManifestError, match=r"test\.json must be whole JSON, got .* after 1 records"
+    ):
+        next(reading)

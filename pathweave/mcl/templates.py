@@ -34,7 +34,7 @@ def templates(task: str, modality: str) -> tuple[str, ...]:
         modality: Name of the modality.
 
     Example:
-        >>> len(templates("caption", "vibration")), "vibration" in templates("qa", "vibration")[0]
+        >>> len(templates("caption", "tremor")), "tremor" in templates("qa", "tremor")[0]
         (13, True)
     """
     groups = _tree()[task]
@@ -84,7 +84,7 @@ def class_answer(label: str, modality: str, seed: int, sample_id: str) -> str:
     """Return the answer "a/an label", after a lead-in that is drawn.
 
     Example:
-        >>> class_answer("Engine", "vibration", 0, "x").endswith("an engine")
+        >>> class_answer("Engine", "tremor", 0, "x").endswith("an engine")
         True
     """
     label = label.lower().strip()

@@ -5,19 +5,49 @@ them. Encoders are outside: they are frozen, so their features are computed once
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import DynamicCache
 
 from pathweave.bases.base import Base
 from pathweave.nn import woven_sites
 from pathweave.paths import Paths
+from pathweave.prefix import Ids, Prefixes
 from pathweave.prompt import Medium, Prompt, instruction
 
 IGNORE = -100
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
+
+
+@dataclass(frozen=True)
+class Started:
+    """Prompts whose first tokens the language model has read.
+
+    Attributes:
+        cache: Keys and values of those tokens; None if there are none.
+        mask: Which of the cache's columns count (1).
+        rest: Embeddings of the rest of each prompt.
+    """
+
+    cache: DynamicCache | None
+    mask: Int[Tensor, "batch prefix"]
+    rest: list[Float[Tensor, "_ out"]]
+
+    def continued(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
+        """Return what the language model must be told to read on, given where new tokens count."""
+        whole = torch.cat([self.mask, mask], dim=1)
+        positions = (whole.cumsum(1) - 1).clamp(min=0)
+        return {
+            "attention_mask": whole,
+            "position_ids": positions[:, self.mask.shape[1] :],
+            "past_key_values": self.cache,
+            "use_cache": self.cache is not None,
+        }
 
 
 class PathWeave(nn.Module):
@@ -39,6 +69,7 @@ class PathWeave(nn.Module):
         self.qformer = base.qformer
         self.projector = base.projector
         self.cues = dict(cues or {})
+        self._prefixes = Prefixes(self.llm)
         hosts = {
             site: (layer.host.in_features, layer.host.out_features)
             for part in (self.qformer, self.projector)
@@ -68,13 +99,14 @@ class PathWeave(nn.Module):
     ) -> tuple[Float[Tensor, ""], int]:
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
         ids = [self.answer_ids(answer) for answer in answers]
-        before = self.embed_prompts(prompts)
+        started = self.start(prompts)
+        before = started.rest
         rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
         embeds, mask = pad(rows, side="right")
         labels = torch.full(embeds.shape[:2], IGNORE, device=embeds.device)
         for row, start, answer in zip(labels, map(len, before), ids, strict=True):
             row[start : start + len(answer)] = answer
-        hidden = self.llm.base_model(inputs_embeds=embeds, attention_mask=mask, use_cache=False)
+        hidden = self.llm.base_model(inputs_embeds=embeds, **started.continued(mask))
         # Position t predicts token t + 1; logits (vocabulary-wide) are made only where needed.
         wanted = labels[:, 1:] != IGNORE
         logits = self.llm.get_output_embeddings()(hidden[0][:, :-1][wanted])
@@ -87,8 +119,26 @@ class PathWeave(nn.Module):
         ids = self._ids(text)
         return torch.cat([ids, ids.new_tensor([self.base.end_token])])
 
+    def start(self, prompts: Sequence[Prompt]) -> "Started":
+        """Return prompts up to their answers, with what precedes the first media already read."""
+        laid_out = self._lay_out(prompts)
+        cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
+        return Started(cache, mask, [rest for _, rest in laid_out])
+
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""
+        laid_out = self._lay_out(prompts)
+        first = [torch.tensor(ids, dtype=torch.long, device=self.device) for ids, _ in laid_out]
+        return [
+            torch.cat([self._embed_ids(ids), rest])
+            for ids, (_, rest) in zip(first, laid_out, strict=True)
+        ]
+
+    def _lay_out(self, prompts: Sequence[Prompt]) -> list[tuple[Ids, Float[Tensor, "tokens out"]]]:
+        """Return of each prompt the tokens before its first medium and the embeddings of the rest.
+
+        All of a prompt without media is the rest.
+        """
         media = [
             (part, instruction(prompt))
             for prompt in prompts
@@ -96,7 +146,14 @@ class PathWeave(nn.Module):
             if isinstance(part, Medium)
         ]
         soft = iter(self.soft_tokens([m for m, _ in media], [text for _, text in media]))
-        return [self._embed_prompt(prompt, soft) for prompt in prompts]
+        laid_out: list[tuple[Ids, Tensor]] = []
+        for prompt in prompts:
+            pieces = self._pieces(self.base.template.order(prompt), soft)
+            first = next((i for i, piece in enumerate(pieces) if piece.is_floating_point()), 0)
+            ids = tuple(int(i) for piece in pieces[:first] for i in piece)
+            rest = [p if p.is_floating_point() else self._embed_ids(p) for p in pieces[first:]]
+            laid_out.append((ids, torch.cat(rest)))
+        return laid_out
 
     def soft_tokens(
         self, media: Sequence[Medium], texts: Sequence[str]
@@ -158,13 +215,13 @@ class PathWeave(nn.Module):
         mask = encoded["attention_mask"].to(self.device).bool()
         return encoded["input_ids"].to(self.device), None if mask.all() else mask
 
-    def _embed_prompt(
+    def _pieces(
         self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
-    ) -> Float[Tensor, "all_tokens out"]:
-        """Return cue, media tokens and text in the order of the prompt."""
+    ) -> list[Int[Tensor, " words"] | Float[Tensor, "tokens out"]]:
+        """Return cue, media tokens and text in the order of the prompt, text as token ids."""
         template = self.base.template
         if template.separate:
-            return self._embed_separately(prompt, soft)
+            return self._separate_pieces(prompt, soft)
         pieces: list[Tensor] = []
         text = template.before
         for part in prompt:
@@ -172,19 +229,18 @@ class PathWeave(nn.Module):
             if isinstance(part, Medium):
                 cue = self.cues.get(part.path, "")
                 text += f" {cue}" if spoken and cue else cue
-                pieces += [self._embed_ids(self._ids(text)), next(soft)]
+                pieces += [self._ids(text), next(soft)]
                 text = ""
             else:
                 text += f" {part.strip()}" if pieces or spoken else part.strip()
-        pieces.append(self._embed_ids(self._ids(text + template.after)))
+        pieces.append(self._ids(text + template.after))
         if template.bos:
-            bos = torch.tensor([self.base.tokenizer.bos_token_id], device=self.device)
-            pieces.insert(0, self._embed_ids(bos))
-        return torch.cat(pieces)
+            pieces.insert(0, torch.tensor([self.base.tokenizer.bos_token_id], device=self.device))
+        return pieces
 
-    def _embed_separately(
+    def _separate_pieces(
         self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
-    ) -> Float[Tensor, "all_tokens out"]:
+    ) -> list[Int[Tensor, " words"] | Float[Tensor, "tokens out"]]:
         """Return the prompt with every text a sequence of its own, the last one also if empty."""
         template = self.base.template
         pieces: list[Tensor] = []
@@ -192,17 +248,17 @@ class PathWeave(nn.Module):
         for part in prompt:
             if isinstance(part, Medium):
                 spoken = [words for words in (text, self.cues.get(part.path, "")) if words]
-                pieces += [*map(self._embed_sequence, spoken), next(soft)]
+                pieces += [*map(self._sequence, spoken), next(soft)]
                 text = ""
             else:
                 text += f" {part.strip()}" if text else part.strip()
-        return torch.cat([*pieces, self._embed_sequence(text + template.after)])
+        return [*pieces, self._sequence(text + template.after)]
 
-    def _embed_sequence(self, text: str) -> Float[Tensor, "tokens out"]:
+    def _sequence(self, text: str) -> Int[Tensor, " words"]:
         tokenizer = self.base.tokenizer
         ids = tokenizer.encode(text, add_special_tokens=False)
         start = [tokenizer.bos_token_id] if self.base.template.bos else []
-        return self._embed_ids(torch.tensor(start + ids, dtype=torch.long, device=self.device))
+        return torch.tensor(start + ids, dtype=torch.long, device=self.device)
 
     def _ids(self, text: str) -> Int[Tensor, " tokens"]:
         """Return the tokens of a text; one that starts with a space goes on from another."""

@@ -34,6 +34,9 @@ class Template:
         separate: Whether every run of text is a sequence of its own, as in InstructBLIP: cue, then
             the medium's tokens, then the text, each text starting with the token of ``bos`` and
             put as it is. Otherwise all is one text, whose parts are joined by spaces.
+        text_first: Whether a text that closes a prompt of media comes before them. The language
+            model then knows what is asked when it reads the media, and reads equal questions once
+            (``pathweave.prefix``).
         before: Text before everything, such as the opening of a chat turn.
         after: Text between the prompt and the answer.
         end: Text that closes the answer, before the end-of-sequence token.
@@ -44,6 +47,18 @@ class Template:
     after: str = ""
     end: str = ""
     separate: bool = field(default=False, metadata=LATER)
+    text_first: bool = field(default=False, metadata=LATER)
+
+    def order(self, prompt: Prompt) -> Prompt:
+        """Return the parts of a prompt in the order in which the language model reads them.
+
+        A prompt whose text stands between media keeps its order.
+        """
+        texts = [part for part in prompt if isinstance(part, str)]
+        media = [part for part in prompt if isinstance(part, Medium)]
+        if self.text_first and list(prompt) == [*media, *texts]:
+            return [*texts, *media]
+        return prompt
 
 
 def instruction(prompt: Prompt) -> str:

@@ -240,7 +240,7 @@ def test_imports_point_one_way():
     """nn <- paths <- bases <- encoders, data, model <- methods, train, evaluate <- cli."""
     level = {"nn": 0, "errors": 0, "files": 0, "extras": 0, "display": 0, "tensors": 1}
     level |= {"foreign": 1}
-    level |= {"prompt": 1, "paths": 1}
+    level |= {"prompt": 1, "prefix": 1, "paths": 1}
     level |= {"bases": 2, "encoders": 3, "data": 3, "config": 2, "path_files": 2}
     level |= {"model": 3, "run_files": 3, "load": 4, "evaluate": 5, "methods": 5, "assistant": 6}
     level |= {"released": 5, "mcl": 4, "estimate": 5, "train": 6, "cli": 7}

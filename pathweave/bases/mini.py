@@ -81,6 +81,6 @@ def load_mini(dtype: torch.dtype | None = None) -> Base:
         qformer=qformer,
         projector=Projector(qformer.shape.dim, embeddings.shape[1], scale),
         text_tokenizer=AutoTokenizer.from_pretrained(text_directory),
-        template=Template(after=" Answer:"),
+        template=Template(text_first=True),
         licences={name: manifest()[name].licence for name in (LLM, TEXT)},
     )

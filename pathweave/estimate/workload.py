@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Workload:
     """One sample of a path: one medium, a question, an answer.
 
+    All of it counts, also the words before the medium, which are read once for equal prompts.
+
     Attributes:
         units: Frames or windows of the medium; the Q-Former reads each by itself.
         tokens: Tokens that the encoder makes of a unit.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch.nn import functional as F
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from pathweave.model import PathWeave, pad
@@ -36,11 +37,16 @@ def generate(
     """
     if not prompts:
         return []
-    embeds, mask = pad(model.embed_prompts(prompts), side="left")
+    started = model.start(prompts)
+    embeds, mask = pad(started.rest, side="left")
+    length = started.mask.shape[1]
+    if started.cache is not None:
+        started.cache.batch_repeat_interleave(beams)
     tokenizer = model.base.tokenizer
     ids = model.llm.generate(  # type: ignore[operator]
-        inputs_embeds=embeds,
-        attention_mask=mask,
+        inputs_embeds=F.pad(embeds, (0, 0, length, 0)),  # what the cache holds is cut off again
+        attention_mask=torch.cat([started.mask, mask], dim=1),
+        past_key_values=started.cache,
         max_new_tokens=max_tokens,
         min_new_tokens=min_tokens or None,
         num_beams=beams,

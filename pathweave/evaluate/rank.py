@@ -25,11 +25,11 @@ def log_likelihoods(
         prompts: Text and encoded media.
         choices: Candidate answers, the same for all prompts.
     """
-    embeds, mask = pad(model.embed_prompts(prompts), side="left")
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    prefix = model.llm(
-        inputs_embeds=embeds, attention_mask=mask, position_ids=positions, logits_to_keep=1
-    )
+    started = model.start(prompts)
+    embeds, mask = pad(started.rest, side="left")
+    how = started.continued(mask)
+    mask, positions = how["attention_mask"], how["position_ids"]
+    prefix = model.llm(inputs_embeds=embeds, **{**how, "use_cache": True}, logits_to_keep=1)
     ids = [model.answer_ids(choice) for choice in choices]
     answers = pad_sequence(ids, batch_first=True)
     counts = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)

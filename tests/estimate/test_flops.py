@@ -116,6 +116,7 @@ def test_a_frozen_language_model(name):
 def test_a_whole_answer_of_our_own():
     """Connector, prompt and tokens together are what ``generate`` computes."""
     model = tiny_model(*chain("sight", "sound"))
+    model.cues.clear()  # a cue would be read before, and kept
     prompt = [medium("sound", units=2, tokens=5), "How is it?"]
     length = len(model.embed_prompts([prompt])[0])
     load = Workload(2, 5, 3, text=length - 6, answer=5)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pathweave.config import unknown
 from pathweave.data.decode.pair import pack_pair
-from pathweave.data.examples import Reader
+from pathweave.data.examples import AnyReader
 from pathweave.data.messages import Part
 from pathweave.errors import MediaError, PathError
 from pathweave.evaluate.generate import generate
@@ -24,7 +24,7 @@ class Assistant:
     """
 
     def __init__(
-        self, model: PathWeave, readers: Mapping[str, Reader], root: Path | None = None
+        self, model: PathWeave, readers: Mapping[str, AnyReader], root: Path | None = None
     ) -> None:
         self.model = model.eval()
         self.readers = readers
@@ -35,6 +35,7 @@ class Assistant:
         contents: Sequence[Sequence[Mapping[str, str]]],
         max_tokens: int = 32,
         beams: int = 1,
+        path: str | None = None,
     ) -> list[str]:
         """Return the answer to each content-part list.
 
@@ -44,25 +45,30 @@ class Assistant:
                 as ``companion``.
             max_tokens: Longest answer, in tokens.
             beams: Beams of the search; 1 is greedy.
+            path: Read every medium with this path, such as one that reads several modalities;
+                None reads each with that of its own.
 
         Raises:
-            PathError: If a part names a modality that has not been learnt.
+            PathError: If a part names a modality that has not been learnt or the path does not
+                read.
             MediaError: If a medium is missing or cannot be decoded.
         """
-        prompts = [self._prompt([Part(**part) for part in content]) for content in contents]
+        prompts = [self._prompt([Part(**part) for part in content], path) for content in contents]
         return generate(self.model, prompts, max_tokens, beams)
 
-    def _prompt(self, parts: Sequence[Part]) -> Prompt:
-        return [part.text or "" if part.is_text else self._medium(part) for part in parts]
+    def _prompt(self, parts: Sequence[Part], path: str | None) -> Prompt:
+        return [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
 
-    def _medium(self, part: Part) -> Medium:
-        if part.type not in self.model.paths:
-            raise PathError(unknown("a medium", part.type, self.model.paths.names))
+    def _medium(self, part: Part, path: str | None) -> Medium:
+        name = path or part.type
+        if name not in self.model.paths:
+            what = "path" if path else "a medium"
+            raise PathError(unknown(what, name, self.model.paths.names))
         data = self._read(part.path or "")
         if part.companion is not None:
             data = pack_pair(self._read(part.companion), data)
-        name = Path(part.path or "").name
-        return Medium(part.type, self.readers[part.type].read([(data, name)])[0])
+        file = Path(part.path or "")
+        return self.readers[name].medium(name, part.type, (data, file.name))
 
     def _read(self, path: str) -> bytes:
         file = self.root / path

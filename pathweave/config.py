@@ -5,6 +5,8 @@ misspelt. Objects of this module stop at the builders: ``nn`` takes numbers and 
 """
 
 import json
+import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,11 +19,13 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from pathweave.bases.hub import is_hub_id
 from pathweave.errors import RecipeError
+from pathweave.method_options import L2, OPTIONS, Ewc, Lora, Lwf, Mera, Replay, WiseFt
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
 from pathweave.paths import NAME
@@ -51,7 +55,7 @@ def _one_slot(template: str) -> str:
 Templates = Annotated[
     tuple[Annotated[str, AfterValidator(_one_slot)], ...], BeforeValidator(_as_list)
 ]
-RESERVED_NAMES = {"base", "companion", "help", "json", "max_tokens", "text", "beams"}
+RESERVED_NAMES = {"base", "beams", "companion", "help", "json", "max_tokens", "path", "text"}
 
 
 class _Strict(BaseModel):
@@ -80,6 +84,11 @@ class DataSet(_Strict):
         description="Words instead of a sample's text, which takes the place of {}; of a list, one "
         "is drawn for each sample. Null leaves the text as it is.",
     )
+    path: str | None = Field(
+        None,
+        description="Path that reads all its media, which is that of its modality; null reads each "
+        "medium with the path of its type, or with the former where the modality reads others.",
+    )
 
 
 class TrainSet(DataSet):
@@ -88,6 +97,9 @@ class TrainSet(DataSet):
     weight: float = Field(1.0, gt=0, description="Share of the samples drawn, relative to others.")
     balance: float = Field(
         0.0, ge=0, le=1, description="0 draws answers as often as they occur, 1 all alike."
+    )
+    limit: Positive | None = Field(
+        None, description="Samples used of it, evenly spaced; null is as many as of any manifest."
     )
 
 
@@ -141,14 +153,23 @@ class Training(_Strict):
 
 
 class Modality(_Strict):
-    """A modality: how its media are decoded and encoded, what it learns from, how it is scored."""
+    """A modality: how its media are decoded and encoded, what it learns from, how it is scored.
 
-    decoder: Part = Field(description="How bytes become a medium.")
-    encoder: Part = Field(
+    One that reads others has no media of its own, only a path: for samples that show several.
+    """
+
+    decoder: Part | None = Field(None, description="How bytes become a medium.")
+    encoder: Part | None = Field(
+        None,
         description="The frozen feature extractor; a file or directory that it is read from is "
-        "relative to the recipe."
+        "relative to the recipe.",
     )
     cue: str = Field("", description="Words put before the tokens of such a medium.")
+    reads: tuple[str, ...] = Field(
+        (),
+        description="Modalities whose media its path reads, with their decoders, encoders of one "
+        "width, and cues; in place of its own.",
+    )
     train: dict[str, TrainSet] = Field({}, description="What is learnt from, by data set.")
     test: dict[str, TestSet] = Field({}, description="What is scored, by data set.")
     training: dict[str, Any] = Field({}, description="Fields of `training` that differ here.")
@@ -156,11 +177,51 @@ class Modality(_Strict):
         None, description="Earlier paths to build on; None is all that have adapters."
     )
 
+    @model_validator(mode="after")
+    def _reads_itself_or_others(self) -> "Modality":
+        fields = ("decoder", "encoder", "cue")
+        given = [field for field in fields if getattr(self, field)]
+        if self.reads and given:
+            raise ValueError(
+                "a modality that reads others must have no decoder, encoder or cue of its own, "
+                f"got {given[0]!r}; leave it out"
+            )
+        if not self.reads and (missing := [f for f in fields[:2] if f not in given]):
+            raise ValueError(
+                f"a modality must have a decoder and an encoder, got no {missing[0]}; add it, or "
+                "name in reads the modalities whose media it reads"
+            )
+        return self
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        """Decoder and encoder of its media.
+
+        Raises:
+            RecipeError: If it has no media of its own.
+        """
+        if self.decoder is None or self.encoder is None:
+            raise RecipeError(
+                f"a medium must be of a modality with a decoder, got one that reads {self.reads}; "
+                "name the modality of the medium"
+            )
+        return self.decoder, self.encoder
+
+
+MethodName = Literal[
+    "pathweave", "adapters", "sequential", "l2", "wise_ft", "eproj", "ewc", "lwf", "replay", "lora",
+    "mera", "independent", "joint",
+]  # fmt: skip
+
 
 class Method(_Strict):
-    """How a stage after the first learns its modality."""
+    """How a stage after the first learns its modality.
 
-    name: Literal["pathweave"] = Field("pathweave", description="The way of learning.")
+    Fields from ``rank`` to ``in_adapter`` are for methods with adapters; ``rank`` and ``sites``
+    also for ``lora``. A method with options of its own takes them from the section of its name.
+    """
+
+    name: MethodName = Field("pathweave", description="The way of learning; docs/methods.md.")
     queries: Positive = Field(32, description="Query tokens of each path.")
     rank: Positive = Field(8, description="Bottleneck width of the adapters.")
     sites: tuple[str, ...] = Field(("*",), description="Patterns of the hosts that are adapted.")
@@ -175,6 +236,28 @@ class Method(_Strict):
     standardise: bool = Field(
         True, description="Start the input norm from the statistics of the training features."
     )
+    l2: L2 | None = Field(None, description="Options of `l2`.")
+    wise_ft: WiseFt | None = Field(None, description="Options of `wise_ft`.")
+    ewc: Ewc | None = Field(None, description="Options of `ewc`.")
+    lwf: Lwf | None = Field(None, description="Options of `lwf`.")
+    replay: Replay | None = Field(None, description="Options of `replay`.")
+    lora: Lora | None = Field(None, description="Options of `lora`.")
+    mera: Mera | None = Field(None, description="Options of `mera`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_options(cls, tree: Any) -> Any:  # noqa: ANN401 (what a file holds)
+        """Fill in the options of the method, and refuse those of others."""
+        if not isinstance(tree, dict) or not isinstance(name := tree.get("name", "pathweave"), str):
+            return tree
+        for section in OPTIONS:
+            if section != name and tree.get(section) is not None:
+                raise ValueError(
+                    f"{section} must go with name: {section}, got name: {name}; leave it out"
+                )
+        if name in OPTIONS and tree.get(name) is None:
+            return {**tree, name: {}}
+        return tree
 
 
 class Evaluation(_Strict):
@@ -218,14 +301,28 @@ class Recipe(_Strict):
     )
     quick: dict[str, Any] = Field({}, description="Overrides of `--quick`, by dotted field.")
 
+    @field_validator("modalities")
+    @classmethod
+    def _own_path(cls, modalities: dict[str, Modality]) -> dict[str, Modality]:
+        """Fill in the path of every set of a modality that reads others, and check those given."""
+        return {name: _with_paths(name, modality) for name, modality in modalities.items()}
+
     @model_validator(mode="after")
-    def _consistent(self) -> "Recipe":
-        for name in self.modalities:
+    def _well_named(self) -> "Recipe":
+        with_media = [name for name, modality in self.modalities.items() if not modality.reads]
+        for name, modality in self.modalities.items():
             if not NAME.fullmatch(name) or name in RESERVED_NAMES:
                 raise ValueError(
                     "a modality's name must be lower-case letters, digits and underscores and "
                     f"none of {sorted(RESERVED_NAMES)}, got {name!r}"
                 )
+            for other in modality.reads:
+                if other not in with_media:
+                    raise ValueError(unknown(f"modalities.{name}.reads", other, with_media))
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
         for position, name in enumerate(self.curriculum):
             if name not in self.modalities:
                 raise ValueError(unknown("a stage of curriculum", name, list(self.modalities)))
@@ -250,13 +347,60 @@ class Recipe(_Strict):
     def cut(self, num_stages: int) -> "Recipe":
         """Return the recipe of the first stages alone, with the modalities they need."""
         curriculum = self.curriculum[:num_stages]
-        modalities = {name: self.modalities[name] for name in curriculum}
+        needed = {each for name in curriculum for each in (name, *self.read_by(name))}
+        modalities = {name: of for name, of in self.modalities.items() if name in needed}
         return self.model_copy(update={"curriculum": curriculum, "modalities": modalities})
 
     def training_of(self, name: str) -> Training:
         """Return the training settings of one stage."""
         merged = {**self.training.model_dump(), **self.modalities[name].training}
         return Training.model_validate(merged)
+
+    def read_by(self, name: str) -> tuple[str, ...]:
+        """Return the modalities whose media the path of a stage reads: itself, or others."""
+        return self.modalities[name].reads or (name,)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """Modalities whose media the stages read, in order, each once."""
+        return tuple(dict.fromkeys(each for name in self.curriculum for each in self.read_by(name)))
+
+    def about_media(self, name: str) -> dict[str, Any]:
+        """Return how the media of a path are read, as plain values; by modality if it has none."""
+        if self.modalities[name].reads:
+            return {"reads": {other: self.about_media(other) for other in self.read_by(name)}}
+        fields = {"decoder", "encoder", "cue"}
+        return self.modalities[name].model_dump(mode="json", include=fields)
+
+    def encoder_kinds(self, name: str) -> list[str]:
+        """Return the kinds of the encoders of the media that a path reads, each once."""
+        parts = (self.modalities[other].parts for other in self.read_by(name))
+        return list(dict.fromkeys(encoder.kind for _, encoder in parts))
+
+    def limit_of(self, data: DataSet) -> int | None:
+        """Return how many samples of a data set are used; None is all."""
+        own = data.limit if isinstance(data, TrainSet) else None
+        return min((limit for limit in (own, self.limit) if limit is not None), default=None)
+
+
+def _with_paths(name: str, modality: Modality) -> Modality:
+    sets: tuple[DataSet, ...] = (*modality.train.values(), *modality.test.values())
+    for data in sets:
+        if data.path not in (None, name):
+            raise ValueError(
+                f"path of the data sets of {name!r} must be {name!r} or null, got {data.path!r}; "
+                "leave it out"
+            )
+    if not modality.reads:
+        return modality
+    own = {
+        field: {
+            key: data.model_copy(update={"path": name})
+            for key, data in getattr(modality, field).items()
+        }
+        for field in ("train", "test")
+    }
+    return modality.model_copy(update=own)
 
 
 def unknown(what: str, value: str, valid: list[str]) -> str:
@@ -269,22 +413,19 @@ def unknown(what: str, value: str, valid: list[str]) -> str:
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool = False) -> Recipe:
     """Read a recipe from YAML or JSON.
 
+    A field ``extends`` names another recipe, relative to the file: that one holds, with the fields
+    that are given here changed.
+
     Args:
         path: The file.
         overrides: Values by dotted field, such as ``{"training.lr": 1e-3}``.
         quick: Apply the recipe's own ``quick`` overrides first.
 
     Raises:
-        RecipeError: If the file is missing, malformed, or holds an unknown field or a bad value.
+        RecipeError: If the file is missing, malformed, extends one that is missing or itself, or
+            holds an unknown field or a bad value.
     """
-    try:
-        tree = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise RecipeError(f"{path} must be a recipe, got {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} must hold fields such as modalities:, got {type(tree).__name__}")
+    tree = _read_tree(path)
     if quick:
         if not tree.get("quick"):
             raise RecipeError(f"{path} must have a section quick: for --quick, got none")
@@ -293,6 +434,45 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool
         _set(tree, field, value)
     recipe = parse_recipe(tree, str(path))
     return _resolved(recipe, path.parent.absolute())
+
+
+def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the plain values of a recipe, laid over those of the recipe that it extends."""
+    try:
+        tree = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise RecipeError(f"{path} must be a recipe, got {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} must hold fields such as modalities:, got {type(tree).__name__}")
+    name = tree.pop("extends", None)
+    if name is None:
+        return tree
+    here = Path(os.path.normpath(path.absolute()))
+    extended = Path(os.path.normpath(here.parent / str(name)))
+    chain = (*extended_by, here)
+    if extended in chain:
+        names = " -> ".join(file.name for file in (*chain, extended))
+        raise RecipeError(f"extends must not lead back to a recipe before it, got {names}; end it")
+    if not isinstance(name, str) or not extended.is_file():
+        raise RecipeError(
+            f"{path}: extends must name a recipe, relative to the file, got {name!r}; correct it"
+        )
+    # By itself, so that an error in it is told of it, and its paths are relative to it.
+    recipe = parse_recipe(_read_tree(extended, chain), str(extended))
+    whole = _resolved(recipe, extended.parent).model_dump(mode="json", exclude_unset=True)
+    return _laid_over(whole, tree)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return two trees as one; a decoder or an encoder (which has a kind) is taken whole."""
+    merged = dict(below)
+    for field, value in above.items():
+        old = below.get(field)
+        are_trees = isinstance(old, dict) and isinstance(value, dict) and "kind" not in value
+        merged[field] = _laid_over(old, value) if are_trees else value  # type: ignore[arg-type]
+    return merged
 
 
 def _resolved(recipe: Recipe, directory: Path) -> Recipe:
@@ -318,7 +498,9 @@ def _resolved(recipe: Recipe, directory: Path) -> Recipe:
     return recipe.model_copy(update={"modalities": modalities, **models})
 
 
-def _encoder_resolved(encoder: Part, directory: Path) -> Part:
+def _encoder_resolved(encoder: Part | None, directory: Path) -> Part | None:
+    if encoder is None:
+        return None
     absolute = {
         option: str(directory / value)
         for option, value in encoder.options.items()
@@ -360,7 +542,9 @@ def parse_override(text: str) -> tuple[str, Any]:
 def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
     *parents, last = field.split(".")
     for name in parents:
-        tree = tree.setdefault(name, {})
+        if tree.get(name) is None:
+            tree[name] = {}
+        tree = tree[name]
         if not isinstance(tree, dict):
             raise RecipeError(f"{field} must name a field, got {name!r}, which holds a value")
     tree[last] = value
@@ -379,6 +563,10 @@ def _explain(error: ValidationError, inside: str = "") -> str:
             message = message.replace("Input should", "must", 1)
             if problem["type"] not in ("value_error", "missing"):
                 message += f", got {problem['input']!r:.60}"
+            if problem["type"] == "literal_error":
+                valid = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+                near = get_close_matches(str(problem["input"]), valid, n=1)
+                message += f"; did you mean {near[0]!r}?" if near else ""
             lines.append(f"{where}: {message}" if where else message)
     return "; ".join(lines)
 
@@ -401,6 +589,8 @@ def _model_at(location: tuple[int | str, ...]) -> dict[str, Any]:
             return Modality.model_fields
         if names[0] == "training":
             return Training.model_fields
+    if names[0] == "method" and len(names) > 1:
+        return OPTIONS[names[1]].model_fields
     return owners.get(names[0], Recipe).model_fields
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from pathweave.bases.base import (
@@ -18,12 +19,14 @@ from pathweave.bases.llm import CONFIG, use_llm
 from pathweave.bases.mini import load_mini
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.config import Modality, Part, Recipe, unknown
+from pathweave.connector_files import load_shared
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
-from pathweave.errors import FetchError, RecipeError
+from pathweave.errors import FetchError, PathError, RecipeError
 from pathweave.files import cache_home
 from pathweave.model import PathWeave
-from pathweave.path_files import load_order, load_path
+from pathweave.path_files import describe_path, load_order, load_path
+from pathweave.paths import Path as ModalPath
 from pathweave.run_files import RunDirectory
 
 
@@ -116,7 +119,8 @@ def load_finished(
     """Load the connector of a run and its finished paths into a new model.
 
     A path of the run takes the place of the one of that name that the base came with. Those that
-    belong to the base's own connector are dropped where the run has another one.
+    belong to the base's own connector are dropped where the run has another one. Where stages have
+    changed the connector, all paths are read with it as the last of them left it.
 
     Args:
         model: The model.
@@ -128,17 +132,50 @@ def load_finished(
         The finished stages, in order.
     """
     finished = run.finished(recipe)
-    own_connector = bool(finished) and run.base.exists()
-    if own_connector:
+    newest = run.newest_connector(finished)
+    own_connector = newest is not None or (bool(finished) and run.base.exists())
+    changed: dict[str, dict[str, Tensor]] = {}
+    if newest is not None:
+        changed = load_shared(model, newest)
+    elif own_connector:
         load_connector(model.base, run.base)
     for name in model.paths.names:
         if own_connector or name in finished:
             model.paths.drop(name)
     wanted = None if only is None else [n for n in only if n not in model.paths]
     fingerprint = model.base.fingerprint() if finished else ""
+    made_for = dict.fromkeys(finished, fingerprint)
+    if newest is not None:
+        made_for = _fingerprints(run, finished, fingerprint)
     for name in load_order({name: run.path(name) for name in finished}, wanted):
-        load_path(run.path(name), model.paths, fingerprint)
+        path = load_path(run.path(name), model.paths, made_for[name])
+        if name in changed:
+            _change(path, changed[name])
     return finished
+
+
+def _fingerprints(run: RunDirectory, finished: list[str], newest: str) -> dict[str, str]:
+    """Return the fingerprint of the base that each path was made for.
+
+    A stage that changed the connector says what the fingerprint was before, so the paths of a run
+    are a chain, which ends with the connector as it is now.
+    """
+    made_for = {}
+    for name in reversed(finished):
+        made_for[name] = newest
+        newest = describe_path(run.path(name)).get("connector_before", newest)
+    return made_for
+
+
+def _change(path: ModalPath, tensors: dict[str, Tensor]) -> None:
+    """Give a path what a later stage has changed in it."""
+    try:
+        path.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise PathError(
+            f"path {path.spec.name!r} must fit what a later stage changed in it, got: "
+            f"{' '.join(str(error).split())}; copy the whole run again"
+        ) from error
 
 
 def make_readers(recipe: Recipe, base: Base | None = None) -> Readers:

@@ -6,7 +6,7 @@ them. Encoders are outside: they are frozen, so their features are computed once
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from pathweave.bases.base import Base
-from pathweave.nn import woven_sites
+from pathweave.nn import Projector, QFormer, feed_forward_sites, woven_sites
 from pathweave.paths import Paths
 from pathweave.prefix import Ids, Prefixes
 from pathweave.prompt import Medium, Prompt, instruction
@@ -55,7 +55,7 @@ class PathWeave(nn.Module):
 
     Args:
         base: Language model, Q-Former and projector.
-        cues: Words put before the tokens of a path's media, by path.
+        cues: Words put before the tokens of a medium, by modality or else path.
 
     Example:
         ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
@@ -70,13 +70,14 @@ class PathWeave(nn.Module):
         self.projector = base.projector
         self.cues = dict(cues or {})
         self._prefixes = Prefixes(self.llm)
+        woven = woven_sites(self.qformer) | woven_sites(self.projector)
         hosts = {
             site: (layer.host.in_features, layer.host.out_features)
-            for part in (self.qformer, self.projector)
-            for site, layer in woven_sites(part).items()
+            for site, layer in (woven | feed_forward_sites(self.qformer)).items()
         }
         shape = self.qformer.shape
-        self.paths = Paths(shape.dim, shape.encoder_width, hosts)
+        parts = {"qformer": self.qformer, "projector": self.projector}
+        self.paths = Paths(shape.dim, shape.encoder_width, hosts, parts)
         for ready in base.ready_paths:
             self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
 
@@ -158,7 +159,10 @@ class PathWeave(nn.Module):
     def soft_tokens(
         self, media: Sequence[Medium], texts: Sequence[str]
     ) -> list[Float[Tensor, "tokens out"]]:
-        """Return the tokens that the connector makes of each medium, in one pass over all paths.
+        """Return the tokens that the connector makes of each medium.
+
+        All paths that share the connector take one pass together; one that has parts of its own
+        takes one with those.
 
         Args:
             media: Encoded media, of any mixture of paths.
@@ -167,8 +171,24 @@ class PathWeave(nn.Module):
         Raises:
             PathError: If a medium names a path that the model does not have.
         """
-        if not media:
-            return []
+        soft: dict[int, Tensor] = {}
+        owners = [m.path if self.paths[m.path].own else None for m in media]
+        for owner in dict.fromkeys(owners):
+            chosen = [i for i, of in enumerate(owners) if of == owner]
+            own = {} if owner is None else dict(self.paths[owner].own.items())
+            tokens = self.connect(
+                [media[i] for i in chosen],
+                [texts[i] for i in chosen],
+                cast(QFormer, own.get("qformer", self.qformer)),
+                cast(Projector, own.get("projector", self.projector)),
+            )
+            soft |= zip(chosen, tokens, strict=True)
+        return [soft[i] for i in range(len(media))]
+
+    def connect(
+        self, media: Sequence[Medium], texts: Sequence[str], qformer: QFormer, projector: Projector
+    ) -> list[Float[Tensor, "tokens out"]]:
+        """Return the tokens that a Q-Former and a projector make of each medium with its path."""
         position = {self.paths[name]: i for i, name in enumerate(self.paths.names)}
         order = sorted(range(len(media)), key=lambda i: position[self.paths[media[i].path]])
         units = [len(media[i].features) for i in order]
@@ -178,8 +198,8 @@ class PathWeave(nn.Module):
         text, text_mask = self._qformer_text(rows)
         route = self.paths.route(names)
         queries = torch.stack([self.paths[name].queries for name in names])
-        queries = self.qformer(queries, features, route, feature_mask, text, text_mask)
-        tokens = self.projector(queries, route).to(self.llm.dtype)
+        queries = qformer(queries, features, route, feature_mask, text, text_mask)
+        tokens = projector(queries, route).to(self.llm.dtype)
         by_medium = tokens.split(units)
         inverse = {i: position for position, i in enumerate(order)}
         return [by_medium[inverse[i]].flatten(0, 1) for i in range(len(media))]
@@ -227,7 +247,7 @@ class PathWeave(nn.Module):
         for part in prompt:
             spoken = text if pieces else text.removeprefix(template.before)
             if isinstance(part, Medium):
-                cue = self.cues.get(part.path, "")
+                cue = self._cue(part)
                 text += f" {cue}" if spoken and cue else cue
                 pieces += [self._ids(text), next(soft)]
                 text = ""
@@ -247,12 +267,15 @@ class PathWeave(nn.Module):
         text = template.before
         for part in prompt:
             if isinstance(part, Medium):
-                spoken = [words for words in (text, self.cues.get(part.path, "")) if words]
+                spoken = [words for words in (text, self._cue(part)) if words]
                 pieces += [*map(self._sequence, spoken), next(soft)]
                 text = ""
             else:
                 text += f" {part.strip()}" if text else part.strip()
         return [*pieces, self._sequence(text + template.after)]
+
+    def _cue(self, medium: Medium) -> str:
+        return self.cues.get(medium.modality or medium.path, "")
 
     def _sequence(self, text: str) -> Int[Tensor, " words"]:
         tokenizer = self.base.tokenizer

@@ -57,7 +57,7 @@ def save_path(
         files = {f.name: sha256_file(f) for f in sorted(temporary.iterdir())}
         description = {
             "format": FORMAT,
-            "spec": asdict(path.spec),
+            "spec": _spec(path.spec),
             "content_hash": path.content_hash(),
             "base_fingerprint": base_fingerprint,
             "predecessors": {n: paths[n].content_hash() for n in path.spec.predecessors},
@@ -67,6 +67,11 @@ def save_path(
             **(about or {}),
         }
         write_json(temporary / DESCRIPTION, description)
+
+
+def _spec(spec: PathSpec) -> dict[str, Any]:
+    """Return a spec as plain values; a field that most paths do not need is left out there."""
+    return {name: value for name, value in asdict(spec).items() if name != "own" or value}
 
 
 def versions() -> dict[str, str]:

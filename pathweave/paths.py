@@ -4,6 +4,7 @@ Trainable, counted, saved, loaded and dropped parameters of a modality are those
 and nothing else. ``Paths`` holds all of them and hands out routes; it remembers no active path.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from pathweave.tensors import LATER, hashed_settings, tensors_hash
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 QUERY_STD = 0.02
 MIN_STD_SHARE = 0.1
+FEED_FORWARD = "_ffn"  # in the names of hosts that only a pattern which names them adapts
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class PathSpec:
         num_queries: Number of query tokens.
         predecessors: Earlier paths whose adapters it may use, in order.
         rank: Bottleneck width of its adapters; 0 adds none (the path a base was trained with).
-        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*``.
+        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*``. Layers
+            of feed-forward blocks are adapted only where a pattern names them: ``*/query_ffn/*``.
         gate: Kind of its gates; None adds the experts up.
         top_k: Experts kept by a ``top_k`` gate.
         in_adapter: Initial value of its in-adapters; None places none.
@@ -44,6 +47,8 @@ class PathSpec:
             in-adapters, whatever ``gate`` and ``in_adapter`` say.
         norm_eps: Epsilon of its input norm.
         plain_rank: Bottleneck width of its adapters at ``plain_sites``; None is ``rank``.
+        own: Parts of the connector, such as ``projector``, that it has for itself in place of the
+            shared ones.
     """
 
     name: str
@@ -58,11 +63,18 @@ class PathSpec:
     plain_sites: tuple[str, ...] = ()
     norm_eps: float = field(default=1e-5, metadata=LATER)
     plain_rank: int | None = field(default=None, metadata=LATER)
+    own: tuple[str, ...] = field(default=(), metadata=LATER)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
-    """Say whether a site's name matches one of the patterns."""
-    return any(fnmatchcase(site, pattern) for pattern in patterns)
+    """Say whether a site's name matches one of the patterns; see ``PathSpec.sites``.
+
+    Example:
+        >>> matches("layer_0/query_ffn/expand", ["*"]), matches("projector", ["*"])
+        (False, True)
+    """
+    named = [p for p in patterns if FEED_FORWARD in p or FEED_FORWARD not in site]
+    return any(fnmatchcase(site, pattern) for pattern in named)
 
 
 class Path(nn.Module):
@@ -74,6 +86,7 @@ class Path(nn.Module):
         encoder_width: Width of features that the Q-Former's cross-attention takes.
         hosts: Input and output width of every host, by site.
         earlier: The predecessors, in order.
+        parts: The shared parts of the connector, by name; those it has for itself are copied.
     """
 
     def __init__(
@@ -83,6 +96,7 @@ class Path(nn.Module):
         encoder_width: int,
         hosts: Mapping[str, tuple[int, int]],
         earlier: Sequence["Path"] = (),
+        parts: Mapping[str, nn.Module] | None = None,
     ):
         super().__init__()
         self.spec = spec
@@ -91,6 +105,7 @@ class Path(nn.Module):
         self.input_projection: nn.Module = nn.Identity()
         if spec.encoder_width != encoder_width:
             self.input_projection = nn.Linear(spec.encoder_width, encoder_width)
+        self.own = nn.ModuleDict({name: copy.deepcopy((parts or {})[name]) for name in spec.own})
         self.experts = nn.ModuleDict()
         for site, (in_dim, out_dim) in hosts.items() if spec.rank else ():
             if matches(site, spec.sites):
@@ -146,13 +161,14 @@ class Path(nn.Module):
     def count(self) -> dict[str, int]:
         """Return the number of parameters by kind; they add up to all of the path's."""
         sites = [cast(Experts, experts) for experts in self.experts.values()]
-        return {
+        counts = {
             "adapters": sum(_size(experts.adapter) for experts in sites),
             "in_adapters": sum(_size(experts.in_adapters) for experts in sites),
             "gates": sum(_size(experts.gate) for experts in sites if experts.gate is not None),
             "queries": self.queries.numel(),
             "input": _size(self.input_norm) + _size(self.input_projection),
         }
+        return counts | {"connector": _size(self.own)} if self.own else counts
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the spec and every tensor: two equal paths have equal hashes."""
@@ -171,10 +187,19 @@ class Paths(nn.Module):
         dim: Width of the Q-Former.
         encoder_width: Width of features that the Q-Former's cross-attention takes.
         hosts: Input and output width of every host that a path may adapt, by site.
+        parts: Parts of the connector that a path may have for itself, by name.
     """
 
-    def __init__(self, dim: int, encoder_width: int, hosts: Mapping[str, tuple[int, int]]):
+    def __init__(
+        self,
+        dim: int,
+        encoder_width: int,
+        hosts: Mapping[str, tuple[int, int]],
+        parts: Mapping[str, nn.Module] | None = None,
+    ):
         super().__init__()
+        # A dict, not a ModuleDict: the parts are the connector's, which holds them already.
+        self.parts = dict(parts or {})
         self.dim = dim
         self.encoder_width = encoder_width
         self.hosts = dict(hosts)
@@ -212,7 +237,7 @@ class Paths(nn.Module):
 
         Raises:
             PathError: If the name is taken or malformed, a predecessor is unknown, or a pattern of
-                ``spec.sites`` matches no host.
+                ``spec.sites`` matches no host, or a part of ``spec.own`` is unknown.
         """
         if not NAME.fullmatch(spec.name):
             raise PathError(
@@ -227,8 +252,13 @@ class Paths(nn.Module):
                     f"a pattern of sites must match a host, got {pattern!r}; hosts are "
                     f"{', '.join(self.hosts)}"
                 )
+        for part in spec.own:
+            if part not in self.parts:
+                raise PathError(
+                    f"a path's own parts must be of {list(self.parts)}, got {part!r}; leave it out"
+                )
         earlier = [self[name] for name in spec.predecessors]
-        path = Path(spec, self.dim, self.encoder_width, self.hosts, earlier)
+        path = Path(spec, self.dim, self.encoder_width, self.hosts, earlier, self.parts)
         if queries_from is not None:
             source = self[queries_from].queries
             if source.shape == path.queries.shape:

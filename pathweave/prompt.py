@@ -16,10 +16,12 @@ class Medium:
     Attributes:
         path: Name of the path that reads it.
         features: Output of the path's encoder; units are frames or windows.
+        modality: What it is, which its cue says, where the path reads several; None is the path's.
     """
 
     path: str
     features: Float[Tensor, "units tokens width"]
+    modality: str | None = None
 
 
 Prompt = Sequence[str | Medium]

@@ -3,20 +3,22 @@
 recipe.json          the resolved recipe
 base/                the connector, once the stage that trains it is done
 paths/NAME/          one path directory per finished stage
+connectors/NAME/     the connector after the newest stage, for methods that change it
 scores.json          score of every test set after every stage
 predictions/         answers behind the scores
 log.jsonl            every step and event
-checkpoint/          state of the stage that is running
+checkpoint/          state of the stage that is running; checkpoint-NAME/ of a later lesson of it
 results.json, .png   the report
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pathweave.config import Recipe, dump_recipe, parse_recipe
 from pathweave.errors import RunError
-from pathweave.files import write_atomic
+from pathweave.files import recover_directory, write_atomic
 
 
 class RunDirectory:
@@ -31,6 +33,7 @@ class RunDirectory:
         self.recipe_file = root / "recipe.json"
         self.base = root / "base"
         self.paths = root / "paths"
+        self.connectors = root / "connectors"
         self.scores = root / "scores.json"
         self.predictions = root / "predictions"
         self.log = root / "log.jsonl"
@@ -41,6 +44,20 @@ class RunDirectory:
     def path(self, name: str) -> Path:
         """Return the directory of one path."""
         return self.paths / name
+
+    def connector(self, name: str) -> Path:
+        """Return the directory of the connector as a stage left it, if it changed it."""
+        return self.connectors / name
+
+    def newest_connector(self, finished: Sequence[str]) -> Path | None:
+        """Return the directory of the connector after the last stage that changed it, if any."""
+        changed = [self.connector(name) for name in finished]
+        kept = [directory for directory in changed if recover_directory(directory)]
+        return kept[-1] if kept else None
+
+    def lesson_checkpoint(self, lesson: str) -> Path:
+        """Return the directory of the state of a lesson, by name; the first has none."""
+        return self.root / f"checkpoint-{lesson}" if lesson else self.checkpoint
 
     def finished(self, recipe: Recipe) -> list[str]:
         """Return the stages whose path is saved, in order."""

@@ -4,6 +4,7 @@ import pytest
 
 from pathweave.assistant import Assistant, load
 from pathweave.data.decode.pair import unpack_pair
+from pathweave.data.examples import JointReader
 from pathweave.errors import MediaError, PathError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -69,6 +70,19 @@ def test_a_medium_is_read_with_its_companion(assistant):
     assert decoder.seen == [(*read, "tilt-test-0.npy")]
     with pytest.raises(MediaError, match=r"none\.jpg must be a file, got No such file"):
         pairs.ask([[{**asked, "companion": "none.jpg"}, TEXT]])
+
+
+def test_a_companion_is_read_with_a_path_that_reads_several_modalities(assistant):
+    def joint(reader):
+        readers = {"sound": JointReader("sound", ("tilt",), {"tilt": reader})}
+        return Assistant(assistant.model, readers, assistant.root)
+
+    reader = assistant.readers["tilt"]
+    decoder = PairDecoder(reader.decoder)
+    asked = {**part("tilt", 1), "companion": "sound-test-1.npy"}
+    answers = joint(replace(reader, decoder=decoder)).ask([[asked, TEXT]], 3, path="sound")
+    assert answers == joint(reader).ask([[part("tilt", 1), TEXT]], 3, path="sound")
+    assert [name for *_, name in decoder.seen] == ["tilt-test-1.npy"]
 
 
 def test_a_missing_or_broken_medium_is_refused(assistant, tmp_path):

@@ -61,6 +61,12 @@ def with_sound(**changes):
     return tree(modalities={"sight": modality(), "sound": sound, "range": modality()})
 
 
+def with_both(reads, **changes):
+    both = {"reads": reads, "train": {"qa": {"manifest": "both.jsonl"}}, **changes}
+    modalities = {**tree()["modalities"], "both": both}
+    return tree(modalities=modalities, curriculum=["sight", "both"])
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -139,6 +145,22 @@ def with_sound(**changes):
         (tree(training={"betas": [0.9, 1.0]}), r"training\.betas\.1: .*less than 1, got 1\.0"),
         (tree(training={"betas": [0.9]}), r"training\.betas\.1: .*required"),
         (tree(training={"warmup_start_lr": -1}), r"training\.warmup_start_lr: .*got -1"),
+        (with_both(["sound", "rang"]), r"modalities\.both\.reads must be one of .*'range'"),
+        (with_both(["both"]), r"modalities\.both\.reads must be one of \['range', .* got 'both'"),
+        (
+            with_both(["sound"], encoder={"kind": "precomputed", "width": 12}),
+            r"modalities\.both: a modality that reads others must have no .*, got 'encoder'; leave",
+        ),
+        (with_both(["sound"], cue="both:"), "no decoder, encoder or cue of its own, got 'cue'"),
+        (
+            with_both(["sound"], train={"qa": {"manifest": "a", "path": "sound"}}),
+            "path of the data sets of 'both' must be 'both' or null, got 'sound'; leave it out",
+        ),
+        (with_sound(decoder=None), r"a modality must have a decoder and .*, got no decoder; add"),
+        (
+            with_sound(train={"qa": {"manifest": "a", "limit": 0}}),
+            r"sound\.train\.qa\.limit: .*greater than or equal to 1.*got 0",
+        ),
         (tree(quantise="2bit"), r"quantise: .*'8bit' or '4bit', got '2bit'"),
     ],
 )
@@ -305,3 +327,31 @@ def test_dump_and_parse_round_trip(tmp_path):
     assert parse_recipe(json.loads(dump_recipe(recipe))) == recipe
     (tmp_path / "again.json").write_text(dump_recipe(recipe))
     assert load_recipe(tmp_path / "again.json") == recipe
+
+
+def test_a_modality_may_read_others():
+    recipe = parse_recipe(with_both(["sound", "range"]))
+    both = recipe.modalities["both"]
+    assert both.train["qa"].path == "both"
+    assert recipe.modalities["sight"].train["qa"].path is None
+    assert recipe.read_by("both") == ("sound", "range")
+    assert recipe.read_by("sight") == ("sight",)
+    assert recipe.media == ("sight", "sound", "range")
+    assert recipe.about_media("both")["reads"]["range"] == recipe.about_media("range")
+    assert recipe.encoder_kinds("both") == ["precomputed"]
+    assert set(recipe.cut(1).modalities) == {"sight"}
+    assert set(recipe.cut(2).modalities) == {"sight", "sound", "range", "both"}
+    assert parse_recipe(json.loads(dump_recipe(recipe))) == recipe
+    decoder, encoder = recipe.modalities["sound"].parts
+    assert (decoder.kind, encoder.kind) == ("array", "precomputed")
+    with pytest.raises(RecipeError, match=r"must be of a modality with a decoder, got one that re"):
+        _ = both.parts
+
+
+def test_a_training_set_has_a_limit_of_its_own():
+    train = {"qa": {"manifest": "both.jsonl", "limit": 7}, "all": {"manifest": "both.jsonl"}}
+    value = with_both(["sound"], train=train)
+    for limit, expected in ((None, (7, None)), (5, (5, 5)), (9, (7, 9))):
+        recipe = parse_recipe(value | {"limit": limit})
+        sets = recipe.modalities["both"].train
+        assert (recipe.limit_of(sets["qa"]), recipe.limit_of(sets["all"])) == expected

@@ -8,9 +8,13 @@ import pytest
 from pathweave.config import load_recipe
 from pathweave.data.decode import build_decoder
 from pathweave.encoders import check_encoder
+from pathweave.estimate.encoders import features_of
+from pathweave.run_files import RunDirectory
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+# Files of grids are no recipes: tests/mcl/test_grid.py.
+RECIPES = sorted(f for f in (ROOT / "recipes").glob("*.yaml") if "grid" not in f.stem)
+MINI, JOINT = (ROOT / "recipes" / f"{name}.yaml" for name in ("mcl_mini", "mcl_joint"))
 SHIPPED = ROOT / "data" / "mcl-mini"
 PAPER = next(file for file in RECIPES if file.stem == "pathweave_vicuna7b")
 SOURCE = re.compile(r"# (paper|released yaml|released code|ours)")
@@ -20,16 +24,19 @@ SOURCE = re.compile(r"# (paper|released yaml|released code|ours)")
 def test_recipes_load_and_their_parts_and_shipped_data_are_there(file):
     recipe = load_recipe(file)
     for loaded in (recipe, load_recipe(file, quick=True)) if recipe.quick else (recipe,):
+        for name in loaded.media:
+            decoder, encoder = loaded.modalities[name].parts
+            build_decoder(decoder.kind, **decoder.options)
+            check_encoder(encoder.kind, encoder.options)
         for modality in loaded.modalities.values():
-            build_decoder(modality.decoder.kind, **modality.decoder.options)
-            check_encoder(modality.encoder.kind, modality.encoder.options)
             for data in (*modality.train.values(), *modality.test.values()):
                 manifest = Path(data.manifest).resolve()
                 assert manifest.exists() or not manifest.is_relative_to(SHIPPED)
 
 
-def test_a_recipe_of_the_shipped_data_has_a_quick_form():
-    recipe = load_recipe(ROOT / "recipes" / "mcl_mini.yaml")
+@pytest.mark.parametrize("file", [MINI, JOINT], ids=lambda file: file.stem)
+def test_a_recipe_of_the_shipped_data_has_a_quick_form(file):
+    recipe = load_recipe(file)
     manifests = {data.manifest for m in recipe.modalities.values() for data in m.train.values()}
     assert all(Path(manifest).resolve().is_relative_to(SHIPPED) for manifest in manifests)
     assert recipe.quick
@@ -83,3 +90,19 @@ def test_the_papers_decoding():
     assert sorted(set(sets) - set(written)) == [
         *("audio/esc50", "depth/nyu_v2", "depth/sun_rgbd", "point_cloud/modelnet40"),
     ]
+
+
+def test_joint_questions_are_a_stage_added_to_the_whole_run(tmp_path):
+    """A finished run of the one recipe goes on with the other, on any number of samples."""
+    before = load_recipe(MINI)
+    run = RunDirectory(tmp_path)
+    run.claim(before)
+    added = load_recipe(JOINT, {"modalities.joint.train.qa.limit": 1000})
+    run.claim(added)
+    assert run.recipe().curriculum == (*before.curriculum, "joint")
+    joint = added.modalities["joint"]
+    assert (added.limit_of(joint.train["qa"]), added.limit_of(joint.test["qa"])) == (1000, None)
+    assert load_recipe(JOINT).limit_of(load_recipe(JOINT).modalities["joint"].train["qa"]) == 200
+    widths = {features_of(added.modalities[name]).width for name in joint.reads}
+    assert len(widths) == 1
+    assert features_of(added.modalities["audio"]).width not in widths

@@ -16,6 +16,7 @@ from pathweave.cli.export import export
 from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
+from pathweave.cli.mcl import mcl
 from pathweave.cli.verify import verify
 from pathweave.errors import PathWeaveError
 
@@ -33,6 +34,7 @@ for command in (evolve, inspect, verify, evaluate, estimate, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)
+app.command()(mcl)
 app.add_typer(data_app, name="data")
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(context_settings={"ignore_unknown_options": True})(ask)

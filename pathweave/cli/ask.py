@@ -16,6 +16,10 @@ def ask(
         str | None,
         typer.Option(help="Instead of a run: a base by itself, a directory or the id of a hub."),
     ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(help="Read every medium with this path; by default each with its own."),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 32,
     beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -37,7 +41,7 @@ def ask(
     from pathweave.assistant import load, load_alone
 
     assistant = load(run) if base is None else load_alone(base)
-    answer = assistant.ask([parts], max_tokens, beams)[0]
+    answer = assistant.ask([parts], max_tokens, beams, path)[0]
     result = {"answer": answer, "prompt": parts}
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else answer)
 

@@ -16,7 +16,7 @@ from pathweave.data.messages import Part as MessagePart
 from pathweave.data.messages import Sample
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
-from pathweave.errors import ManifestError, MediaError, RunError
+from pathweave.errors import ManifestError, MediaError, PathError, RecipeError, RunError
 from pathweave.files import sha256_bytes
 from pathweave.prompt import Medium, Prompt
 
@@ -40,8 +40,82 @@ class Reader:
         """Say whether features of these bytes are on disk."""
         return self.cache.path(self.encoder, self.decoder, data).exists()
 
+    @property
+    def width(self) -> int:
+        """Width of the features."""
+        return self.encoder.width
 
-class Readers(Mapping[str, Reader]):
+    def of(self, modality: str) -> "Reader":
+        """Return the reader of media of a modality: this one, which reads all alike."""
+        return self
+
+    def medium(self, path: str, modality: str, item: tuple[bytes, str]) -> Medium:
+        """Return a medium, given as bytes and a name for messages, for a path to read."""
+        return Medium(path, self.read([item])[0])
+
+
+@dataclass(frozen=True)
+class JointReader:
+    """How media of several modalities become features for one path: each as in its own modality.
+
+    Attributes:
+        path: Name of the path.
+        reads: The modalities.
+        readers: Their readers, by modality.
+    """
+
+    path: str
+    reads: tuple[str, ...]
+    readers: "Mapping[str, AnyReader]"
+
+    @property
+    def width(self) -> int:
+        """Width of the features.
+
+        Raises:
+            RecipeError: If the modalities differ in it.
+        """
+        return common_width(self.path, {name: self.readers[name].width for name in self.reads})
+
+    def of(self, modality: str) -> Reader:
+        """Return the reader of media of a modality.
+
+        Raises:
+            PathError: If the path reads no media of that modality.
+        """
+        if modality not in self.reads:
+            what = f"a medium for path {self.path!r}"
+            raise PathError(unknown(what, modality, list(self.reads)))
+        return self.readers[modality].of(modality)
+
+    def medium(self, path: str, modality: str, item: tuple[bytes, str]) -> Medium:
+        """Return a medium of a modality, given as bytes and a name, for the path to read."""
+        return Medium(path, self.of(modality).read([item])[0], modality)
+
+
+AnyReader = Reader | JointReader
+
+
+def common_width(path: str, widths: Mapping[str, int]) -> int:
+    """Return the width of the features that a path reads; 0 if none is given.
+
+    Args:
+        path: Name of the path.
+        widths: Width of the features by modality.
+
+    Raises:
+        RecipeError: If the modalities differ in it.
+    """
+    if len(set(widths.values())) > 1:
+        listed = ", ".join(f"{name} {width}" for name, width in widths.items())
+        raise RecipeError(
+            f"modalities.{path}.reads must name modalities whose encoders give features of one "
+            f"width, got {listed}; leave some out, or give them encoders of the same width"
+        )
+    return max(widths.values(), default=0)
+
+
+class Readers(Mapping[str, AnyReader]):
     """Readers of declared modalities, each built when first used; equal encoders are shared.
 
     Args:
@@ -52,16 +126,14 @@ class Readers(Mapping[str, Reader]):
     def __init__(self, modalities: Mapping[str, Modality], cache: FeatureCache) -> None:
         self._modalities = dict(modalities)
         self._cache = cache
-        self._built: dict[str, Reader] = {}
+        self._built: dict[str, AnyReader] = {}
         self._encoders: dict[str, Encoder] = {}
 
-    def __getitem__(self, name: str) -> Reader:
+    def __getitem__(self, name: str) -> AnyReader:
         if name not in self._modalities:
             raise KeyError(name)
         if name not in self._built:
-            declared = self._modalities[name]
-            decoder = build_decoder(declared.decoder.kind, **declared.decoder.options)
-            self._built[name] = Reader(decoder, self._encoder(declared.encoder), self._cache)
+            self._built[name] = self._build(name, self._modalities[name])
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -69,6 +141,13 @@ class Readers(Mapping[str, Reader]):
 
     def __len__(self) -> int:
         return len(self._modalities)
+
+    def _build(self, name: str, declared: Modality) -> AnyReader:
+        if declared.reads:
+            return JointReader(name, declared.reads, self)
+        decoder, encoder = declared.parts
+        built = build_decoder(decoder.kind, **decoder.options)
+        return Reader(built, self._encoder(encoder), self._cache)
 
     def _encoder(self, part: Part) -> Encoder:
         key = json.dumps([part.kind, part.options], sort_keys=True)
@@ -83,7 +162,8 @@ class Examples:
     Args:
         manifest: The manifest.
         readers: Readers by modality; every part type of the manifest must be one.
-        path: Read every medium with this path; None reads each with that of its part type.
+        path: Read every medium with this path; None reads each with that of its part type. A path
+            that reads several modalities takes the reader of a medium's own, others take theirs.
         limit: Use only so many samples, evenly spaced; None uses all.
         prompts: Templates, of which each sample draws one: it is put after the media instead of
             the sample's text, which takes the place of ``{}`` in it. None are given: the prompt
@@ -91,13 +171,14 @@ class Examples:
         seed: Seed of the draw; a sample's draw depends on its id and on nothing else.
 
     Raises:
-        ManifestError: If the manifest cannot be read or names an undeclared modality.
+        ManifestError: If the manifest cannot be read, or names a modality that is not declared or
+            that the path does not read.
     """
 
     def __init__(
         self,
         manifest: Path,
-        readers: Mapping[str, Reader],
+        readers: Mapping[str, AnyReader],
         path: str | None = None,
         limit: int | None = None,
         prompts: Sequence[str] = (),
@@ -116,6 +197,15 @@ class Examples:
             if name not in readers:
                 what = "a part type or path"
                 raise ManifestError(f"{manifest}: {unknown(what, name, ['text', *readers])}")
+        if path:
+            self._check_types(path)
+
+    def _check_types(self, path: str) -> None:
+        try:
+            for modality in sorted(self.manifest.part_types):
+                self._readers[path].of(modality)
+        except PathError as error:
+            raise ManifestError(f"{self.manifest.path}: {error}") from error
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -145,10 +235,10 @@ class Examples:
                     data = self.manifest.read_media(part)
                 except MediaError:
                     continue
-                if not self._reader(part).is_cached(data):
-                    missing.setdefault(self._path_of(part), []).append((data, part.path or ""))
-            for name, items in missing.items():
-                _encode(self._readers[name], items)
+                if not self._reader_of(part.type).is_cached(data):
+                    missing.setdefault(part.type, []).append((data, part.path or ""))
+            for modality, items in missing.items():
+                _encode(self._reader_of(modality), items)
             advance(len(chunk))
 
     def keep_usable(self, share: float) -> None:
@@ -165,8 +255,9 @@ class Examples:
             try:
                 for part in _media(sample):
                     data = self.manifest.read_media(part)
-                    if not self._reader(part).is_cached(data):
-                        self._reader(part).read([(data, part.path or "")])
+                    reader = self._reader_of(part.type)
+                    if not reader.is_cached(data):
+                        reader.read([(data, part.path or "")])
                 usable.append(sample)
             except MediaError as error:
                 self.bad.append(f"{sample.id}: {error}")
@@ -213,14 +304,12 @@ class Examples:
     def _part(self, part: MessagePart) -> str | Medium:
         if part.is_text:
             return part.text or ""
-        data = self.manifest.read_media(part)
-        return Medium(self._path_of(part), self._reader(part).read([(data, part.path or "")])[0])
+        item = self.manifest.read_media(part), part.path or ""
+        path = self._path or part.type
+        return self._readers[path].medium(path, part.type, item)
 
-    def _path_of(self, part: MessagePart) -> str:
-        return self._path or part.type
-
-    def _reader(self, part: MessagePart) -> Reader:
-        return self._readers[self._path_of(part)]
+    def _reader_of(self, modality: str) -> Reader:
+        return self._readers[self._path or modality].of(modality)
 
 
 def _media(sample: Sample) -> list[MessagePart]:

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from pathweave.bases.hub import is_remote
 from pathweave.bases.llm import CONFIG
-from pathweave.config import Modality
+from pathweave.config import Modality, Recipe
 from pathweave.data.decode import build_decoder
+from pathweave.data.examples import common_width
 from pathweave.encoders import check_encoder
 from pathweave.encoders.beats import Beats, BeatsNetwork, BeatsShape
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
@@ -38,8 +39,9 @@ def features_of(modality: Modality) -> Features:
         RecipeError: If the decoder or the encoder is unknown, or its shapes are not known.
         FetchError: If a directory lacks the configuration of its encoder.
     """
-    kind, options = modality.encoder.kind, modality.encoder.options
-    decoder = build_decoder(modality.decoder.kind, **modality.decoder.options)
+    opened, encoder = modality.parts
+    kind, options = encoder.kind, encoder.options
+    decoder = build_decoder(opened.kind, **opened.options)
     check_encoder(kind, options)
     if kind == "precomputed":
         return Features(units=1, tokens=UNKNOWN_TOKENS, width=options["width"])
@@ -53,9 +55,22 @@ def features_of(modality: Modality) -> Features:
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(
-            f"encoder {kind!r} and decoder {modality.decoder.kind!r} must fit each other and their "
-            f"options the network, got {modality.encoder.options} ({reason}); correct them"
+            f"encoder {kind!r} and decoder {opened.kind!r} must fit each other and their options "
+            f"the network, got {options} ({reason}); correct them"
         ) from error
+
+
+def features_read(recipe: Recipe, name: str) -> Features:
+    """Return what the path of a stage reads of one medium: of several modalities, the largest.
+
+    Raises:
+        RecipeError: If a decoder or an encoder is unknown, its shapes are not known, or modalities
+            that one path reads differ in width.
+        FetchError: If a directory lacks the configuration of its encoder.
+    """
+    found = {other: features_of(recipe.modalities[other]) for other in recipe.read_by(name)}
+    common_width(name, {other: features.width for other, features in found.items()})
+    return max(found.values(), key=lambda features: features.units * features.tokens)
 
 
 def _default(encoder: type, options: dict[str, Any], name: str) -> Any:  # noqa: ANN401

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from pathweave.config import Recipe
+from pathweave.errors import RecipeError
 from pathweave.estimate.costs import Estimate, Growth, Memory, Operations, StageCost, Trained
-from pathweave.estimate.encoders import features_of
+from pathweave.estimate.encoders import features_read
 from pathweave.estimate.flops import connector_flops, folding_flops
 from pathweave.estimate.language_model import LanguageModel
 from pathweave.estimate.memory import (
@@ -45,14 +46,19 @@ def estimate_recipe(
         answer: Tokens of the answer, trained on and generated.
 
     Raises:
-        RecipeError: If the base or an encoder is unknown.
+        RecipeError: If the base or an encoder is unknown, or the method is another.
         FetchError: If a directory lacks its configuration.
         PathError: If a directory of a base is damaged.
     """
+    if recipe.method.name != "pathweave":
+        raise RecipeError(
+            f"estimate must be given method pathweave, got {recipe.method.name}; what others "
+            "cost beside it is in docs/methods.md"
+        )
     model = shape_model(recipe)
     stages = []
     for name in recipe.curriculum:
-        features = features_of(recipe.modalities[name])
+        features = features_read(recipe, name)
         path, modules = _taken(model, recipe, name, features.width)
         load = Workload(
             units=features.units,

@@ -62,9 +62,9 @@ def linears(model: PathWeave, path: Path, load: Workload) -> Iterator[Linear]:
         yield from _attention(model, path, layer.self_attention, load.rows, load.rows)
         if layer.cross_attention is not None:
             yield from _attention(model, path, layer.cross_attention, load.queries, load.tokens)
-        yield from _feed_forward(layer.query_ffn, load.queries)
+        yield from _feed_forward(model, path, layer.query_ffn, load.queries)
         if layer.text_ffn is not None and load.qformer_text:
-            yield from _feed_forward(layer.text_ffn, load.qformer_text)
+            yield from _feed_forward(model, path, layer.text_ffn, load.qformer_text)
     projector = model.projector.linear
     yield Linear(projector.host, load.queries, adapted(model, path, projector.site))
 
@@ -87,6 +87,6 @@ def _attention(
         yield Linear(woven.host, count, adapted(model, path, woven.site))
 
 
-def _feed_forward(block: FeedForward, rows: int) -> Iterator[Linear]:
-    yield Linear(block.expand, rows)
-    yield Linear(block.contract, rows)
+def _feed_forward(model: PathWeave, path: Path, block: FeedForward, rows: int) -> Iterator[Linear]:
+    for woven in (block.expand, block.contract):
+        yield Linear(woven, rows, adapted(model, path, woven.site))

@@ -37,7 +37,11 @@ def evaluate_manifests(
     with Display(quiet) as display:
         for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):
             examples = Examples(
-                Path(test_set.manifest), readers, path, prompts=test_set.prompt, seed=recipe.seed
+                Path(test_set.manifest),
+                readers,
+                path or test_set.path,
+                prompts=test_set.prompt,
+                seed=recipe.seed,
             )
             bar = display.bar(f"encode {name}", total=len(examples))
             examples.encode(bar.advance)

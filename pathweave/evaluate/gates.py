@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pathweave.model import PathWeave
-from pathweave.nn import woven_sites
+from pathweave.nn import feed_forward_sites, woven_sites
 from pathweave.prompt import Medium
 
 
@@ -27,6 +27,11 @@ def gate_usage(
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
     mixtures = model.paths.mixtures(name)
+    layers: dict[str, torch.nn.Module] = {
+        **woven_sites(model.qformer),
+        **woven_sites(model.projector),
+        **feed_forward_sites(model.qformer),
+    }
     totals: Mapping[str, list[float]] = defaultdict(list)
     hooks = []
 
@@ -36,8 +41,7 @@ def gate_usage(
             for expert, weight in zip(experts, weights.tolist(), strict=True):
                 totals[expert].append(weight)
 
-        layer = {**woven_sites(model.qformer), **woven_sites(model.projector)}[site]
-        hooks.append(layer.register_forward_pre_hook(hook))
+        hooks.append(layers[site].register_forward_pre_hook(hook))
 
     path = model.paths[name]
     for site, mixture in mixtures.items():

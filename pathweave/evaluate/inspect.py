@@ -88,9 +88,15 @@ def show_inspection(inspection: dict[str, Any]) -> None:
     licences.add_column("path")
     licences.add_column("parts")
     for name, path in inspection["paths"].items():
-        parts = {"encoder": "not stated", **path["licences"]}
-        parts["encoder"] = f"{path['modality']['encoder']['kind']} ({parts['encoder']})"
+        stated = path["licences"].get("encoder", "not stated")
+        parts = {**path["licences"], "encoder": f"{_encoders(path['modality'])} ({stated})"}
         data = ", ".join(parts.pop("data", []))
         parts["data"] = data or "not stated"
         licences.add_row(name, "  ".join(f"{part}: {value}" for part, value in parts.items()))
     console.print(licences)
+
+
+def _encoders(about: dict[str, Any]) -> str:
+    """Return the kinds of encoders that a path reads."""
+    read = about["reads"].values() if "reads" in about else [about]
+    return ", ".join(dict.fromkeys(media["encoder"]["kind"] for media in read))

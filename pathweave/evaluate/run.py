@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -153,7 +153,9 @@ def text_only_score(
     predictions: dict[int, str] = {}
     for i in chosen:
         blind = [_blind(part) for part in examples.prompt(i)]
-        key = tuple(p if isinstance(p, str) else (p.path, p.features.shape) for p in blind)
+        key = tuple(
+            p if isinstance(p, str) else (p.path, p.modality, p.features.shape) for p in blind
+        )
         if key not in answers:
             answers[key] = generate(model, [blind], **_decoding(test_set))[0]
         predictions[i] = answers[key]
@@ -161,7 +163,9 @@ def text_only_score(
 
 
 def _blind(part: str | Medium) -> str | Medium:
-    return part if isinstance(part, str) else Medium(part.path, torch.zeros_like(part.features))
+    if isinstance(part, str):
+        return part
+    return replace(part, features=torch.zeros_like(part.features))
 
 
 def _generate(

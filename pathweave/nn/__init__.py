@@ -9,7 +9,15 @@ from pathweave.nn.attention import Attention
 from pathweave.nn.gate import Gate
 from pathweave.nn.projector import Projector
 from pathweave.nn.qformer import QFormer, QFormerShape
-from pathweave.nn.woven import Experts, Mixture, Route, WovenLinear, woven_sites
+from pathweave.nn.woven import (
+    Experts,
+    Mixture,
+    Route,
+    WovenHost,
+    WovenLinear,
+    feed_forward_sites,
+    woven_sites,
+)
 
 __all__ = [
     "Adapter",
@@ -22,6 +30,8 @@ __all__ = [
     "QFormer",
     "QFormerShape",
     "Route",
+    "WovenHost",
     "WovenLinear",
+    "feed_forward_sites",
     "woven_sites",
 ]

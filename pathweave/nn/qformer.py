@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathweave.nn.attention import Attention
-from pathweave.nn.woven import Route
+from pathweave.nn.woven import Route, WovenHost
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,29 @@ class QFormerShape:
 
 
 class FeedForward(nn.Module):
-    """BERT feed-forward block: expand, GELU, contract, residual, layer norm.
+    """BERT feed-forward block whose two linear layers are woven.
 
     Args:
         dim: Width of the rows.
         hidden_dim: Width in between.
         dropout: Probability, in [0, 1).
         layer_norm_eps: Epsilon of the layer norm.
+        site: Prefix of the names of the two sites.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, dropout: float, layer_norm_eps: float):
+    def __init__(self, dim: int, hidden_dim: int, dropout: float, layer_norm_eps: float, site: str):
         super().__init__()
-        self.expand = nn.Linear(dim, hidden_dim)
-        self.contract = nn.Linear(hidden_dim, dim)
+        self.expand = WovenHost(dim, hidden_dim, f"{site}/expand")
+        self.contract = WovenHost(hidden_dim, dim, f"{site}/contract")
         self.norm = nn.LayerNorm(dim, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "batch rows dim"]) -> Float[Tensor, "batch rows dim"]:
+    def forward(
+        self, x: Float[Tensor, "batch rows dim"], route: Route
+    ) -> Float[Tensor, "batch rows dim"]:
         """Return ``norm(x + contract(gelu(expand(x))))``."""
-        return self.norm(self.dropout(self.contract(F.gelu(self.expand(x)))) + x)
+        hidden = F.gelu(self.expand(x, route))
+        return self.norm(self.dropout(self.contract(hidden, route)) + x)
 
 
 class QFormerLayer(nn.Module):
@@ -85,9 +89,9 @@ class QFormerLayer(nn.Module):
                 dim, shape.encoder_width, *rest, site=f"{site}/cross_attention"
             )
         ffn = (dim, shape.hidden_dim, shape.dropout, shape.layer_norm_eps)
-        self.query_ffn = FeedForward(*ffn)
+        self.query_ffn = FeedForward(*ffn, site=f"{site}/query_ffn")
         if shape.vocab_size is not None:
-            self.text_ffn = FeedForward(*ffn)
+            self.text_ffn = FeedForward(*ffn, site=f"{site}/text_ffn")
 
     def forward(
         self,
@@ -103,10 +107,10 @@ class QFormerLayer(nn.Module):
         queries, text = rows[:, :num_queries], rows[:, num_queries:]
         if self.cross_attention is not None:
             queries = self.cross_attention(queries, features, route, feature_mask)
-        queries = self.query_ffn(queries)
+        queries = self.query_ffn(queries, route)
         if self.text_ffn is None or text.shape[1] == 0:
             return queries
-        return torch.cat([queries, self.text_ffn(text)], dim=1)
+        return torch.cat([queries, self.text_ffn(text, route)], dim=1)
 
 
 class QFormer(nn.Module):

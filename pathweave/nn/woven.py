@@ -175,16 +175,57 @@ class WovenLinear(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], route: Route
     ) -> Float[Tensor, "batch tokens out"]:
         """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        y = self.host(x)
-        mixtures = [run[0].get(self.site) for run in route.runs]
-        if all(mixture is None for mixture in mixtures):
-            return y
-        counts = [run[1] for run in route.runs]
-        runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
-        woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
-        return woven[0] if len(woven) == 1 else torch.cat(woven)
+        return _weave(self.host(x), x, route, self.site)
+
+
+class WovenHost(nn.Linear):
+    """A woven layer that is its own host: its tensors bear the names of a plain linear layer.
+
+    Args:
+        in_features: Input width.
+        out_features: Output width.
+        site: Name under which a route's mixtures are looked up; unique in a model.
+    """
+
+    def __init__(self, in_features: int, out_features: int, site: str):
+        super().__init__(in_features, out_features)
+        self.site = site
+
+    @property
+    def host(self) -> nn.Linear:
+        """The layer itself."""
+        return self
+
+    def forward(  # type: ignore[override]
+        self, x: Float[Tensor, "batch tokens dim"], route: Route
+    ) -> Float[Tensor, "batch tokens out"]:
+        """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
+        return _weave(super().forward(x), x, route, self.site)
+
+
+def _weave(
+    y: Float[Tensor, "batch tokens out"],
+    x: Float[Tensor, "batch tokens dim"],
+    route: Route,
+    site: str,
+) -> Float[Tensor, "batch tokens out"]:
+    mixtures = [run[0].get(site) for run in route.runs]
+    if all(mixture is None for mixture in mixtures):
+        return y
+    counts = [run[1] for run in route.runs]
+    runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
+    woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
+    return woven[0] if len(woven) == 1 else torch.cat(woven)
 
 
 def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:
     """Return every woven layer inside ``module`` by the name of its site, in order."""
     return {m.site: m for m in module.modules() if isinstance(m, WovenLinear)}
+
+
+def feed_forward_sites(module: nn.Module) -> dict[str, WovenHost]:
+    """Return every woven layer of a feed-forward block inside ``module`` by its site, in order.
+
+    They are hosts that a path adapts only where a pattern of its sites names them.
+    """
+    return {m.site: m for m in module.modules() if isinstance(m, WovenHost)}

@@ -114,7 +114,7 @@ def write_import(
 def _licences(name: str, base: Base | None, recipe: Recipe | None) -> dict[str, str]:
     own = {} if base is None else dict(base.licences)
     if recipe is not None:
-        own["encoder"] = licence_of(recipe.modalities[name].encoder.kind)
+        own["encoder"] = ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name))
     return {**own, "checkpoint": "not stated"}
 
 
@@ -138,4 +138,4 @@ def _check_recipe(imported: Imported, recipe: Recipe) -> None:
 def _modality(recipe: Recipe | None, name: str) -> dict[str, object] | None:
     if recipe is None:
         return None
-    return recipe.modalities[name].model_dump(mode="json", include={"decoder", "encoder", "cue"})
+    return recipe.about_media(name)

@@ -1,7 +1,5 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,27 +8,27 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
-from pathweave.bases.base import save_base
+from pathweave.bases.base import freeze
 from pathweave.config import DataSet, Recipe
-from pathweave.data.examples import Examples, Readers
+from pathweave.connector_files import load_carried
+from pathweave.data.examples import Examples, Readers, common_width
 from pathweave.display import Display
-from pathweave.encoders import licence_of
-from pathweave.errors import RecipeError
+from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
-from pathweave.evaluate.verify import Verdict, record_proof, verify_path
+from pathweave.evaluate.verify import Verdict, verify_path
 from pathweave.load import load_finished, make_readers, new_model
-from pathweave.methods.pathweave import expand, finish
+from pathweave.methods import METHODS, method_of, stages_of
+from pathweave.methods.lesson import Lesson, Source, Task
 from pathweave.model import PathWeave
-from pathweave.path_files import describe_path, load_proof, save_path
-from pathweave.paths import Path as ModalPath
+from pathweave.path_files import describe_path, load_proof
 from pathweave.prompt import Medium
 from pathweave.run_files import RunDirectory
 from pathweave.train.log import RunLog, tensorboard_writer
+from pathweave.train.outcome import Outcome, save_outcome
 from pathweave.train.report import make_results
 from pathweave.train.scoring import Scoring
 from pathweave.train.stage import Stage, train_stage
 
-PROOF_SAMPLES = 4
 STATISTICS_SAMPLES = 256
 
 
@@ -60,7 +58,7 @@ class Curriculum:
         self.is_main = accelerator.is_main_process
         writer = tensorboard_writer(root / "tensorboard") if tensorboard and self.is_main else None
         self.log = RunLog(self.run.log if self.is_main else None, writer)
-        self._examples: dict[tuple[str, tuple[str, ...], int], Examples] = {}
+        self._examples: dict[tuple[object, ...], Examples] = {}
 
     def __call__(self) -> Results:
         """Learn what is not learnt yet, score what is not scored yet, and report.
@@ -84,11 +82,13 @@ class Curriculum:
         if finished:
             self.display.say(f"resuming: {', '.join(finished)} already learnt")
         scoring = Scoring(self.recipe, self.run, self._examples_alone, self.display, self.log)
-        for stage, name in enumerate(self.recipe.curriculum):
-            if name not in finished:
-                self._take(model, name)
+        for names in self._stages(model):
+            stage = self.recipe.curriculum.index(names[-1])
+            if names[0] not in finished:
+                self._take(model, names)
             # Scores of the other processes would be the same: they wait instead.
             if self.is_main and not scoring.is_complete(stage):
+                self._check_unchanged(names, finished)
                 self._verify(model)
                 scoring.score_stage(model, stage)
             self.accelerator.wait_for_everyone()
@@ -106,13 +106,14 @@ class Curriculum:
         return self._load(data, process=0, num_processes=1)
 
     def _load(self, data: DataSet, process: int, num_processes: int) -> Examples:
-        manifest = data.manifest
-        key = manifest, data.prompt, num_processes
+        manifest, limit = data.manifest, self.recipe.limit_of(data)
+        key = manifest, data.prompt, data.path, limit, num_processes
         if key not in self._examples:
             examples = Examples(
                 Path(manifest),
                 self.readers,
-                limit=self.recipe.limit,
+                path=data.path,
+                limit=limit,
                 prompts=data.prompt,
                 seed=self.recipe.seed,
             )
@@ -130,19 +131,40 @@ class Curriculum:
             self._examples[key] = examples
         return self._examples[key]
 
+    def _stages(self, model: PathWeave) -> list[tuple[str, ...]]:
+        """Return the modalities that each stage learns."""
+        return stages_of(self.recipe, [path.spec.name for path in model.base.ready_paths])
+
     def _check(self, model: PathWeave, finished: list[str]) -> None:
         """Refuse a curriculum that the base cannot be taken through.
 
         Raises:
-            RecipeError: If a stage has nothing to learn from, or the first one would learn with a
-                random projector as it is.
+            RecipeError: If a stage has nothing to learn from, or reads features of several widths,
+                or the first one would learn with a random projector as it is.
+            RunError: If a modality is added to those that were learnt at once.
         """
+        for names in self._stages(model):
+            if names[0] in finished and names[-1] not in finished:
+                raise RunError(
+                    f"a method that learns all at once must begin with all of them, got "
+                    f"{names[-1]!r} added to {self.run.root}; choose another --out"
+                )
         todo = [name for name in self.recipe.curriculum if name not in finished]
         for name in todo:
+            # Now and not when its turn comes, which may be hours later.
+            if reads := self.recipe.modalities[name].reads:
+                common_width(name, {other: self.readers[other].width for other in reads})
             if self._is_learnt(model, name) and not self.recipe.modalities[name].train:
                 raise RecipeError(
                     f"modalities.{name}.train must name a data set to learn from, got none; add "
                     f"one, or take {name!r} out of curriculum"
+                )
+        method = self.recipe.method.name
+        for name in self.recipe.curriculum if METHODS[method].replays and todo else ():
+            if not self.recipe.modalities[name].train:
+                raise RecipeError(
+                    f"method {method} must have the training data of every modality, got none of "
+                    f"{name!r}; add modalities.{name}.train, or choose another method"
                 )
         if not model.base.fresh_projector:
             return
@@ -159,81 +181,105 @@ class Curriculum:
         """Say whether a stage trains anything; a path that the base came with is taken as it is."""
         return name not in model.paths or self.recipe.training_of(name).connector
 
-    def _take(self, model: PathWeave, name: str) -> None:
-        """Learn one modality, unless the base was pretrained with its path."""
-        if self._is_learnt(model, name):
-            self._learn(model, name)
-            return
+    def _check_unchanged(self, names: tuple[str, ...], finished: list[str]) -> None:
+        """Refuse to score a stage with a connector that later stages have changed.
+
+        Raises:
+            RunError: If they have.
+        """
+        after = self.recipe.curriculum.index(names[-1]) + 1
+        later = [name for name in self.recipe.curriculum[after:] if name in finished]
+        if later and METHODS[self.recipe.method.name].shares:
+            raise RunError(
+                f"{self.run.scores} must hold the scores after stage {names[-1]!r}, as the stage "
+                f"{later[0]!r} has changed the connector since, got none; restore the file, or "
+                "choose another --out"
+            )
+
+    def _take(self, model: PathWeave, names: tuple[str, ...]) -> None:
+        """Learn what a stage is to learn, unless the base was pretrained with its path."""
+        if any(self._is_learnt(model, name) for name in names):
+            outcome = self._learn(model, names)
+        else:
+            self._source(names[0])
+            self.display.say(f"[bold]{names[0]}[/]: the base was pretrained with it")
+            outcome = Outcome(names)
+        freeze(model)
+        if self.is_main:
+            save_outcome(outcome, model, self.recipe, self.run, self._source)
+            self.log.event("saved", stage=names[0], seconds=round(outcome.seconds, 1))
+        self.accelerator.wait_for_everyone()
+
+    def _source(self, name: str) -> Examples | None:
+        """Return the samples that a path is verified with: of its first data set."""
         modality = self.recipe.modalities[name]
         data: list[DataSet] = [*modality.train.values(), *modality.test.values()]
-        sets = [(self.examples(some), 1.0) for some in data[:1]]
-        self.display.say(f"[bold]{name}[/]: the base was pretrained with it")
-        path = finish(model, name)
-        if self.is_main:
-            self._save(model, path, self._stage(name, sets), 0, 0.0)
-        self.accelerator.wait_for_everyone()
+        return self.examples(data[0]) if data else None
 
-    def _stage(
-        self, name: str, sets: Sequence[tuple[Examples, float]], balance: Sequence[float] = ()
-    ) -> Stage:
-        return Stage(
-            name=name,
-            training=self.recipe.training_of(name),
-            sets=sets,
-            seed=self.recipe.seed + self.recipe.curriculum.index(name),
-            checkpoint=self.run.checkpoint,
-            balance=balance,
+    def _learn(self, model: PathWeave, names: tuple[str, ...]) -> Outcome:
+        """Carry out the lessons of a stage."""
+        name, method = names[0], method_of(self.recipe, names[0])
+        torch.manual_seed(self._seed(name))
+        task = self._task(model, names)
+        before = model.base.fingerprint() if method.shares else None
+        new = [each for each in names if each not in model.paths]
+        trained: dict[int, int] = {}
+        seconds = 0.0
+        for lesson in method.learn(task):
+            for each in new if self.recipe.method.standardise else ():
+                source = self.examples(next(iter(self.recipe.modalities[each].train.values())))
+                model.paths[each].standardise_input(_sample_features(source, each))
+            new = []
+            model.to(self.accelerator.device)
+            trained |= {id(p): p.numel() for p in lesson.trained.parameters()}
+            seconds += self._carry_out(model, name, lesson)
+        return Outcome(
+            names=names,
+            trained=sum(trained.values()),
+            seconds=seconds,
+            connector_before=before,
+            carried=task.carried,
+            method=None if method.learn is METHODS["pathweave"].learn else self.recipe.method.name,
         )
 
-    def _learn(self, model: PathWeave, name: str) -> None:
-        """Train the path of one modality and save it."""
-        modality = self.recipe.modalities[name]
-        torch.manual_seed(self.recipe.seed + self.recipe.curriculum.index(name))
-        is_new = name not in model.paths
-        modules = expand(model, self.recipe, name, self.readers[name].encoder.width)
-        sets = [(self.examples(data), data.weight) for data in modality.train.values()]
-        stage = self._stage(name, sets, [data.balance for data in modality.train.values()])
-        if self.recipe.method.standardise and is_new:
-            model.paths[name].standardise_input(_sample_features(stage.sets[0][0], name))
-        model.to(self.accelerator.device)
-        trained = sum(p.numel() for p in modules.parameters())
-        self.display.say(f"[bold]{name}[/]: training {trained:,} parameters")
-        self.log.event("stage", stage=name, trained=trained)
-        seconds = train_stage(model, modules, stage, self.accelerator, self.log, self.display)
-        path = finish(model, name)
-        if self.is_main:
-            self._save(model, path, stage, trained, seconds)
-        self.accelerator.wait_for_everyone()
+    def _carry_out(self, model: PathWeave, name: str, lesson: Lesson) -> float:
+        """Train what a lesson trains, and return the seconds it took."""
+        stage = Stage(
+            name=f"{name}/{lesson.name}" if lesson.name else name,
+            training=lesson.training or self.recipe.training_of(name),
+            sets=lesson.sets,
+            seed=self._seed(name),
+            checkpoint=self.run.lesson_checkpoint(lesson.name),
+            penalty=lesson.penalty,
+            after_step=lesson.after_step,
+        )
+        trained = sum(p.numel() for p in lesson.trained.parameters())
+        self.display.say(f"[bold]{stage.name}[/]: training {trained:,} parameters")
+        self.log.event("stage", stage=stage.name, trained=trained)
+        return train_stage(model, lesson.trained, stage, self.accelerator, self.log, self.display)
 
-    def _save(
-        self, model: PathWeave, path: ModalPath, stage: Stage, trained: int, seconds: float
-    ) -> None:
-        """Write the path (and the connector, if the stage trained it) with its proof."""
-        modality = self.recipe.modalities[stage.name]
-        if stage.training.connector:
-            save_base(model.base, self.run.base)
-        tensors, proof, licences = None, None, set()
-        if stage.sets:
-            source = stage.sets[0][0]
-            count = min(PROOF_SAMPLES, len(source))
-            tensors, proof = record_proof(model.eval(), [source.prompt(i) for i in range(count)])
-            licences = {source.sample(i).licence for i in range(len(source))} - {None}
-        about = {
-            "modality": modality.model_dump(mode="json", include={"decoder", "encoder", "cue"}),
-            "training": stage.training.model_dump(mode="json"),
-            "trained_parameters": trained,
-            "seconds": round(seconds, 1),
-            "licences": {
-                **model.base.licences,
-                "encoder": licence_of(modality.encoder.kind),
-                "data": sorted(str(n) for n in licences),
-            },
-            "proof": proof,
-        }
-        directory = self.run.path(stage.name)
-        save_path(path, model.paths, directory, model.base.fingerprint(), about, tensors)
-        shutil.rmtree(stage.checkpoint, ignore_errors=True)
-        self.log.event("saved", stage=stage.name, seconds=round(seconds, 1))
+    def _task(self, model: PathWeave, names: tuple[str, ...]) -> Task:
+        """Return what a method is told of a stage."""
+        earlier = self.recipe.curriculum[: self.recipe.curriculum.index(names[0])]
+        newest = self.run.newest_connector(earlier)
+        carried = {} if newest is None else load_carried(newest)
+        return Task(
+            model=model,
+            recipe=self.recipe,
+            names=names,
+            earlier=earlier,
+            width=lambda name: self.readers[name].width,
+            sets=self._sets,
+            carried={name: tensor.to(model.device) for name, tensor in carried.items()},
+        )
+
+    def _sets(self, name: str) -> list[Source]:
+        """Return what is learnt from of a modality."""
+        sets = self.recipe.modalities[name].train.values()
+        return [Source(self.examples(data), data.weight, data.balance) for data in sets]
+
+    def _seed(self, name: str) -> int:
+        return self.recipe.seed + self.recipe.curriculum.index(name)
 
     def _verify(self, model: PathWeave) -> None:
         """Check that every finished path computes what it computed when it was finished."""

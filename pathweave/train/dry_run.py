@@ -5,16 +5,19 @@ Everything is looked at before anything is said, so that all problems are told a
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pathweave.bases.pretrained import PICTURE_PATH
 from pathweave.config import DataSet, Modality, Recipe
-from pathweave.errors import PathWeaveError
+from pathweave.data.examples import common_width
+from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes
 from pathweave.files import cache_home
+from pathweave.methods import METHODS, stages_of
 from pathweave.run_files import RunDirectory
 from pathweave.train.manifests import ManifestReport, Manifests
 from pathweave.train.presence import Presence, check_weights, hub_id, is_published_base
@@ -130,6 +133,7 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     problems = [f"{found.part}: {found.problem}" for found in weights if found.problem]
     problems += _run_problems(recipe, out)
     manifests = Manifests(recipe)
+    problems += _width_problems(recipe)
     finished = RunDirectory(out).finished(recipe)
     stages = [_stage(recipe, name, finished, manifests) for name in recipe.curriculum]
     problems += manifests.problems
@@ -138,6 +142,13 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
         for stage in stages
         if stage.state == "to learn" and not stage.train
     ]
+    if METHODS[recipe.method.name].replays:
+        problems += [
+            f"method {recipe.method.name} must have the training data of every modality, got none "
+            f"of {name!r}; add modalities.{name}.train, or choose another method"
+            for name in recipe.curriculum
+            if not recipe.modalities[name].train
+        ]
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
     free = shutil.disk_usage(_existing(cache)).free
@@ -168,6 +179,22 @@ def _run_problems(recipe: Recipe, out: Path) -> list[str]:
     return []
 
 
+def _width_problems(recipe: Recipe) -> list[str]:
+    """Return which paths would read features of several widths."""
+    found = []
+    for name in recipe.curriculum:
+        widths: dict[str, int] = {}
+        for other in recipe.modalities[name].reads:
+            # What is wrong with a modality by itself is told elsewhere.
+            with suppress(PathWeaveError):
+                widths[other] = features_of(recipe.modalities[other]).width
+        try:
+            common_width(name, widths)
+        except RecipeError as error:
+            found.append(str(error))
+    return found
+
+
 def _stage(recipe: Recipe, name: str, finished: list[str], manifests: Manifests) -> StagePlan:
     modality, training = recipe.modalities[name], recipe.training_of(name)
     state = _state(recipe, name, finished)
@@ -183,7 +210,10 @@ def _stage(recipe: Recipe, name: str, finished: list[str], manifests: Manifests)
         for key, data in modality.test.items()
         for report in [manifests.report(data)]
     ]
-    medium_bytes = _medium_bytes(modality)
+    sizes = [_medium_bytes(recipe.modalities[other]) for other in recipe.read_by(name)]
+    known = [size for size in sizes if size is not None]
+    # Of several modalities the largest counts.
+    medium_bytes = max(known) if len(known) == len(sizes) else None
     return StagePlan(
         name=name,
         state=state,
@@ -207,11 +237,13 @@ def _state(recipe: Recipe, name: str, finished: list[str]) -> str:
 
 
 def _has_adapters(recipe: Recipe, name: str) -> bool:
+    if METHODS[recipe.method.name].trains:
+        return False
     return _state(recipe, name, []) == "to learn" and not recipe.training_of(name).connector
 
 
 def _predecessors(recipe: Recipe, name: str) -> tuple[str, ...]:
-    if not _has_adapters(recipe, name):
+    if recipe.method.name != "pathweave" or not _has_adapters(recipe, name):
         return ()
     declared = recipe.modalities[name].predecessors
     earlier = recipe.curriculum[: recipe.curriculum.index(name)]
@@ -222,6 +254,8 @@ def _trains(recipe: Recipe, name: str) -> tuple[str, ...]:
     parts = ["queries", "input norm and projection"]
     if recipe.training_of(name).connector:
         return (*parts, "Q-Former", "projector")
+    if trains := METHODS[recipe.method.name].trains:
+        return (*parts, *trains)
     method, earlier = recipe.method, _predecessors(recipe, name)
     parts.append(f"adapters of rank {method.rank}")
     if earlier and method.in_adapter is not None:
@@ -240,10 +274,11 @@ def _num_media(modality: Modality, manifests: Manifests) -> int:
 
 
 def _medium_bytes(modality: Modality) -> int | None:
-    name = hub_id(modality.encoder)
+    _, encoder = modality.parts
+    name = hub_id(encoder)
     if name is not None and name not in known_sizes()["bases"]:
         return None  # its sizes are on the hub, too
-    if modality.encoder.kind == "precomputed":
+    if encoder.kind == "precomputed":
         return None  # the number of tokens is in the files
     try:
         return features_of(modality).cached_bytes
@@ -254,7 +289,9 @@ def _medium_bytes(modality: Modality) -> int | None:
 def _answers(recipe: Recipe, stages: list[StagePlan]) -> int:
     """Return how many samples are scored, over all stages."""
     after_each = [sum(test.scored for test in stage.test) for stage in stages]
-    repeated = sum(count * (len(stages) - i) for i, count in enumerate(after_each))
+    ready = [stage.name for stage in stages if stage.state == "in the base"]
+    learnt = [recipe.curriculum.index(names[-1]) + 1 for names in stages_of(recipe, ready)]
+    repeated = sum(sum(after_each[:count]) for count in learnt)
     if not recipe.evaluation.whole_at_end:
         return repeated
     return repeated + sum(t.data.samples - t.scored for stage in stages for t in stage.test)

@@ -77,10 +77,16 @@ def show(results: Results, out: Path) -> None:
         console.print(table)
     run = RunDirectory(out)
     console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}", soft_wrap=True)
-    first = results.curriculum[-1].replace("_", "-")
     console.print(
-        f"Try next:\n  pathweave ask {out} --{first} FILE 'What is this?'\n"
+        f"Try next:\n  pathweave ask {out} {_media(run.recipe(), results)} 'What is this?'\n"
         f"  pathweave inspect {out}\n  pathweave verify {out}",
         highlight=False,
         soft_wrap=True,  # a command that is cut in two cannot be copied
     )
+
+
+def _media(recipe: Recipe, results: Results) -> str:
+    """Return the options of ``ask`` that give media to the newest path."""
+    newest = results.curriculum[-1]
+    options = [f"--{name.replace('_', '-')} FILE" for name in recipe.read_by(newest)]
+    return " ".join([f"--path {newest}", *options] if recipe.modalities[newest].reads else options)

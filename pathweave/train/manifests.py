@@ -48,9 +48,9 @@ class Manifests:
         self.problems: list[str] = []
         self._recipe = recipe
         self._decoders: dict[str, Decoder] = {}
-        self._reports: dict[str, ManifestReport] = {}
-        for name in recipe.curriculum:
-            declared = recipe.modalities[name].decoder
+        self._reports: dict[tuple[str, str | None, int | None], ManifestReport] = {}
+        for name in recipe.media:
+            declared, _ = recipe.modalities[name].parts
             try:
                 self._decoders[name] = build_decoder(declared.kind, **declared.options)
             except PathWeaveError as error:
@@ -58,9 +58,10 @@ class Manifests:
 
     def report(self, data: DataSet) -> ManifestReport:
         """Return what is in the manifest of a data set."""
-        if data.manifest not in self._reports:
-            self._reports[data.manifest] = self._read(data.manifest)
-        report = self._reports[data.manifest]
+        key = data.manifest, data.path, self._recipe.limit_of(data)
+        if key not in self._reports:
+            self._reports[key] = self._read(*key)
+        report = self._reports[key]
         lacking, what = _needed(data, report)
         if lacking:
             self.problems.append(
@@ -69,13 +70,13 @@ class Manifests:
             )
         return report
 
-    def _read(self, path: str) -> ManifestReport:
+    def _read(self, path: str, read_with: str | None, limit: int | None) -> ManifestReport:
         try:
             manifest = Manifest(Path(path))
         except PathWeaveError as error:
             self.problems.append(str(error))
             return ManifestReport(path)
-        limit, total = self._recipe.limit, len(manifest)
+        total = len(manifest)
         stride = 1 if limit is None else max(1, total // limit)
         broken: list[str] = []
         samples, media = 0, 0
@@ -95,7 +96,7 @@ class Manifests:
             licences.add(sample.licence or "not stated")
             lacking += Counter(_lacking(sample))
         self._check_broken(path, broken, samples)
-        self._check_types(path, types)
+        self._check_types(path, types, read_with)
         about = tuple(sorted(licences))
         return ManifestReport(path, samples, len(broken), media, about, **lacking)
 
@@ -107,8 +108,9 @@ class Manifests:
                 f"{len(broken)} of {total}; mend or remove them. The first: {broken[0]}"
             )
 
-    def _check_types(self, path: str, types: set[str]) -> None:
-        known = ["text", *self._recipe.modalities]
+    def _check_types(self, path: str, types: set[str], read_with: str | None) -> None:
+        reads = self._recipe.modalities[read_with].reads if read_with else ()
+        known = ["text", *(reads or self._recipe.modalities)]
         self.problems += [
             f"{path}: {unknown('a part type', name, known)}" for name in sorted(types - {*known})
         ]

@@ -46,8 +46,8 @@ def check_weights(recipe: Recipe) -> list[Presence]:
     if recipe.llm is not None:
         found.append(_presence("llm", recipe.llm, _check_llm, recipe.llm))
     readers: dict[str, tuple[Part, list[str]]] = {}
-    for name in recipe.curriculum:
-        part = recipe.modalities[name].encoder
+    for name in recipe.media:
+        _, part = recipe.modalities[name].parts
         readers.setdefault(part.model_dump_json(), (part, []))[1].append(name)
     for part, names in readers.values():
         place = part.options.get("directory") or part.options.get("model") or part.kind

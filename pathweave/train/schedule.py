@@ -28,22 +28,28 @@ def learning_rate_factor(step: int, training: Training) -> float:
     return low + (1 - low) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
+# Where in what a stage trains a projector is tuned as a whole: the shared one, or a path's own.
+PROJECTORS = ("projector.", "path.own.projector.")
+
+
 def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.AdamW:
     """Return AdamW over everything in ``modules``; vectors and scalars are not decayed.
 
     Args:
-        modules: What the stage trains; ``projector`` may have a learning rate of its own.
+        modules: What the stage trains; a whole projector may have a learning rate of its own.
         training: Settings of the stage.
     """
     groups = []
     for name, module in modules.items():
-        projector_lr = training.projector_lr if name == "projector" else None
-        for decayed in (True, False):
-            chosen = [p for p in module.parameters() if (p.ndim >= 2) == decayed]
-            decay = training.weight_decay if decayed else 0.0
-            peak = projector_lr or training.lr
-            if chosen:
-                groups.append({"params": chosen, "weight_decay": decay, "peak_lr": peak})
+        named = list(module.named_parameters(prefix=name))
+        for whole in (False, True):
+            peak = (training.projector_lr if whole else None) or training.lr
+            of = [p for n, p in named if n.startswith(PROJECTORS) == whole]
+            for decayed in (True, False):
+                chosen = [p for p in of if (p.ndim >= 2) == decayed]
+                decay = training.weight_decay if decayed else 0.0
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "peak_lr": peak})
     return torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True)
 
 

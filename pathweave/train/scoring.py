@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pathweave.config import DataSet, Recipe, TestSet
@@ -27,7 +28,8 @@ class Scoring:
 
     The score matrix compares stages, so every stage scores the same samples in the same batches:
     all of a test set, or the recipe's fixed subset. After the last stage the rest of each set is
-    answered too, for the score of the whole.
+    answered too, for the score of the whole. Every set is kept when it is scored, so that a kill
+    loses one set at most.
 
     Args:
         recipe: The run.
@@ -60,21 +62,31 @@ class Scoring:
     def is_complete(self, stage: int) -> bool:
         """Say whether every score of a stage is known."""
         seen = self.recipe.curriculum[: stage + 1]
-        known = all(
-            self.matrix.has(stage, name, dataset)
+        return all(
+            self._is_scored(stage, name, dataset)
             for name in seen
             for dataset in self.recipe.modalities[name].test
         )
-        return known and (not self._is_last(stage) or all(n in self.sets for n in self._keys()))
 
     def score_stage(self, model: PathWeave, stage: int) -> None:
-        """Score every modality learnt so far."""
+        """Score every modality learnt so far, but for the sets that are scored already."""
         learnt = self.recipe.curriculum[stage]
         for name in self.recipe.curriculum[: stage + 1]:
             for dataset, test_set in self.recipe.modalities[name].test.items():
-                self._score(model, stage, name, dataset, test_set)
-        write_json(self._run.scores, {"matrix": self.matrix.as_dict(), "sets": self.sets})
+                if not self._is_scored(stage, name, dataset):
+                    self._score(model, stage, name, dataset, test_set)
+                    kept = {"matrix": self.matrix.as_dict(), "sets": self.sets}
+                    write_json(self._run.scores, kept)
         self._display.say(f"after {learnt}: {self._line(stage)}")
+
+    def _is_scored(self, stage: int, name: str, dataset: str) -> bool:
+        if not self.matrix.has(stage, name, dataset):
+            return False
+        # The whole may have been scored after the last stage of a shorter curriculum.
+        learnt = self.recipe.curriculum[stage]
+        scored_after = self.sets.get(f"{name}/{dataset}", {}).get("after")
+        is_kept = whole_predictions(self._run, name, dataset).is_file()
+        return not self._is_last(stage) or (scored_after == learnt and is_kept)
 
     def _score(
         self, model: PathWeave, stage: int, name: str, dataset: str, test_set: TestSet
@@ -88,13 +100,16 @@ class Scoring:
         answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
         result = score_set(examples, test_set, answers)
         self.matrix.add(stage, name, dataset, result.score)
-        self._keep(result, stage, name, dataset)
+        after = self.recipe.curriculum[stage]
+        self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary())
+        _keep(result, stage_predictions(self._run, after, name, dataset))
         if whole:
             if rest:
                 answers |= evaluate_set(model, examples, test_set, size, rest, bar.advance)
-            self.sets[f"{name}/{dataset}"] = self._whole(
-                model, name, dataset, examples, score_set(examples, test_set, answers), chosen
-            )
+                result = score_set(examples, test_set, answers)
+            _keep(result, whole_predictions(self._run, name, dataset))
+            about = self._whole(model, name, dataset, examples, result, chosen)
+            self.sets[f"{name}/{dataset}"] = {**about, "after": after}
         bar.close()
 
     def _whole(
@@ -116,23 +131,9 @@ class Scoring:
             about["majority"] = majority_score(train, examples, test_set)
         return about
 
-    def _keep(self, result: SetResult, stage: int, name: str, dataset: str) -> None:
-        after = self.recipe.curriculum[stage]
-        self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary())
-        lines = (
-            json.dumps({"id": i, "answer": answer}, ensure_ascii=False)
-            for i, answer in zip(result.ids, result.predictions, strict=True)
-        )
-        file = self._run.predictions / f"after-{after}" / f"{name}-{dataset}.jsonl"
-        write_atomic(file, ("\n".join(lines) + "\n").encode())
-
     def _is_last(self, stage: int) -> bool:
         is_last = stage == len(self.recipe.curriculum) - 1
         return is_last and self.recipe.evaluation.whole_at_end
-
-    def _keys(self) -> list[str]:
-        modalities = self.recipe.modalities
-        return [f"{name}/{d}" for name in self.recipe.curriculum for d in modalities[name].test]
 
     def _line(self, stage: int) -> str:
         """Return the scores of a stage in one line."""
@@ -143,3 +144,22 @@ class Scoring:
             )
             for name in self.recipe.curriculum[: stage + 1]
         )
+
+
+def stage_predictions(run: RunDirectory, after: str, name: str, dataset: str) -> Path:
+    """Return the file of the answers to the compared samples of a test set after a stage."""
+    return run.predictions / f"after-{after}" / f"{name}-{dataset}.jsonl"
+
+
+def whole_predictions(run: RunDirectory, name: str, dataset: str) -> Path:
+    """Return the file of the answers to a whole test set after the last stage."""
+    return run.predictions / "whole" / f"{name}-{dataset}.jsonl"
+
+
+def _keep(result: SetResult, file: Path) -> None:
+    """Write answers, one line a sample."""
+    lines = (
+        json.dumps({"id": i, "answer": answer}, ensure_ascii=False)
+        for i, answer in zip(result.ids, result.predictions, strict=True)
+    )
+    write_atomic(file, ("\n".join(lines) + "\n").encode())

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from pathweave.config import Training
 from pathweave.data.batches import Index, balanced, index_batches, share
-from pathweave.data.examples import Examples
 from pathweave.display import Bar, Display
 from pathweave.errors import RunError
+from pathweave.methods.lesson import Source
 from pathweave.model import PathWeave
+from pathweave.prompt import Prompt
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog
 from pathweave.train.schedule import make_optimizer, set_learning_rate
@@ -31,33 +32,37 @@ class Stage:
     Attributes:
         name: Modality.
         training: Settings.
-        sets: What is learnt from, with the relative weight of each set.
-        balance: How far answers are drawn alike, by set; empty draws all sets as they are.
+        sets: What is learnt from.
         seed: Seed of the order of samples and of noise.
         checkpoint: Directory of the running stage's state.
+        penalty: Added to the loss: a mean over the prompts it is given, which are part of a batch.
+        after_step: Called after each step with the number of steps done and the learning rate.
     """
 
     name: str
     training: Training
-    sets: Sequence[tuple[Examples, float]]
+    sets: Sequence[Source]
     seed: int
     checkpoint: Path
-    balance: Sequence[float] = ()
+    penalty: Callable[[Sequence[Prompt]], Tensor] | None = None
+    after_step: Callable[[int, float], None] | None = None
 
     def batches(self, first: int) -> Iterator[list[Index]]:
         """Return the batches of all steps from ``first`` on."""
-        powers = self.balance or [0.0] * len(self.sets)
         endless = index_batches(
-            [
-                balanced([examples.answer(i) for i in range(len(examples))], power)
-                for (examples, _), power in zip(self.sets, powers, strict=True)
-            ],
-            [weight for _, weight in self.sets],
+            [_round(source) for source in self.sets],
+            [source.weight for source in self.sets],
             self.training.batch_size,
             self.seed,
-            lambda index: self.sets[index[0]][0].length(index[1]),
+            lambda index: self.sets[index[0]].samples.length(index[1]),
         )
         return islice(endless, first, self.training.steps)
+
+
+def _round(source: Source) -> list[int]:
+    """Return the samples of one round over a source."""
+    samples = source.samples
+    return balanced([samples.answer(i) for i in range(len(samples))], source.balance)
 
 
 def train_stage(
@@ -108,6 +113,8 @@ def train_stage(
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+            if stage.after_step is not None:
+                stage.after_step(step + 1, lr)
             total, wants_stop = _agree(accelerator, loss, stop.requested)
             rate = len(batch) / (time.perf_counter() - tick)
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
@@ -171,18 +178,22 @@ def _accumulate(
     Returns:
         This process's summed loss, in nats, and the number of answer tokens of the whole batch.
     """
-    tokens = sum(len(model.answer_ids(stage.sets[w][0].answer(i))) for w, i in batch)
+    tokens = sum(len(model.answer_ids(stage.sets[w].samples.answer(i))) for w, i in batch)
     mine = share(batch, accelerator.process_index, accelerator.num_processes)
     size = stage.training.micro_batch or len(mine)
     total = 0.0
     for start in range(0, len(mine), size):
         part = mine[start : start + size]
         last = start + size >= len(mine)
-        prompts = [stage.sets[w][0].prompt(i) for w, i in part]
-        answers = [stage.sets[w][0].answer(i) for w, i in part]
+        prompts = [stage.sets[w].samples.prompt(i) for w, i in part]
+        answers = [stage.sets[w].samples.answer(i) for w, i in part]
         with nullcontext() if last else accelerator.no_sync(learner):
             loss, _ = learner(prompts, answers)
             # Gradients are averaged over processes; the mean loss is a sum over them.
-            accelerator.backward(loss * (accelerator.num_processes / tokens))
+            objective = loss * (accelerator.num_processes / tokens)
+            if stage.penalty is not None:
+                share_of_batch = len(part) / len(batch) * accelerator.num_processes
+                objective = objective + stage.penalty(prompts) * share_of_batch
+            accelerator.backward(objective)
         total += loss.item()
     return total, tokens

@@ -7,13 +7,11 @@ it. The same packages and library versions give the same bytes.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.mcl_mini import audio, depth, image, points, video
-from scripts.mcl_mini.check import CHECKSUMS, checksums
+from scripts.mcl_mini import audio, depth, image, joint, points, video
 from scripts.mcl_mini.furniture import shared_out
 from scripts.mcl_mini.items import Modality
 from scripts.mcl_mini.sources import Packages, SourceError
@@ -29,7 +27,7 @@ BUILDERS: dict[str, Callable[[Packages], Modality]] = {
 
 
 def main() -> None:
-    """Builds all modalities, or those named."""
+    """Builds all modalities, or those named, and the joint questions over all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--packages", type=Path, required=True, help="directory of the downloads")
     parser.add_argument("--out", type=Path, required=True, help="where to write")
@@ -42,8 +40,7 @@ def main() -> None:
             write(modality, arguments.out)
             size = sum(len(item.data) for item in modality.items)
             print(f"{name}: {len(modality.items)} media, {size / 1e6:.1f} MB")
-        sums = checksums(arguments.out)
-        (arguments.out / CHECKSUMS).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+        joint.write(arguments.out)
     except SourceError as error:
         sys.exit(str(error))
 

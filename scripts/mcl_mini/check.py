@@ -3,8 +3,8 @@
     python -m scripts.mcl_mini.check --data data/mcl-mini
 
 Exit status 1 if anything is wrong: a split that shares a thing with another, furniture seen both as
-depth and as points, a medium that is missing, damaged, unused or without a licence, a file that
-differs from checksums.json.
+depth and as points, a medium that is missing, damaged, unused or without a licence, a joint
+question that one medium tells the answer to, a file that differs from checksums.json.
 """
 
 import argparse
@@ -13,19 +13,24 @@ import json
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
+from scripts.mcl_mini.balance import Row, media_of, most_told
+
 MODALITIES = ("image", "video", "audio", "depth", "point_cloud")
 TASKS = ("qa", "caption")
+JOINT = "joint"
+JOINT_TASKS = ("qa", "pick", "heard")
 SPLITS = ("train", "validation", "test")
 LEAST = {"train": 1000, "validation": 100, "test": 300}
 MOST_BYTES = 40_000_000
 CHECKSUMS = "checksums.json"
-MEDIA_COLUMNS = ("key", "bytes", "object", "source", "licence", "attribution")
-
-Row = dict[str, Any]
+CREDIT_COLUMNS = ("object", "source", "licence", "attribution")
+MEDIA_COLUMNS = ("key", "bytes", *CREDIT_COLUMNS)
+# Of the media of a joint question, the most that must not tell its answer together with the text.
+HIDING = {"qa": ((), (0,), (1,)), "pick": ((),), "heard": ((), (0,), (1,))}
+MOST_TOLD = 50.0
 
 
 def rows(path: Path) -> list[Row]:
@@ -94,9 +99,50 @@ def _modality_problems(folder: Path) -> list[str]:
     return found
 
 
+def _known(data: Path, split: str) -> set[str]:
+    """Paths of all media of a split, as joint manifests write them."""
+    return {
+        f"../{name}/media.parquet#{key_of(row)}"
+        for name in MODALITIES
+        for task in TASKS
+        for row in rows(data / name / f"{task}-{split}.parquet")
+    }
+
+
+def _joint_row_problems(name: str, row: Row, known: set[str]) -> list[str]:
+    """What is wrong with one row of a joint manifest; `known` are the media of its split."""
+    found = _row_problems(name, row, "qa")
+    media = media_of(row)
+    texts = [f"no {column}" for column in CREDIT_COLUMNS if not row[column]]
+    if len({part["type"] for part in media}) != 2:
+        texts.append(f"not of two modalities: {[part['type'] for part in media]}")
+    for part in media:
+        if not part["path"].startswith(f"../{part['type']}/"):
+            texts.append(f"{part['path']} is no {part['type']}")
+        if part["path"] not in known:
+            texts.append(f"{part['path']} is not in the split")
+    return found + [f"{name} {row['id']}: {text}" for text in texts]
+
+
+def _joint_problems(data: Path) -> list[str]:
+    """What is wrong with the joint manifests."""
+    found = []
+    for split in SPLITS:
+        known = _known(data, split)
+        for task in JOINT_TASKS:
+            name = f"{JOINT}/{task}-{split}"
+            table = rows(data / f"{name}.parquet")
+            found += [text for row in table for text in _joint_row_problems(name, row, known)]
+            for shown in HIDING[task]:
+                if (told := most_told(table, shown)) > MOST_TOLD:
+                    found.append(f"{name}: the question and media {shown} tell {told:.1f} %")
+    return found
+
+
 def problems(data: Path) -> list[str]:
     """Everything that is wrong with the benchmark, one line each."""
     found = [text for name in MODALITIES for text in _modality_problems(data / name)]
+    found += _joint_problems(data)
     seen = {
         name: {
             row["object"]
@@ -116,11 +162,11 @@ def problems(data: Path) -> list[str]:
 
 
 def _print_counts(data: Path) -> None:
-    """Table of samples and things, in Markdown."""
+    """Table of samples and things (of joint questions: couples of things), in Markdown."""
     print("| modality | task | " + " | ".join(f"{split} (things)" for split in SPLITS) + " |")
     print("|---|---|---|---|---|")
-    for name in MODALITIES:
-        for task in TASKS:
+    for name in (*MODALITIES, JOINT):
+        for task in JOINT_TASKS if name == JOINT else TASKS:
             cells = []
             for split in SPLITS:
                 table = rows(data / name / f"{task}-{split}.parquet")

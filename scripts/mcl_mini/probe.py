@@ -33,8 +33,9 @@ def _features(manifest: Manifest, modality: Modality, cache: FeatureCache) -> np
     """One averaged feature vector a sample."""
     parts = [next(p for p in sample.prompt if not p.is_text) for sample in manifest]
     media = [(manifest.read_media(part), str(part.path)) for part in parts]
-    encoder = build_encoder(modality.encoder.kind, **modality.encoder.options)
-    decoder = build_decoder(modality.decoder.kind, **modality.decoder.options)
+    opened, read = modality.parts
+    encoder = build_encoder(read.kind, **read.options)
+    decoder = build_decoder(opened.kind, **opened.options)
     features = cache.features(encoder, decoder, media)
     return np.stack([f.float().mean((0, 1)).numpy() for f in features])
 

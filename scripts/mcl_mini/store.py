@@ -71,7 +71,7 @@ def _media_row(item: Item) -> dict[str, object]:
     }
 
 
-def _write(rows: list[dict[str, object]], schema: pa.Schema, path: Path) -> None:
+def write_table(rows: list[dict[str, object]], schema: pa.Schema, path: Path) -> None:
     """A Parquet file in small row groups; media bytes are only compressed if that pays."""
     table = pa.Table.from_pylist(rows, schema=schema)
     squeezed = {name: "zstd" for name in schema.names}
@@ -91,10 +91,10 @@ def write(modality: Modality, out: Path) -> None:
     folder = out / modality.name
     folder.mkdir(parents=True, exist_ok=True)
     items = sorted(modality.items, key=lambda item: (SPLITS.index(item.split), digest(item.key)))
-    _write([_media_row(item) for item in items], MEDIA, folder / "media.parquet")
+    write_table([_media_row(item) for item in items], MEDIA, folder / "media.parquet")
     for split in SPLITS:
         mine = [item for item in items if item.split == split]
         asked = [_row(modality, item, "qa") for item in mine if item.label]
         captioned = [_row(modality, item, "caption") for item in mine if item.captions]
-        _write(asked, MANIFEST, folder / f"qa-{split}.parquet")
-        _write(captioned, MANIFEST, folder / f"caption-{split}.parquet")
+        write_table(asked, MANIFEST, folder / f"qa-{split}.parquet")
+        write_table(captioned, MANIFEST, folder / f"caption-{split}.parquet")

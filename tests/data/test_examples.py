@@ -6,9 +6,9 @@ import torch
 from pathweave.config import parse_recipe
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
-from pathweave.data.examples import Examples, Reader, Readers
+from pathweave.data.examples import Examples, JointReader, Reader, Readers
 from pathweave.data.media import Array
-from pathweave.errors import ManifestError, RunError
+from pathweave.errors import ManifestError, RecipeError, RunError
 from pathweave.prompt import Medium
 from tests.tiny import WIDTH, write_sensor_data
 
@@ -144,6 +144,62 @@ def test_a_path_may_read_what_was_declared_for_another(directory):
     assert encoder.num_seen == COUNT
     with pytest.raises(ManifestError, match=r"a part type or path .*'rang'; did you mean 'range'"):
         examples(directory, path="rang", range=encoder)
+
+
+@pytest.fixture
+def joint(directory):
+    """Readers of two sensors, and a manifest whose samples show both."""
+    write_sensor_data(directory, "tilt", count=COUNT)
+    rows = []
+    for i in range(COUNT):
+        media = [{"type": name, "path": f"{name}-train-{i}.npy"} for name in ("sound", "tilt")]
+        asked = {"role": "user", "content": [*media, {"type": "text", "text": "Alike?"}]}
+        rows.append({"id": str(i), "messages": [asked, {"role": "assistant", "content": "yes"}]})
+    file = directory / "both.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file, readers(directory, sound=Counting("sound"), tilt=Counting("tilt"))
+
+
+def test_a_joint_path_reads_each_medium_as_its_own_modality(joint):
+    file, own = joint
+    both = {**own, "both": JointReader("both", ("sound", "tilt"), own)}
+    assert both["both"].width == WIDTH
+    found = Examples(file, both, path="both")
+    found.encode(ignore)
+    found.keep_usable(0.0)
+    assert [own[name].encoder.num_seen for name in ("sound", "tilt")] == [COUNT, COUNT]
+    sound, tilt, text = found.prompt(0)
+    assert [(m.path, m.modality) for m in (sound, tilt)] == [("both", "sound"), ("both", "tilt")]
+    assert text == "Alike?"
+    alone = Examples(file, both).prompt(0)
+    assert [(m.path, m.modality) for m in alone[:2]] == [("sound", None), ("tilt", None)]
+    assert torch.equal(alone[1].features, tilt.features)
+    assert own["sound"].encoder.num_seen == COUNT
+
+
+def test_a_joint_path_reads_nothing_else(joint):
+    file, own = joint
+    both = {**own, "both": JointReader("both", ("sound", "range"), own)}
+    said = r"both\.jsonl: a medium for path 'both' must be one of \['range', 'sound'\], got 'tilt'"
+    with pytest.raises(ManifestError, match=said):
+        Examples(file, both, path="both")
+
+
+def test_modalities_of_one_path_must_have_one_width(joint):
+    _, own = joint
+    own["tilt"].encoder.width = 3
+    reader = JointReader("both", ("sound", "tilt"), own)
+    with pytest.raises(RecipeError, match=r"both\.reads must .* got sound 12, tilt 3; leave"):
+        _ = reader.width
+
+
+def test_a_joint_reader_is_built_from_its_declaration(tmp_path):
+    part = {"decoder": {"kind": "array"}, "encoder": {"kind": "precomputed", "width": WIDTH}}
+    modalities = {"both": {"reads": ["sight", "sound"]}, "sight": part, "sound": part}
+    recipe = parse_recipe({"name": "t", "modalities": modalities, "curriculum": ["sight"]})
+    found = Readers(recipe.modalities, FeatureCache(tmp_path))
+    assert found["both"].of("sound") is found["sound"]
+    assert found["both"].width == WIDTH
 
 
 def test_text_alone_needs_no_reader(directory):

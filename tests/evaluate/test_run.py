@@ -10,6 +10,7 @@ from pathweave.errors import ManifestError
 from pathweave.evaluate.generate import generate
 from pathweave.evaluate.rank import log_likelihoods
 from pathweave.evaluate.run import (
+    _blind,
     evaluate_set,
     majority_score,
     score_set,
@@ -174,6 +175,13 @@ def test_what_text_gives_away(model, load):
 
     score = text_only_score(model, load(ask), scored_by(), range(COUNT))
     assert score == pytest.approx(30.0)
+
+
+def test_a_blind_medium_keeps_path_and_cue():
+    blind = _blind(Medium("both", torch.ones(1, 4, WIDTH), "sound"))
+    assert (blind.path, blind.modality) == ("both", "sound")
+    assert not blind.features.any()
+    assert _blind("How is it?") == "How is it?"
 
 
 def test_a_test_set_chooses_how_is_decoded(model, load, monkeypatch):

@@ -31,6 +31,7 @@ def test_a_run_writes_exactly_what_it_should(finished_run):
     expected = {".lock", "recipe.json", "scores.json", "log.jsonl", "results.json", "results.png"}
     expected |= {"base/base.json", "base/connector.safetensors"}
     expected |= {f"paths/{name}/{file}" for name in SENSORS for file in PATH_FILES}
+    expected |= {f"predictions/whole/{name}-qa.jsonl" for name in SENSORS}
     for stage, after in enumerate(SENSORS):
         expected |= {f"predictions/after-{after}/{n}-qa.jsonl" for n in SENSORS[: stage + 1]}
     assert files(finished_run) == expected

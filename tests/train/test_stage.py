@@ -11,6 +11,7 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.display import Display
 from pathweave.errors import RunError
+from pathweave.methods.lesson import Source
 from pathweave.methods.pathweave import expand
 from pathweave.train.log import RunLog
 from pathweave.train.stage import Stage, train_stage
@@ -53,7 +54,7 @@ class Trainer:
         stage = Stage(
             name="tilt",
             training=recipe.training_of("tilt"),
-            sets=[(examples, 1.0)],
+            sets=[Source(examples)],
             seed=3,
             checkpoint=self.root / run / "checkpoint",
         )

@@ -1,0 +1,104 @@
+"""``pathweave mcl``: run a grid of methods, orders and seeds, and report it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pathweave.errors import RecipeError
+
+
+def mcl(
+    grid: Annotated[
+        Path | None, typer.Argument(metavar="GRID", help="The file of a grid, YAML.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the grid; with --report where tables and pictures go."),
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="METHOD", help="Run this method alone.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells and how far they are; do nothing.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Report the grid in this directory.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run every cell of a grid that is not done yet, or report what is done.
+
+    Ctrl-C saves and stops; the same command goes on from there. A cell that fails is reported, the
+    others go on, and the exit code is 1.
+
+    Examples: pathweave mcl recipes/mcl_grid.yaml --out runs/grid
+
+    pathweave mcl --report runs/grid --out docs
+    """
+    if report is not None:
+        if grid is not None or only or dry_run:
+            raise RecipeError(
+                "--report must be given alone or with --out, got a grid or its options; run the "
+                "grid first, then report its directory"
+            )
+        _report(report, out or report / "report", as_json)
+        return
+    if grid is None or out is None:
+        raise RecipeError(
+            "mcl must be given GRID and --out DIR, or --report DIR, got neither; try pathweave "
+            "mcl recipes/mcl_grid.yaml --out runs/grid"
+        )
+    if dry_run:
+        _list(grid, out, only or [], as_json)
+    else:
+        _run(grid, out, only or [], as_json)
+
+
+def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
+    from pathweave.grid.declaration import load_grid
+    from pathweave.grid.run import select, state_of
+
+    states = [state_of(cell, out) for cell in select(load_grid(grid), only)]
+    if as_json:
+        fields = ("finished", "is_done", "seconds")
+        rows = [{"cell": s.cell.name, **{f: getattr(s, f) for f in fields}} for s in states]
+        typer.echo(json.dumps(rows))
+        return
+    for state in states:
+        typer.echo(f"{state.cell.name}: {state}")
+    typer.echo(f"{sum(s.is_done for s in states)} of {len(states)} cells done")
+
+
+def _run(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
+    from pathweave.cli import EXIT_FAILED, EXIT_INTERRUPTED
+    from pathweave.grid.declaration import load_grid
+    from pathweave.grid.run import GridRun
+    from pathweave.train.stop import Interrupted
+
+    run = GridRun(load_grid(grid), out, only, quiet=as_json)
+    try:
+        outcome = run()
+    except Interrupted as stop:
+        typer.echo(f"{stop}; run the same command again to go on", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from stop
+    if as_json:
+        typer.echo(json.dumps({"done": outcome.done, "failed": outcome.failed}))
+    else:
+        failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+        typer.echo(f"{len(outcome.done)} of {len(run.cells)} cells done{failed}")
+        typer.echo(f"report: pathweave mcl --report {out}")
+    if outcome.failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _report(directory: Path, out: Path, as_json: bool) -> None:
+    from pathweave.grid.report import write_report
+
+    written = write_report(directory, out)
+    if as_json:
+        typer.echo(json.dumps([str(file) for file in written]))
+    else:
+        for file in written:
+            typer.echo(f"wrote {file}")

@@ -1,0 +1,1 @@
+"""Grids of runs over methods, orders and seeds, and the report of what they show."""

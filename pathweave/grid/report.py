@@ -1,0 +1,213 @@
+"""The report of a grid: Markdown, CSV, LaTeX and pictures.
+
+Tables go between two marks of ``mcl.md``, so that the text around them can be written by hand and
+hold several grids. Marks and files are named after the grid.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pathweave.errors import RunError
+from pathweave.evaluate.results import Results
+from pathweave.files import write_atomic
+from pathweave.grid.analysis import Analysis, load_analysis
+from pathweave.grid.plots import pictures
+from pathweave.grid.quantities import WHOLE
+from pathweave.grid.summary import mean, tables
+from pathweave.grid.tables import Table, latex, markdown, wrap
+
+DOCUMENT, DETAILS = "mcl.md", "results"
+
+
+def write_report(directory: Path, out: Path) -> list[Path]:
+    """Report a grid.
+
+    Args:
+        directory: Directory of the grid.
+        out: Where to write ``mcl.md`` and ``results/``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: If a result is missing or damaged, or ``mcl.md`` has no marks of the grid.
+        PathWeaveError: If matplotlib is not installed.
+        DiskError: If a file cannot be written.
+    """
+    analysis = load_analysis(directory)
+    document = out / DOCUMENT
+    details = out / DETAILS
+    name = file_name(analysis.about.name)
+    before, after = _around(document, analysis.about.name)
+    drawn = {f"{name}_{what}.png": made for what, made in pictures(analysis).items()}
+    sections = tables(analysis)
+    files = {
+        details / f"{name}.csv": _estimates_csv(analysis),
+        details / f"{name}_scores.csv": _scores_csv(analysis),
+        details / f"{name}.tex": latex([table for _, found in sections for table in found]),
+        details / f"{name}_matrices.md": _matrices(analysis),
+    }
+    links = [f"![{about}]({DETAILS}/{picture})" for picture, (about, _) in drawn.items()]
+    parts = [_heading(analysis), *_sections(sections), "### Pictures", *links]
+    begin, end = marks(analysis.about.name)
+    files[document] = "".join([before, begin, "\n", "\n\n".join(parts), "\n", end, after])
+    for picture, (_, png) in drawn.items():
+        write_atomic(details / picture, png)
+    for file, text in files.items():
+        write_atomic(file, text.encode())
+    return [*files, *(details / picture for picture in drawn)]
+
+
+def file_name(grid: str) -> str:
+    """Return the name of a grid as files bear it.
+
+    Example:
+        >>> file_name("MCL-mini grid")
+        'mcl_mini_grid'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", grid.lower()).strip("_")
+
+
+def marks(grid: str) -> tuple[str, str]:
+    """Return the lines between which the tables of a grid stand."""
+    return f"<!-- {file_name(grid)}: begin -->", f"<!-- {file_name(grid)}: end -->"
+
+
+def _sections(sections: list[tuple[str, list[Table]]]) -> Iterator[str]:
+    said = {""}
+    for heading, found in sections:
+        yield f"### {heading}"
+        for table in found:
+            yield markdown(table)
+        # Tables of one section are read in the same way, and some sections too.
+        if (note := found[0].note) not in said:
+            yield wrap(note)
+            said.add(note)
+
+
+def _heading(analysis: Analysis) -> str:
+    about, cells = analysis.about, analysis.cells
+    hours = sum(cell.result.seconds for cell in cells) / 3600
+    seeds = ", ".join(map(str, about.seeds))
+    order = ", ".join(about.orders[analysis.main])
+    lines = [
+        f"{about.name}: {len(cells)} of {about.num_cells} cells, seeds {seeds}, "
+        f"{hours:.1f} hours of computing besides the first stage, which is trained once for all "
+        f"methods. Order, where none is named: {order}. {_machine(analysis)}",
+        "Every run has answered the test samples once after each stage, and they are read once for "
+        "this report; nothing was chosen by them.",
+    ]
+    missing = [m for m in about.methods if (m, analysis.main) not in analysis.groups]
+    if missing:
+        lines.append(f"Without a result yet: {', '.join(missing)}.")
+    return "\n\n".join(map(wrap, lines))
+
+
+def _machine(analysis: Analysis) -> str:
+    found = {
+        f"{e.num_cpus} CPU cores, Python {e.python}, torch {e.torch}, {e.dtype}"
+        for cell in analysis.cells
+        if (e := cell.result.results.environment) is not None
+    }
+    return "; ".join(sorted(found)) + "." if found else ""
+
+
+def _matrices(analysis: Analysis) -> str:
+    """Return the score matrices, means over seeds, as Markdown."""
+    parts = ["# Score matrices", "Means over seeds, after each stage; `whole`: all test samples."]
+    for (method, order), cells in analysis.groups.items():
+        all_results = [cell.result.results for cell in cells]
+        first = all_results[0]
+        rows = []
+        for modality, info in first.columns:
+            scores = [_score(all_results, s, modality, info.name) for s in _stages(first)]
+            wholes = [
+                other.whole
+                for results in all_results
+                for owner, other in results.columns
+                if (owner, other.name) == (modality, info.name) and other.whole is not None
+            ]
+            whole = f"{mean(wholes):.1f}" if len(wholes) == len(cells) else ""
+            rows.append([f"{modality} {info.name}", *scores, whole])
+        title = f"{method}, {order}, seeds {', '.join(str(c.result.seed) for c in cells)}"
+        parts.append(markdown(Table(title, ["test set", *first.curriculum, "whole"], rows)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _stages(results: Results) -> range:
+    return range(len(results.curriculum))
+
+
+def _score(all_results: list[Results], stage: int, modality: str, dataset: str) -> str:
+    matrices = [results.matrix for results in all_results]
+    if not all(matrix.has(stage, modality, dataset) for matrix in matrices):
+        return ""
+    return f"{mean(matrix.score(stage, modality, dataset) for matrix in matrices):.1f}"
+
+
+def _estimates_csv(analysis: Analysis) -> str:
+    header = [
+        *("method", "order", "quantity", "modality", "kind", "value", "num_seeds", "seeds_half"),
+        *("samples_low", "samples_high", "num_objects", "minus_reference", "both_half", "verdict"),
+    ]
+    rows = []
+    for group, found in analysis.estimates.items():
+        for key, value in found.items():
+            row: list[object] = [*group, key.quantity, key.modality, key.kind, _exact(value.value)]
+            row += [len(value.per_seed), _exact(value.seeds), _exact(value.low)]
+            row += [_exact(value.high), value.num_objects]
+            other = analysis.differences.get(group, {}).get(key)
+            if other is not None:
+                row += [_exact(other.estimate.value), _exact(other.both), other.verdict]
+            rows.append(row)
+    return _csv(header, rows)
+
+
+def _scores_csv(analysis: Analysis) -> str:
+    header = ["method", "order", "seed", "after", "modality", "dataset", "metric", "score"]
+    rows: list[list[object]] = []
+    for cell in analysis.cells:
+        result = cell.result
+        place = [result.method, result.order, result.seed]
+        matrix = result.results.matrix
+        for stage, after in enumerate(result.results.curriculum):
+            for modality, info in result.results.columns:
+                if matrix.has(stage, modality, info.name):
+                    score = _exact(matrix.score(stage, modality, info.name))
+                    rows.append([*place, after, modality, info.name, info.metric, score])
+        for modality, info in result.results.columns:
+            if info.whole is not None:
+                score = _exact(info.whole)
+                rows.append([*place, WHOLE, modality, info.name, info.metric, score])
+    return _csv(header, rows)
+
+
+def _csv(header: list[str], rows: list[list[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([*row, *[""] * (len(header) - len(row))] for row in rows)
+    return stream.getvalue()
+
+
+def _around(document: Path, name: str) -> tuple[str, str]:
+    """Return what stands before and after the tables of the document."""
+    if not document.exists():
+        return f"# {name}\n\n", "\n"
+    text = document.read_text()
+    begin, end = marks(name)
+    before, has_begin, rest = text.partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not has_begin or not has_end:
+        raise RunError(
+            f"{document} must have a line {begin} and after it a line {end}, got no such pair; add "
+            "them where the tables are to be, or choose another --out"
+        )
+    return before, after
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

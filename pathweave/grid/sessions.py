@@ -1,0 +1,73 @@
+"""What the log of a run says of its sessions, and of the one that is running."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TAIL = 4096
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run has cost.
+
+    Attributes:
+        seconds: Wall-clock time of its own sessions.
+        shared_seconds: That of the first stage it was given.
+        peak_memory_bytes: Largest resident memory of either.
+    """
+
+    seconds: float
+    shared_seconds: float
+    peak_memory_bytes: int
+
+
+def sessions(log: Path) -> Spent:
+    """Return what the sessions of a run have cost together."""
+    own, shared, peak = 0.0, 0.0, 0
+    for event in _events(log.read_bytes()):
+        if event["event"] == "session":
+            own += event["seconds"]
+        elif event["event"] == "shared":
+            shared += event["seconds"]
+        else:
+            continue
+        peak = max(peak, event["peak_memory_bytes"])
+    return Spent(round(own, 1), round(shared, 1), peak)
+
+
+def current(log: Path, recipe_steps: dict[str, int]) -> str:
+    """Return in a few words what a run is doing, from the end of its log.
+
+    Args:
+        log: The log.
+        recipe_steps: Optimiser steps of each stage.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL))
+            events = list(_events(file.read()))
+    except OSError:
+        return "starting"
+    for event in reversed(events):
+        if event["event"] == "step":
+            steps = recipe_steps.get(event["stage"], 0)
+            return f"train {event['stage']} {event['step']}/{steps}, loss {event['loss']:.2f}"
+        if event["event"] == "score":
+            return f"score after {event['after']}: {event['modality']}/{event['dataset']}"
+        if event["event"] in ("stage", "saved"):
+            return f"{event['event']} {event['stage']}"
+    return "starting"
+
+
+def _events(data: bytes) -> Iterator[dict[str, Any]]:
+    """Return the whole lines of a log; the first and the last may have been cut."""
+    for line in data.split(b"\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            yield event

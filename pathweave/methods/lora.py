@@ -1,0 +1,87 @@
+"""Sequential LoRA on the connector, through peft (LoRA: arXiv 2106.09685).
+
+One low-rank update of the adapted hosts is trained on one modality after another, as in the SeqLoRA
+of arXiv 2310.14152. Between stages it is merged into the connector, so that a run is read without
+peft; the next stage takes it out again and goes on with it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from pathweave.errors import RecipeError
+from pathweave.extras import import_extra
+from pathweave.methods.lesson import Lesson, Task
+from pathweave.methods.shared import add_path, trainable
+from pathweave.nn import WovenLinear, woven_sites
+from pathweave.paths import matches
+
+ADAPTER = "default"
+
+
+def learn(task: Task) -> Iterator[Lesson]:
+    """Train a path without adapters, and the update."""
+    path = add_path(task.model, task.recipe, task.name, task.width(task.name))
+    woven = _wrap(task)
+    update = nn.ModuleDict({site: _factors(layer) for site, layer in woven.items()})
+    if task.carried:
+        update.load_state_dict(task.carried)
+        for layer in woven.values():
+            _take_out(layer)
+    yield Lesson(trainable({"path": path, "low_rank": update}), task.sets(task.name))
+    for layer in woven.values():
+        _merge(layer)
+    task.carried.update(update.state_dict())
+
+
+def _wrap(task: Task) -> dict[str, WovenLinear]:
+    """Have peft wrap the adapted hosts, and return the layers that hold them by site.
+
+    Raises:
+        PathWeaveError: If peft is not installed.
+        RecipeError: If no host is adapted.
+    """
+    peft = import_extra("peft", "peft")
+    method = task.recipe.method
+    assert method.lora is not None  # the recipe fills it in
+    woven: dict[str, WovenLinear] = {}
+    for part in (task.model.qformer, task.model.projector):
+        chosen = {
+            f"{name}.host": module
+            for name, module in part.named_modules()
+            if isinstance(module, WovenLinear) and matches(module.site, method.sites)
+        }
+        if chosen:
+            rank, alpha = method.rank, method.lora.alpha
+            config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=[*chosen])
+            peft.inject_adapter_in_model(config, part, ADAPTER)
+            del part.peft_config  # a note that would be in the way of the next stage
+            woven |= {module.site: module for module in chosen.values()}
+    if not woven:
+        known = ", ".join([*woven_sites(task.model.qformer), *woven_sites(task.model.projector)])
+        raise RecipeError(
+            f"method.sites must match a host, got {list(method.sites)}; hosts are {known}"
+        )
+    return woven
+
+
+def _factors(layer: WovenLinear) -> nn.ModuleDict:
+    """Return the two factors of the update of a wrapped host."""
+    wrapped: Any = layer.host
+    return nn.ModuleDict({"A": wrapped.lora_A[ADAPTER], "B": wrapped.lora_B[ADAPTER]})
+
+
+@torch.no_grad()
+def _take_out(layer: WovenLinear) -> None:
+    """Take the update of the stage before out of a host's weight, to go on with it beside."""
+    wrapped: Any = layer.host
+    wrapped.get_base_layer().weight -= wrapped.get_delta_weight(ADAPTER)
+
+
+def _merge(layer: WovenLinear) -> None:
+    """Put the update into the host's weight, and the host in the place of what wrapped it."""
+    wrapped: Any = layer.host
+    wrapped.merge()
+    layer.host = wrapped.get_base_layer()

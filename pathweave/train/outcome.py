@@ -1,0 +1,117 @@
+"""What a finished stage leaves in the directory of its run."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from pathweave.bases.base import save_base
+from pathweave.config import Recipe
+from pathweave.connector_files import save_shared
+from pathweave.data.examples import Examples
+from pathweave.encoders import licence_of
+from pathweave.evaluate.verify import record_proof
+from pathweave.model import PathWeave
+from pathweave.path_files import save_path
+from pathweave.run_files import RunDirectory
+
+PROOF_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage that has ended.
+
+    Attributes:
+        names: Modalities that it learnt.
+        trained: Number of parameters that it trained.
+        seconds: How long it trained, over all sessions.
+        connector_before: Fingerprint of the base before it, if it changed the shared connector.
+        carried: What its method hands on to the next stage.
+        method: Name of the method; None for PathWeave, and for a stage that makes the base.
+    """
+
+    names: tuple[str, ...]
+    trained: int = 0
+    seconds: float = 0.0
+    connector_before: str | None = None
+    carried: Mapping[str, Tensor] = field(default_factory=dict)
+    method: str | None = None
+
+
+def save_outcome(
+    outcome: Outcome,
+    model: PathWeave,
+    recipe: Recipe,
+    run: RunDirectory,
+    source: Callable[[str], Examples | None],
+) -> None:
+    """Write what a stage changed, its path last: the stage is done when that is there.
+
+    Args:
+        outcome: The stage.
+        model: The model as it is now.
+        recipe: The run.
+        run: Its directory.
+        source: Gives the samples of a modality that its path is to be verified with.
+
+    Raises:
+        DiskError: If something cannot be written.
+    """
+    first = outcome.names[0]
+    if recipe.training_of(first).connector:
+        save_base(model.base, run.base)
+    if outcome.connector_before is not None:
+        save_shared(model, run.connector(first), outcome.names, outcome.carried)
+    # Of a stage that learns several modalities the first is written last, and holds the figures.
+    for name in reversed(outcome.names):
+        about = {"trained_parameters": 0, "seconds": 0.0}
+        if name == first:
+            about = {
+                "trained_parameters": outcome.trained,
+                "seconds": round(outcome.seconds, 1),
+            }
+        _save_path(name, about, outcome, model, recipe, run, source(name))
+    for directory in (run.checkpoint, *run.root.glob(f"{run.checkpoint.name}-*")):
+        shutil.rmtree(directory, ignore_errors=True)
+    if outcome.connector_before is not None:
+        for directory in run.connectors.iterdir():
+            if directory != run.connector(first):
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def _save_path(
+    name: str,
+    figures: Mapping[str, Any],
+    outcome: Outcome,
+    model: PathWeave,
+    recipe: Recipe,
+    run: RunDirectory,
+    source: Examples | None,
+) -> None:
+    """Write a path with its proof."""
+    tensors, proof, licences = None, None, set()
+    if source is not None:
+        count = min(PROOF_SAMPLES, len(source))
+        tensors, proof = record_proof(model.eval(), [source.prompt(i) for i in range(count)])
+        licences = {source.sample(i).licence for i in range(len(source))} - {None}
+    about = {
+        "modality": recipe.about_media(name),
+        "training": recipe.training_of(name).model_dump(mode="json"),
+        **figures,
+        "licences": {
+            **model.base.licences,
+            "encoder": ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name)),
+            "data": sorted(str(n) for n in licences),
+        },
+        "proof": proof,
+    }
+    if outcome.method is not None:
+        about["method"] = outcome.method
+    if outcome.connector_before is not None and name == outcome.names[0]:
+        about["connector_before"] = outcome.connector_before
+    save_path(
+        model.paths[name], model.paths, run.path(name), model.base.fingerprint(), about, tensors
+    )

@@ -70,6 +70,8 @@ class Curriculum:
         """
         if self.is_main:
             self.run.check(self.recipe)
+            if finished := self.run.finished(self.recipe):
+                self.display.say(f"resuming: {', '.join(finished)} already learnt")
         self.accelerator.wait_for_everyone()
         model = new_model(self.recipe)
         self.readers: Readers = make_readers(self.recipe, model.base)
@@ -79,8 +81,6 @@ class Curriculum:
         if self.is_main:
             self.run.claim(self.recipe)
         model.to(self.accelerator.device)
-        if finished:
-            self.display.say(f"resuming: {', '.join(finished)} already learnt")
         scoring = Scoring(self.recipe, self.run, self._examples_alone, self.display, self.log)
         for names in self._stages(model):
             stage = self.recipe.curriculum.index(names[-1])

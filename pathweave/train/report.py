@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pathweave.config import Recipe
+from pathweave.errors import PathWeaveError
 from pathweave.evaluate.results import DatasetInfo, Environment, Results, StageResults
 from pathweave.model import PathWeave
 from pathweave.path_files import DESCRIPTION, PROOF, describe_path
@@ -32,7 +33,7 @@ def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: S
             if sys.platform == "linux"
             else os.cpu_count() or 1,
             dtype=str(model.llm.dtype).removeprefix("torch."),
-            peak_memory_bytes=_peak_memory(),
+            peak_memory_bytes=max(_peak_memory(), _earlier_peak(run)),
         ),
     )
 
@@ -76,6 +77,14 @@ def _stage(run: RunDirectory, model: PathWeave, name: str) -> StageResults:
         seconds=description["seconds"],
         num_bytes=sum(f.stat().st_size for f in files),
     )
+
+
+def _earlier_peak(run: RunDirectory) -> int:
+    """Return the largest memory of the sessions that ended with results, in bytes."""
+    try:
+        return Results.load(run.results).environment.peak_memory_bytes
+    except PathWeaveError:
+        return 0  # none, or damaged: they are written anew
 
 
 def _peak_memory() -> int:

@@ -79,6 +79,18 @@ def test_running_again_does_nothing(recipe_file, finished_run, capsys):
     assert json.loads(capsys.readouterr().out)["recipe"] == "tiny"
 
 
+def test_the_peak_memory_is_that_of_the_largest_session(recipe_file, finished_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    kept = json.loads((run / "results.json").read_text())
+    for earlier, expected in ((10**12, 10**12), (1, None)):
+        kept["environment"]["peak_memory_bytes"] = earlier
+        (run / "results.json").write_text(json.dumps(kept))
+        assert evolve(recipe_file, run) == 0
+        found = Results.load(run / "results.json").environment.peak_memory_bytes
+        assert found == expected if expected else 50_000_000 < found < 10**12
+
+
 def test_another_recipe_is_refused(recipe_file, finished_run, capsys):
     words = ("--set", "modalities.sound.cue=hum", "--set", "training.lr=0.5")
     assert evolve(recipe_file, finished_run, *words) == 2

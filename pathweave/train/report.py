@@ -82,9 +82,10 @@ def _stage(run: RunDirectory, model: PathWeave, name: str) -> StageResults:
 def _earlier_peak(run: RunDirectory) -> int:
     """Return the largest memory of the sessions that ended with results, in bytes."""
     try:
-        return Results.load(run.results).environment.peak_memory_bytes
+        environment = Results.load(run.results).environment
     except PathWeaveError:
         return 0  # none, or damaged: they are written anew
+    return environment.peak_memory_bytes if environment is not None else 0
 
 
 def _peak_memory() -> int:

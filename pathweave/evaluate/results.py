@@ -84,12 +84,14 @@ class Environment(BaseModel, extra="allow"):
         torch: Version of PyTorch.
         num_cpus: Processors the run could use.
         dtype: Number format of the language model.
+        peak_memory_bytes: Largest resident memory of any of its sessions; 0 where it is not known.
     """
 
     python: str
     torch: str
     num_cpus: int
     dtype: str
+    peak_memory_bytes: int = 0
 
 
 class Results(BaseModel, extra="forbid"):

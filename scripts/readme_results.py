@@ -39,7 +39,7 @@ def section(results: Results) -> str:
     """Return the results as Markdown."""
     environment = results.environment
     assert environment is not None
-    peak = (environment.model_extra or {}).get("peak_memory_bytes", 0) / 1e9
+    peak = environment.peak_memory_bytes / 1e9
     seconds = sum(stage.seconds or 0 for stage in results.stages)
     lines = [
         f"`make evolve` on {environment.num_cpus} CPU cores, Python {environment.python}, torch "

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pathweave.config import SLOT, Modality, Part, unknown
 from pathweave.data.cache import FeatureCache
+from pathweave.data.coverage import load_coverage
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Part as MessagePart
@@ -170,6 +171,12 @@ class Examples:
             stays as it is.
         seed: Seed of the draw; a sample's draw depends on its id and on nothing else.
 
+    Attributes:
+        total: Samples of the manifest (or ``limit``), those that cannot be used among them.
+        published: The same with samples that the data set has and the manifest lacks, as their
+            media were not there when it was converted.
+        bad: Why samples cannot be used, a line each.
+
     Raises:
         ManifestError: If the manifest cannot be read, or names a modality that is not declared or
             that the path does not read.
@@ -190,6 +197,8 @@ class Examples:
         stride = 1 if limit is None else max(1, len(self.manifest) // limit)
         self._samples: list[Sample] = list(self.manifest)[::stride][:limit]
         self.total = len(self._samples) + len(self.bad)
+        coverage = load_coverage(manifest) if limit is None else None
+        self.published = self.total + (0 if coverage is None else coverage.absent)
         self._path = path
         self._prompts = prompts
         self._seed = seed

@@ -24,9 +24,11 @@ def score_table(results: Results) -> Table:
     """Return the score matrix, a row a test set, and beside it what the scores are read against."""
     stages = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
     units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
+    parts = [f"{m} {d.name} {d.coverage}" for m, d in results.columns if d.coverage is not None]
+    covered = f"; samples there are: {', '.join(parts)}" if parts else ""
     table = Table(
         title=f"{results.recipe}: scores after each stage",
-        caption=f"stages: {stages}; {', '.join(units)}",
+        caption=f"stages: {stages}; {', '.join(units)}{covered}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -26,6 +26,7 @@ class DatasetInfo(BaseModel, extra="forbid"):
         low: Lower end of the interval of 95 % confidence around ``whole``, over the objects shown.
         high: Upper end.
         num_objects: Things the whole test set shows.
+        num_total: Samples of the test set as published, also those that could not be used.
     """
 
     name: str
@@ -40,6 +41,14 @@ class DatasetInfo(BaseModel, extra="forbid"):
     low: float | None = None
     high: float | None = None
     num_objects: int | None = None
+    num_total: int | None = None
+
+    @property
+    def coverage(self) -> str | None:
+        """Return how much of the set was scored, if it was not all of it."""
+        if self.num_whole is None or self.num_total in (None, self.num_whole):
+            return None
+        return f"{self.num_whole:,} of {self.num_total:,}"
 
 
 class StageResults(BaseModel, extra="forbid"):

@@ -35,7 +35,7 @@ class SetResult:
         num_samples: Samples scored.
         num_objects: Things they show; a sample that names no object shows one of its own.
         num_usable: Samples of the set whose media could be read.
-        num_total: Samples of the set.
+        num_total: Samples of the set as published.
         ids: Ids of the scored samples.
         predictions: Answer to each.
     """
@@ -128,7 +128,7 @@ def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, s
         num_samples=len(chosen),
         num_objects=num_objects,
         num_usable=len(examples),
-        num_total=examples.total,
+        num_total=examples.published,
         ids=[sample.id for sample in samples],
         predictions=answers,
     )

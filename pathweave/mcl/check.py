@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
+from pathweave.data.coverage import Coverage
 from pathweave.display import Bar, Display
 from pathweave.errors import ManifestError
 from pathweave.files import sha256_file
-from pathweave.mcl.coverage import Coverage
 from pathweave.mcl.declaration import Dataset, datasets, find_dataset
 from pathweave.mcl.media_check import check_medium
 from pathweave.mcl.progress import show_bytes

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pathweave.data.coverage import Coverage, save_coverage
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Sample
 from pathweave.display import Display
 from pathweave.files import new_file
-from pathweave.mcl.coverage import Coverage, save_coverage
 from pathweave.mcl.declaration import Dataset
 from pathweave.mcl.foreign import Foreign
 from pathweave.mcl.progress import show_bytes

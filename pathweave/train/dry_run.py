@@ -31,7 +31,7 @@ class TrainPlan:
         name: Its name in the recipe.
         data: What is in it.
         share: Share of the stage's samples that are drawn from it, in [0, 1].
-        rounds: How often the stage sees each of its samples.
+        rounds: How often the stage sees each of its samples, on average.
     """
 
     name: str

@@ -56,6 +56,7 @@ def _datasets(recipe: Recipe, scoring: Scoring, name: str) -> list[DatasetInfo]:
                 low=known.get("low"),
                 high=known.get("high"),
                 num_objects=known.get("num_objects"),
+                num_total=known.get("num_total"),
             )
         )
     return made

@@ -5,6 +5,7 @@ import torch
 
 from pathweave.config import parse_recipe
 from pathweave.data.cache import FeatureCache
+from pathweave.data.coverage import Coverage, save_coverage
 from pathweave.data.decode import build_decoder
 from pathweave.data.examples import Examples, JointReader, Reader, Readers
 from pathweave.data.media import Array
@@ -105,6 +106,15 @@ def test_bad_media_are_left_out_and_listed(directory):
     assert [found.sample(i).id[-1] for i in range(len(found))] == ["0", "1", "3", "5"]
     assert found.total == COUNT
     assert [line.split(":")[0] for line in found.bad] == ["sound-train-2", "sound-train-4"]
+
+
+def test_samples_that_were_not_there_to_convert_belong_to_the_published_set(directory):
+    file = directory / "sound-train.jsonl"
+    save_coverage(Coverage(dataset="d", split="train", usable=COUNT, missing=3, broken=1), file)
+    found = examples(directory)
+    assert (found.total, found.published) == (COUNT, COUNT + 4)
+    some = Examples(file, readers(directory), limit=2)
+    assert (some.total, some.published) == (2, 2)
 
 
 def test_broken_rows_count_as_bad(directory):

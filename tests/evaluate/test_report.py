@@ -36,6 +36,15 @@ def test_tables():
     assert "0 see, 1 watch, 2 hear" in words
 
 
+def test_a_set_that_was_scored_in_part_says_so():
+    results = example_results()
+    results.datasets["see"][0].num_whole, results.datasets["see"][0].num_total = 1381, 1500
+    words = " ".join(text_of(results).split())
+    assert "see qa 1,381 of 1,500" in words
+    results.datasets["see"][0].num_whole = 1500
+    assert "samples there are" not in text_of(results)
+
+
 def test_unfinished_run():
     text = text_of(example_results(num_stages=1))
     assert row_of(text, "see qa") == ["80.0", "82.7", "12.5"]

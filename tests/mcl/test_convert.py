@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pathweave.data.coverage import Coverage, coverage_file, load_coverage
 from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.mcl.convert import convert_dataset, problems_file
-from pathweave.mcl.coverage import Coverage, coverage_file, load_coverage
 from pathweave.mcl.declaration import find_dataset
 from tests.mcl.files import CASES, write_case
 

@@ -33,9 +33,14 @@ class Coverage(BaseModel, frozen=True, extra="forbid"):
     left_out: int = 0
 
     @property
+    def absent(self) -> int:
+        """Samples that there should be and that the manifest lacks."""
+        return self.missing + self.broken
+
+    @property
     def annotated(self) -> int:
         """Samples that there should be: all but those left out on purpose."""
-        return self.usable + self.missing + self.broken
+        return self.usable + self.absent
 
     def __str__(self) -> str:
         return f"{self.usable:,} of {self.annotated:,}"

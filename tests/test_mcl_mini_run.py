@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -37,7 +38,9 @@ def test_five_real_modalities_are_learnt_in_turn_and_none_is_forgotten(run):
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     for name in SENSES:
         losses = [e["loss"] for e in events if e["event"] == "step" and e["stage"] == name]
-        assert sum(losses[-4:]) < sum(losses[:4])
+        # Halves, since batches of questions and of captions differ more than a few steps teach.
+        half = len(losses) // 2
+        assert mean(losses[half:]) < mean(losses[:half])
     verdicts = [e for e in events if e["event"] == "verified"]
     assert len(verdicts) == 1 + 2 + 3 + 4 + 5
     assert all(e["identical"] for e in verdicts)

@@ -183,9 +183,11 @@ class Stopwatch:
 
 
 def reads_or_writes(arguments: dict[str, Any]) -> str:
-    """Name a pass through the language model: a whole sequence, or one more token of an answer."""
-    embeds = arguments.get("inputs_embeds")
-    return "llm, one token each" if embeds is None else "llm, whole sequence"
+    """Name a pass through the language model: words before the medium, the rest, a new token."""
+    if arguments.get("inputs_embeds") is not None:
+        return "llm, whole sequence"
+    is_one = arguments["input_ids"].shape[1] == 1
+    return "llm, one token each" if is_one else "llm, words before the medium"
 
 
 def materialise(module: nn.Module) -> None:

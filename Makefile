@@ -17,8 +17,9 @@ quick: $(VENV)/.ready-mini  ## The same five stages in a few minutes: it runs, i
 test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
 	@$(MAKE) --no-print-directory $(SUITE)
 
+# One process a core, one thread each; a file's tests stay together, and share what they set up.
 everyday:
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile
 
 all: check unchecked slow everyday
 

@@ -187,7 +187,7 @@ def reads_or_writes(arguments: dict[str, Any]) -> str:
     if arguments.get("inputs_embeds") is not None:
         return "llm, whole sequence"
     is_one = arguments["input_ids"].shape[1] == 1
-    return "llm, one token each" if is_one else "llm, words before the medium"
+    return "llm, one token each" if is_one else "llm, before the medium"
 
 
 def materialise(module: nn.Module) -> None:

@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pathweave.config import Recipe, dump_recipe, parse_recipe
+from pathweave.config import Recipe
 from pathweave.errors import RunError
 from pathweave.files import recover_directory, write_atomic
+from pathweave.recipe_files import dump_recipe, parse_recipe
 
 
 class RunDirectory:

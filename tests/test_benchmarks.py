@@ -28,7 +28,7 @@ def test_the_full_size_step_small(full_size_step, capsys):
     assert math.isfinite(report["loss"])
     step = report["seconds"]["training step"]
     parts = {"encoder", "connector", "llm, whole sequence", "llm, head", "backward", "optimiser"}
-    assert step.keys() == parts | {"llm, words before the medium", "rest"}
+    assert step.keys() == parts | {"llm, before the medium", "rest"}
     for name in ("image", "depth"):
         answer = report["seconds"][f"answer, {name}"]
         assert answer["llm, one token each"] > 0

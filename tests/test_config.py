@@ -3,8 +3,8 @@ import json
 import pytest
 import yaml
 
-from pathweave.config import dump_recipe, load_recipe, parse_override, parse_recipe
 from pathweave.errors import RecipeError
+from pathweave.recipe_files import dump_recipe, load_recipe, parse_override, parse_recipe
 
 
 def modality(**changes):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pathweave.config import load_recipe
 from pathweave.errors import BaseMismatchError, PathError
 from pathweave.evaluate.generate import generate
 from pathweave.methods.pathweave import expand
 from pathweave.path_files import load_path, save_path
 from pathweave.prompt import Medium
+from pathweave.recipe_files import load_recipe
 from tests.tiny import chain, medium, randomise, tiny_base, tiny_model, write_tiny_recipe
 
 PACKAGE = Path(__file__).parents[1] / "pathweave"
@@ -241,7 +241,7 @@ def test_imports_point_one_way():
     level = {"nn": 0, "errors": 0, "files": 0, "extras": 0, "display": 0, "tensors": 1}
     level |= {"foreign": 1}
     level |= {"prompt": 1, "prefix": 1, "paths": 1}
-    level |= {"bases": 2, "encoders": 3, "data": 3, "config": 2, "path_files": 2}
+    level |= {"bases": 2, "encoders": 3, "data": 3, "config": 2, "recipe_files": 2, "path_files": 2}
     level |= {"model": 3, "run_files": 3, "load": 4, "evaluate": 5, "methods": 5, "assistant": 6}
     level |= {"released": 5, "estimate": 5, "train": 6, "grid": 7, "cli": 8}
     level |= {"method_options": 1, "connector_files": 3, "mcl": 4}

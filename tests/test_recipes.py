@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.config import load_recipe
 from pathweave.data.decode import build_decoder
 from pathweave.encoders import check_encoder
 from pathweave.estimate.encoders import features_of
+from pathweave.recipe_files import load_recipe
 from pathweave.run_files import RunDirectory
 
 ROOT = Path(__file__).parents[1]

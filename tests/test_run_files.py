@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from pathweave.config import load_recipe
 from pathweave.errors import RecipeError, RunError
+from pathweave.recipe_files import load_recipe
 from pathweave.run_files import RunDirectory, differences
 
 

@@ -36,7 +36,7 @@ def evolve(
 
     Example: pathweave evolve recipes/mcl_mini.yaml --out runs/mcl_mini
     """
-    from pathweave.config import load_recipe, parse_override
+    from pathweave.recipe_files import load_recipe, parse_override
 
     values = dict(parse_override(text) for text in overrides or [])
     run = load_recipe(recipe, values, quick)

@@ -47,9 +47,9 @@ def import_(
     """
     from rich.console import Console
 
-    from pathweave.config import load_recipe
     from pathweave.errors import RecipeError
     from pathweave.load import load_base
+    from pathweave.recipe_files import load_recipe
     from pathweave.released import import_files, write_import
     from pathweave.released.report import show_report
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from pathweave.config import Recipe, load_recipe, unknown
+from pathweave.config import Recipe, unknown
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.files import sha256_bytes, sha256_file
 from pathweave.paths import NAME
+from pathweave.recipe_files import load_recipe, read_yaml
 
 SEED, CURRICULUM = "seed", "curriculum"
 
@@ -201,14 +201,7 @@ def load_grid(path: Path) -> Grid:
 
 
 def _declaration(path: Path) -> Declaration:
-    try:
-        tree = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise RecipeError(f"{path} must be the file of a grid, got {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} must hold fields such as methods:, got {type(tree).__name__}")
+    tree = read_yaml(path, "the file of a grid", "methods:")
     try:
         return Declaration.model_validate(tree)
     except ValidationError as error:

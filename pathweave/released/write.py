@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from pathweave.bases.base import Base, save_base
-from pathweave.config import Recipe, dump_recipe
+from pathweave.config import Recipe
 from pathweave.encoders import licence_of
 from pathweave.errors import BaseMismatchError, PathError, RecipeError
 from pathweave.files import new_directory, write_json
 from pathweave.path_files import save_path
+from pathweave.recipe_files import dump_recipe
 from pathweave.released.importer import Imported
 from pathweave.released.report import ImportReport, make_report
 from pathweave.run_files import RunDirectory

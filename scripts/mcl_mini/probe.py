@@ -22,13 +22,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pathweave.config import Modality, load_recipe
+from pathweave.config import Modality
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.encoders import build_encoder
 from pathweave.evaluate.bootstrap import paired_difference
 from pathweave.evaluate.metrics import METRICS
+from pathweave.recipe_files import load_recipe
 from pathweave.run_files import RunDirectory
 from pathweave.train.scoring import whole_predictions
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.config import load_recipe
 from pathweave.estimate.estimate import estimate_recipe
 from pathweave.evaluate.results import Results
+from pathweave.recipe_files import load_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/pathweave_vicuna7b.yaml"

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from pathweave.config import parse_recipe
 from pathweave.estimate.estimate import estimate_recipe
 from pathweave.estimate.report import as_json, heading, tables
+from pathweave.recipe_files import parse_recipe
 
 VICUNA = {
     "name": "vicuna",

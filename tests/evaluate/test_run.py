@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from pathweave.config import TestSet, parse_recipe
+from pathweave.config import TestSet
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.errors import ManifestError
@@ -19,6 +19,7 @@ from pathweave.evaluate.run import (
 )
 from pathweave.evaluate.tokens import TOKENIZER
 from pathweave.prompt import Medium
+from pathweave.recipe_files import parse_recipe
 from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
 COUNT = 10

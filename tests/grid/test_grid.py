@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.config import load_recipe
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.grid.cell import load_cell, load_samples
 from pathweave.grid.declaration import load_grid, recipe_hash
@@ -21,6 +20,7 @@ from pathweave.grid.report import marks
 from pathweave.grid.sessions import current
 from pathweave.grid.shared import first_stage
 from pathweave.methods import METHODS as METHODS_OF_THE_PACKAGE
+from pathweave.recipe_files import load_recipe
 from tests.grid.grids import METHODS, write_grid
 from tests.runs import command, events, hashes, write_recipe
 

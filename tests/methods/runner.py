@@ -6,9 +6,10 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from pathweave.config import Recipe, load_recipe
+from pathweave.config import Recipe
 from pathweave.display import Display
 from pathweave.evaluate.results import Results
+from pathweave.recipe_files import load_recipe
 from pathweave.run_files import RunDirectory
 from pathweave.train.curriculum import Curriculum
 

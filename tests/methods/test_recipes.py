@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.config import MethodName, load_recipe
+from pathweave.config import MethodName
 from pathweave.method_options import OPTIONS
 from pathweave.methods import METHODS
 from pathweave.nn import feed_forward_sites
 from pathweave.paths import matches
+from pathweave.recipe_files import load_recipe
 from pathweave.run_files import differences
 from tests.tiny import tiny_model
 

@@ -7,12 +7,13 @@ import torch
 from accelerate import Accelerator
 
 from pathweave.bases.base import freeze
-from pathweave.config import Recipe, parse_recipe
+from pathweave.config import Recipe
 from pathweave.display import Display
 from pathweave.methods import METHODS, method_of
 from pathweave.methods.lesson import Source, Task
 from pathweave.model import PathWeave
 from pathweave.prompt import Medium
+from pathweave.recipe_files import parse_recipe
 from pathweave.train.log import RunLog
 from pathweave.train.stage import Stage, train_stage
 from tests.tiny import WIDTH, tiny_base

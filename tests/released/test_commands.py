@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from pathweave.bases.base import save_base
-from pathweave.config import dump_recipe
 from pathweave.load import load_run
 from pathweave.path_files import describe_path
+from pathweave.recipe_files import dump_recipe
 from tests import runs
 from tests.released.files import SMALL_HEADS, instructblip_state, write_run
 from tests.released.test_import import natural

@@ -8,7 +8,6 @@ from safetensors.torch import load_file
 
 from pathweave.assistant import load
 from pathweave.bases.base import save_base
-from pathweave.config import parse_recipe
 from pathweave.errors import BaseMismatchError, PathError, RecipeError
 from pathweave.evaluate.inspect import inspect_run
 from pathweave.files import sha256_file
@@ -16,6 +15,7 @@ from pathweave.load import load_base, load_run
 from pathweave.nn import Projector, QFormer
 from pathweave.path_files import describe_path, load_order, load_path
 from pathweave.paths import Paths
+from pathweave.recipe_files import parse_recipe
 from pathweave.released import UNBOUND, bind, write_import
 from pathweave.released.importer import assemble
 from pathweave.released.layout import Stage, hosts

@@ -9,9 +9,9 @@ import pytest
 import transformers
 
 from pathweave.bases import hub
-from pathweave.config import load_recipe, parse_recipe
 from pathweave.data.manifest import Manifest, write_manifest
 from pathweave.estimate.encoders import Features
+from pathweave.recipe_files import load_recipe, parse_recipe
 from pathweave.run_files import RunDirectory
 from pathweave.train import dry_run
 from pathweave.train.dry_run import make_plan

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pathweave.assistant import load
-from pathweave.config import load_recipe
 from pathweave.data.examples import Examples
 from pathweave.evaluate.rank import log_likelihoods
 from pathweave.evaluate.results import Results
 from pathweave.load import load_run, make_readers
+from pathweave.recipe_files import load_recipe
 from pathweave.train.evolve import _media
 from tests.joint import QUESTION, with_joint, write_joint_data
 from tests.runs import SENSORS, command, events, hashes

@@ -6,13 +6,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from pathweave.config import load_recipe
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.display import Display
 from pathweave.errors import RunError
 from pathweave.methods.lesson import Source
 from pathweave.methods.pathweave import expand
+from pathweave.recipe_files import load_recipe
 from pathweave.train.log import RunLog
 from pathweave.train.stage import Stage, train_stage
 from pathweave.train.stop import Interrupted

@@ -222,6 +222,9 @@ class Method(_Strict):
     plain_sites: tuple[str, ...] = Field(
         ("projector",), description="Patterns of hosts whose experts are summed without gates."
     )
+    plain_rank: Positive | None = Field(
+        None, description="Bottleneck width of the adapters at plain sites; null is rank."
+    )
     gate: GateKind | None = Field("softmax", description="Kind of the gates; null sums experts.")
     top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
     in_adapter: InAdapterInit | None = Field(

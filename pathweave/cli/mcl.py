@@ -20,6 +20,9 @@ def mcl(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="METHOD", help="Run this method alone.")
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Cells that run side by side, sharing the processors.")
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and how far they are; do nothing.")
     ] = False,
@@ -38,7 +41,7 @@ def mcl(
     pathweave mcl --report runs/grid --out docs
     """
     if report is not None:
-        if grid is not None or only or dry_run:
+        if grid is not None or only or dry_run or jobs > 1:
             raise RecipeError(
                 "--report must be given alone or with --out, got a grid or its options; run the "
                 "grid first, then report its directory"
@@ -53,7 +56,7 @@ def mcl(
     if dry_run:
         _list(grid, out, only or [], as_json)
     else:
-        _run(grid, out, only or [], as_json)
+        _run(grid, out, only or [], jobs, as_json)
 
 
 def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
@@ -71,13 +74,13 @@ def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
     typer.echo(f"{sum(s.is_done for s in states)} of {len(states)} cells done")
 
 
-def _run(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
+def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> None:
     from pathweave.cli import EXIT_FAILED, EXIT_INTERRUPTED
     from pathweave.grid.declaration import load_grid
     from pathweave.grid.run import GridRun
     from pathweave.train.stop import Interrupted
 
-    run = GridRun(load_grid(grid), out, only, quiet=as_json)
+    run = GridRun(load_grid(grid), out, only, jobs, quiet=as_json)
     try:
         outcome = run()
     except Interrupted as stop:

@@ -164,7 +164,8 @@ class Grid:
 
     Attributes:
         declared: The file.
-        cells: The cells, seed after seed, so that whole tables are there early.
+        cells: The cells, order after order and in these seed after seed, so that the main table is
+            there early, and whole with each seed.
     """
 
     declared: Declaration
@@ -192,8 +193,8 @@ def load_grid(path: Path) -> Grid:
     declared = _declaration(path)
     cells = tuple(
         Cell(method, order_name, seed, _recipe(declared, method, order, seed, path))
-        for seed in declared.seeds
         for order_name, order in declared.curricula().items()
+        for seed in declared.seeds
         for method in declared.methods
         if order.methods is None or method in order.methods
     )

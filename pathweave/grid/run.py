@@ -1,12 +1,9 @@
-"""Run the cells of a grid one after another; what is done is skipped, the rest goes on."""
+"""Run the cells of a grid, some side by side; what is done is skipped, the rest goes on."""
 
-import multiprocessing
 import os
-import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -19,21 +16,16 @@ from pathweave.errors import PathWeaveError, RecipeError, RunError
 from pathweave.files import cache_home, sole_writer, write_json
 from pathweave.grid.cell import load_cell
 from pathweave.grid.declaration import Cell, Grid, recipe_hash
-from pathweave.grid.sessions import current, sessions
-from pathweave.grid.shared import FirstStage, first_stage, start_from
-from pathweave.grid.worker import Job, work
+from pathweave.grid.process import Running
+from pathweave.grid.sessions import sessions
+from pathweave.grid.shared import first_stage, start_from
+from pathweave.grid.worker import Job
 from pathweave.run_files import RunDirectory
-from pathweave.train.evolve import EXIT_INTERRUPTED
 from pathweave.train.log import RunLog
 from pathweave.train.stop import Interrupted, StopRequest
 
 ABOUT = "grid.json"
 _POLL = 0.25  # seconds between two looks at a cell
-
-# A server that has imported everything once, also what draws the picture of a run where that is
-# installed: cells start in milliseconds, each with a memory of its own.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["pathweave.grid.worker", "matplotlib.backends.backend_agg"])
 
 
 @dataclass(frozen=True)
@@ -112,15 +104,22 @@ class GridRun:
         grid: The grid.
         out: Its directory.
         only: Run the cells of these methods alone; none is all.
+        jobs: Cells that run side by side; they share the threads of this process.
         quiet: Show nothing.
     """
 
     def __init__(
-        self, grid: Grid, out: Path, only: Sequence[str] = (), quiet: bool = False
+        self,
+        grid: Grid,
+        out: Path,
+        only: Sequence[str] = (),
+        jobs: int = 1,
+        quiet: bool = False,
     ) -> None:
         self.grid = grid
         self.out = out
         self.cells = select(grid, only)
+        self.jobs = jobs
         self.console = Console(stderr=True, quiet=quiet)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -148,119 +147,124 @@ class GridRun:
             states = [state_of(cell, self.out) for cell in self.cells]
             write_json(self.out / "results" / ABOUT, self.grid.about())
             self._log = RunLog(self.out / "log.jsonl")
-            todo = [state.cell for state in states if not state.is_done]
+            self._todo = [state.cell for state in states if not state.is_done]
             self._costs = [state.seconds for state in states if state.is_done]
-            outcome = Outcome([s.cell.name for s in states if s.is_done])
-            done = len(outcome.done)
+            self._outcome = Outcome([s.cell.name for s in states if s.is_done])
+            self._running: list[Running] = []
+            done = len(self._outcome.done)
             self._log.event("grid", cells=len(states), done=done)
             name = self.grid.declared.name
             self._task = self._progress.add_task(name, total=len(states), completed=done, note="")
             self._progress.start()
             try:
-                with StopRequest() as self._stop:
-                    for position, cell in enumerate(todo):
-                        self._left = len(todo) - position
-                        self._take(cell, outcome)
-                        self._progress.update(self._task, advance=1)
+                with StopRequest() as stop:
+                    self._run(stop)
             finally:
+                for running in self._running:
+                    running.kill()
                 # Progress.stop() would add an empty line where the output is no terminal.
                 self._progress.live.stop()
-        return outcome
+        return self._outcome
 
-    def _take(self, cell: Cell, outcome: Outcome) -> None:
-        """Run one cell and record what came of it."""
-        self._log.event("cell", cell=cell.name)
-        try:
-            self._run(cell)
-        except PathWeaveError as error:
-            outcome.failed[cell.name] = str(error)
-            self._log.event("failed", cell=cell.name, error=str(error))
-            self._progress.print(f"[red]failed[/] {cell.name}: {escape(str(error))}")
-            return
-        result = load_cell(cell.result(self.out))
-        self._costs.append(result.seconds)
-        outcome.done.append(cell.name)
-        self._log.event("done", cell=cell.name, seconds=result.seconds)
-        left = _duration(self._mean_cost() * (self._left - 1))
-        self._progress.print(f"done {cell.name} in {_duration(result.seconds)}; {left} left")
+    def _run(self, stop: StopRequest) -> None:
+        """Begin jobs as others end, until there is none left or a stop is asked for."""
+        stopped: list[str] = []
+        while True:
+            while not stop.requested and len(self._running) < self.jobs and self._begin_next():
+                pass
+            if not self._running:
+                break
+            wait([running.sentinel for running in self._running], _POLL)
+            if stop.requested:
+                for running in self._running:
+                    running.stop()
+            for running in [running for running in self._running if running.is_over]:
+                self._running.remove(running)
+                if running.was_stopped:
+                    self._log.event("stopped", cell=running.name)
+                    stopped.append(running.name)
+                else:
+                    self._end(running)
+            self._show()
+        if stop.requested and (stopped or self._todo):
+            where = f"in {', '.join(stopped)}" if stopped else f"before {self._todo[0].name}"
+            raise Interrupted(f"stopped {where}")
 
-    def _run(self, cell: Cell) -> None:
-        directory = cell.directory(self.out)
-        stage = first_stage(cell.recipe, self.out)
-        if stage is not None and not (directory / "recipe.json").exists():
-            self._share(stage, directory)
-        self._work(cell.name, cell.recipe, directory, cell)
+    def _begin_next(self) -> bool:
+        """Begin what can run beside the rest: the next cell, or the first stage it needs.
 
-    def _share(self, stage: FirstStage, directory: Path) -> None:
-        """Give a cell the first stage, which is trained now if it is not there yet."""
-        if stage.directory in self._broken:
-            raise RunError(self._broken[stage.directory])
-        if not stage.is_done:
-            name = f"shared {stage.directory.name}"
-            try:
-                self._work(name, stage.recipe, stage.directory, None)
-            except RunError as error:
-                self._broken[stage.directory] = str(error)
-                raise
-        spent = sessions(RunDirectory(stage.directory).log)
-        start_from(stage, directory, spent.seconds, spent.peak_memory_bytes)
-
-    def _work(self, name: str, recipe: Recipe, directory: Path, cell: Cell | None) -> None:
-        """Run a job in a process of its own and wait for its end.
-
-        Raises:
-            Interrupted: After a request to stop.
-            RunError: If the process failed.
+        Returns:
+            Whether something was begun or given up.
         """
-        if self._stop.requested:
-            raise Interrupted(f"stopped before {name}")
+        for cell in self._todo:
+            directory = cell.directory(self.out)
+            try:
+                stage = first_stage(cell.recipe, self.out)
+                if stage is not None and not (directory / "recipe.json").exists():
+                    if stage.directory in self._broken:
+                        raise RunError(self._broken[stage.directory])
+                    if any(running.job.directory == stage.directory for running in self._running):
+                        continue
+                    if not stage.is_done:
+                        self._begin(stage.name, stage.recipe, stage.directory, None)
+                        return True
+                    spent = sessions(RunDirectory(stage.directory).log)
+                    start_from(stage, directory, spent.seconds, spent.peak_memory_bytes)
+                self._log.event("cell", cell=cell.name)
+                self._begin(cell.name, cell.recipe, directory, cell)
+            except PathWeaveError as error:
+                self._failed(cell, error)
+            self._todo.remove(cell)
+            return True
+        return False
+
+    def _begin(self, name: str, recipe: Recipe, directory: Path, cell: Cell | None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         result = None if cell is None else cell.result(self.out)
         environment = {**os.environ, "PATHWEAVE_HOME": str(cache_home())}
-        job = Job(recipe, directory, cell, result, torch.get_num_threads(), environment)
-        process = _processes.Process(target=work, args=(job,))
-        process.start()
+        num_threads = max(1, torch.get_num_threads() // self.jobs)
+        job = Job(recipe, directory, cell, result, num_threads, environment)
+        self._running.append(Running(name, job))
+
+    def _end(self, running: Running) -> None:
+        """Record what came of a job."""
+        cell = running.job.cell
         try:
-            self._wait(process, name, recipe, directory)
-        finally:
-            if process.is_alive():
-                process.kill()
-            process.join()
-        if self._stop.requested and process.exitcode == EXIT_INTERRUPTED:
-            self._log.event("stopped", cell=name)
-            raise Interrupted(f"stopped in {name}")
-        if process.exitcode != 0:
-            raise RunError(_reason(process.exitcode or 0, directory))
+            running.check()
+        except RunError as error:
+            if cell is None:  # every cell that needs this stage fails with its message
+                self._broken[running.job.directory] = str(error)
+            else:
+                self._failed(cell, error)
+            return
+        if cell is None:
+            return
+        result = load_cell(cell.result(self.out))
+        self._costs.append(result.seconds)
+        self._outcome.done.append(cell.name)
+        self._log.event("done", cell=cell.name, seconds=result.seconds)
+        message = f"done {cell.name} in {_duration(result.seconds)}; {_duration(self._left())} left"
+        self._progress.print(message)
+        self._progress.update(self._task, advance=1)
 
-    def _wait(self, process: BaseProcess, name: str, recipe: Recipe, directory: Path) -> None:
-        steps = {stage: recipe.training_of(stage).steps for stage in recipe.curriculum}
-        began, is_told = time.perf_counter(), False
-        while process.is_alive():
-            process.join(_POLL)
-            if self._stop.requested and not is_told and process.pid is not None:
-                os.kill(process.pid, signal.SIGINT)
-                is_told = True
-            doing = "saving and stopping" if is_told else current(directory / "log.jsonl", steps)
-            note = f"{name}: {doing}"
-            if self._costs:
-                left = self._mean_cost() * self._left - (time.perf_counter() - began)
-                note += f"; {_duration(max(0.0, left))} left"
-            self._progress.update(self._task, note=note)
+    def _failed(self, cell: Cell, error: PathWeaveError) -> None:
+        self._outcome.failed[cell.name] = str(error)
+        self._log.event("failed", cell=cell.name, error=str(error))
+        self._progress.print(f"[red]failed[/] {cell.name}: {escape(str(error))}")
+        self._progress.update(self._task, advance=1)
 
-    def _mean_cost(self) -> float:
-        return sum(self._costs) / len(self._costs)
+    def _left(self) -> float:
+        """Return the seconds that what is left will take."""
+        mean = sum(self._costs) / len(self._costs)
+        begun = sum(min(mean, r.seconds) for r in self._running if r.job.cell is not None)
+        cells = len(self._todo) + sum(r.job.cell is not None for r in self._running)
+        return (mean * cells - begun) / self.jobs
 
-
-def _reason(exit_code: int, directory: Path) -> str:
-    """Return why a process failed, from the end of what it printed."""
-    file = directory / "output.txt"
-    if exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        hint = "; most often memory has run out" if -exit_code == signal.SIGKILL else ""
-        return f"the process was ended by {name}{hint}; see {file}"
-    lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")] or lines[-1:] or ["no message"]
-    return f"{errors[-1].removeprefix('error: ')} (see {file})"
+    def _show(self) -> None:
+        notes = [f"{running.name}: {running.doing()}" for running in self._running]
+        if self._costs:
+            notes.append(f"{_duration(self._left())} left")
+        self._progress.update(self._task, note="; ".join(notes))
 
 
 def _duration(seconds: float) -> str:

@@ -37,6 +37,11 @@ class FirstStage:
     directory: Path
 
     @property
+    def name(self) -> str:
+        """Return what it is called in messages."""
+        return f"shared {self.directory.name}"
+
+    @property
     def is_done(self) -> bool:
         """Whether it is trained and scored."""
         return RunDirectory(self.directory).results.is_file()

@@ -54,8 +54,17 @@ def _wrap(task: Task) -> dict[str, WovenLinear]:
             if isinstance(module, WovenLinear) and matches(module.site, method.sites)
         }
         if chosen:
+            wider = {n for n, m in chosen.items() if matches(m.site, method.plain_sites)}
             rank, alpha = method.rank, method.lora.alpha
-            config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=[*chosen])
+            plain_rank = method.plain_rank or rank
+            config = peft.LoraConfig(
+                r=rank,
+                lora_alpha=alpha,
+                target_modules=[*chosen],
+                # Scaled alike everywhere: by alpha / rank.
+                rank_pattern=dict.fromkeys(wider, plain_rank),
+                alpha_pattern=dict.fromkeys(wider, alpha * plain_rank / rank),
+            )
             peft.inject_adapter_in_model(config, part, ADAPTER)
             del part.peft_config  # a note that would be in the way of the next stage
             woven |= {module.site: module for module in chosen.values()}

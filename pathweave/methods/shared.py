@@ -58,6 +58,7 @@ def add_path(
         top_k=method.top_k,
         in_adapter=method.in_adapter,
         plain_sites=method.plain_sites,
+        plain_rank=method.plain_rank,
         own=own,
     )
     return model.paths.expand(spec, queries_from or _previous(model, recipe, name))

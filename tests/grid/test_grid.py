@@ -78,8 +78,8 @@ def test_cells_are_methods_x_orders_x_seeds(tiny_recipe):
     }
     grid = load_grid(write_grid(tiny_recipe, orders=orders, set={"training.steps": 3}))
     names = [cell.name for cell in grid.cells]
-    one = ["pathweave-main-seed", "adapters-main-seed", "pathweave-other-seed"]
-    assert names == [f"{name}{seed}" for seed in (0, 1) for name in one]
+    main = [f"{name}-main-seed{seed}" for seed in (0, 1) for name in ("pathweave", "adapters")]
+    assert names == [*main, "pathweave-other-seed0", "pathweave-other-seed1"]
     last = grid.cells[-1]
     assert (last.recipe.seed, last.recipe.training.steps) == (1, 3)
     assert last.recipe.curriculum == ("sight", "tilt", "sound")
@@ -385,6 +385,42 @@ def test_a_stopped_grid_goes_on_to_equal_results(grid_file, finished_grid, home,
     assert len(events(run, "session")) == 2
 
 
+def test_cells_side_by_side_are_stopped_together_and_give_equal_results(
+    grid_file, finished_grid, home, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    shutil.copytree(finished_grid / "shared", out / "shared")
+
+    def interrupt(_: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.6)  # until the grid has passed it on
+
+    watcher = when_training(cell_directory(out, NAMES[0]), interrupt)
+    words = ("--out", out, "--jobs", "2")
+    assert command("mcl", grid_file, *words) == 130
+    watcher.join()
+    [stopped] = [line for line in capsys.readouterr().err.splitlines() if "stopped in" in line]
+    assert NAMES[0] in stopped
+    assert command("mcl", grid_file, *words, "--json") == 0
+    assert sorted(json.loads(capsys.readouterr().out)["done"]) == sorted(NAMES)
+    assert results(out) == results(finished_grid)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    told = [(event["event"], event.get("cell")) for event in log]
+    assert told[1:3] == [("cell", NAMES[0]), ("cell", NAMES[1])]
+    assert told[-1][0] == "done"
+
+
+def test_a_first_stage_is_trained_beside_another(grid_file, finished_grid, home, tmp_path):
+    """What waits for a stage that is in training makes place for what does not."""
+    out = tmp_path / "out"
+    assert command("mcl", grid_file, "--out", out, "--jobs", "2", "--json") == 0
+    assert results(out) == results(finished_grid)
+    stages = [events(stage, "stage")[0]["time"] for stage in sorted((out / "shared").iterdir())]
+    ended = [events(stage, "session")[0]["time"] for stage in sorted((out / "shared").iterdir())]
+    assert len(stages) == 2
+    assert max(stages) < min(ended)
+
+
 def test_a_failed_cell_is_reported_and_the_others_go_on(
     tiny_recipe, finished_grid, home, tmp_path, capsys
 ):
@@ -442,6 +478,7 @@ def test_a_damaged_result_is_refused(grid_file, finished_grid, tmp_path, capsys)
         (("grid.yaml",), "mcl must be given GRID and --out DIR"),
         (("grid.yaml", "--report", "x"), "--report must be given alone or with --out, got a grid"),
         (("--report", "x", "--dry-run"), "--report must be given alone"),
+        (("--report", "x", "--jobs", "2"), "--report must be given alone"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(words, message, capsys):

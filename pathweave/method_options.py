@@ -18,7 +18,7 @@ class L2(Options):
     """L2 regularisation towards the stage before, with weight averaging."""
 
     strength: Strength = Field(
-        100.0, description="Pull towards the weights before the stage, per unit of learning rate."
+        1000.0, description="Pull towards the weights before the stage, per unit of learning rate."
     )
     inner_epoch: Count | None = Field(
         20, description="Steps between two weights that the average takes in; null averages none."
@@ -38,7 +38,7 @@ class Ewc(Options):
     """Elastic weight consolidation."""
 
     strength: Strength = Field(
-        100.0,
+        10000.0,
         description="Pull towards the weights before the stage, per unit of learning rate, at a "
         "weight of mean Fisher information.",
     )
@@ -51,7 +51,7 @@ class Lwf(Options):
     """Learning without forgetting."""
 
     weight: Strength = Field(
-        1.0, description="Weight of the distance to the old connector's tokens, in the loss."
+        10.0, description="Weight of the distance to the old connector's tokens, in the loss."
     )
 
 
@@ -81,7 +81,7 @@ class Mera(Options):
     samples: Count = Field(
         100, description="Training samples of every modality that the realignment learns from."
     )
-    steps: Count = Field(60, description="Optimiser steps of the realignment.")
+    steps: Count = Field(150, description="Optimiser steps of the realignment.")
     lr: float | None = Field(
         None,
         gt=0,

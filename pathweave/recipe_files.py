@@ -15,6 +15,22 @@ from pathweave.bases.hub import is_hub_id
 from pathweave.config import Part, Recipe, explain
 from pathweave.errors import RecipeError
 
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a field that stands twice, of which YAML would silently take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (of yaml)
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"{key.value} twice, in line {key.start_mark.line + 1}; remove one"
+                    raise yaml.composer.ComposerError(problem=problem)
+                seen.add(key.value)
+        return node
+
+
 WEIGHT_OPTIONS = ("directory", "model")  # of encoders: where they are read from
 
 
@@ -53,10 +69,10 @@ def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:
         field: One of the fields that it is to hold, for messages.
 
     Raises:
-        RecipeError: If it is missing, no YAML, or holds no fields.
+        RecipeError: If it is missing, no YAML, holds a field twice, or holds no fields.
     """
     try:
-        tree = yaml.safe_load(path.read_bytes())
+        tree = yaml.load(path.read_bytes(), Loader=_Loader)
     except OSError as error:
         raise RecipeError(f"{path} must be {what}, got {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -231,6 +231,7 @@ def test_quick_needs_a_section(tmp_path):
     ("content", "message"),
     [
         ("a: [1", r"recipe\.yaml must be YAML, got .*line"),
+        ("a: {b: 1,\n c: 2, b: 3}", r"must be YAML, got b twice, in line 2; remove one"),
         ("- a", r"recipe\.yaml must hold fields such as modalities:, got list"),
         ("", r"must hold fields such as modalities:, got NoneType"),
     ],

@@ -36,6 +36,11 @@ def learn(tmp_path):
     return made
 
 
+def with_method(recipe, **fields):
+    """A recipe whose method has other values of some fields."""
+    return recipe.model_copy(update={"method": recipe.method.model_copy(update=fields)})
+
+
 @pytest.fixture
 def sequential(learn):
     return learn("sequential", *TWO).learn_all().state()
@@ -335,19 +340,30 @@ def test_low_rank_tuning_is_one_update_of_that_rank_over_all_stages(learn):
 def test_low_rank_tuning_heeds_the_sites(learn):
     pytest.importorskip("peft")
     world = learn("lora", *TWO).learn("sight")
-    method = world.recipe.method.model_copy(update={"sites": ("*/self_attention/key",)})
-    world.recipe = world.recipe.model_copy(update={"method": method})
+    world.recipe = with_method(world.recipe, sites=("*/self_attention/key",))
     before = world.connector()
     after = world.learn("sound").connector()
     changed = [n for n in after if not torch.equal(after[n], before[n])]
     assert changed == [f"qformer.layers.{i}.self_attention.key.host.weight" for i in range(3)]
 
 
+def test_low_rank_tuning_may_have_more_room_at_plain_sites(learn):
+    pytest.importorskip("peft")
+    world = learn("lora", *TWO).learn("sight")
+    world.recipe = with_method(world.recipe, plain_rank=4)
+    before = world.connector()
+    after = world.learn("sound").connector()
+    changed = {n: after[n] - before[n] for n in after if not torch.equal(after[n], before[n])}
+    for n, update in changed.items():
+        rank = 4 if n.startswith("projector") else 2
+        assert torch.linalg.svdvals(update)[rank] < 1e-5, n
+    assert torch.linalg.svdvals(changed["projector.linear.host.weight"])[3] > 1e-4
+
+
 def test_low_rank_tuning_must_find_a_host(learn):
     pytest.importorskip("peft")
     world = learn("lora", *TWO).learn("sight")
-    method = world.recipe.method.model_copy(update={"sites": ("*/none",)})
-    world.recipe = world.recipe.model_copy(update={"method": method})
+    world.recipe = with_method(world.recipe, sites=("*/none",))
     expected = (
         r"method.sites must match a host, got \['\*/none'\]; hosts are layer_0/self_attention/"
     )
@@ -360,6 +376,16 @@ def test_low_rank_tuning_needs_peft(learn, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(PathWeaveError, match=r"peft must be installed .* 'pathweave\[peft\]'"):
         world.learn("sound")
+
+
+@pytest.mark.parametrize("method", ["pathweave", "adapters"])
+def test_adapters_may_have_more_room_at_plain_sites(learn, method):
+    world = learn(method, *TWO).learn("sight")
+    world.recipe = with_method(world.recipe, plain_rank=4)
+    experts = world.learn("sound").model.paths["sound"].experts
+    ranks = {site: module.adapter.rank for site, module in experts.items()}
+    assert ranks.pop("projector") == 4
+    assert set(ranks.values()) == {2}
 
 
 def test_the_penalty_is_the_distance_to_the_old_tokens(learn):

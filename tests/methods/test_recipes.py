@@ -16,11 +16,11 @@ from tests.tiny import tiny_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 MINI = load_recipe(RECIPES / "mcl_mini.yaml")
-TUNED = {"training.lr": 2e-4, "training.projector_lr": 1e-3, "training.weight_decay": 0.01}
-SLOWER = {"training.lr": 1e-3}
+TUNED = {"training.lr": 5e-4, "training.projector_lr": 1e-3, "training.weight_decay": 0.01}
+FASTER = {"training.lr": 3e-3}
 METHOD_FIELDS = {
     "adapters": {},
-    **dict.fromkeys(("eproj", "lora"), SLOWER),
+    **dict.fromkeys(("eproj", "lora"), FASTER),
     **dict.fromkeys(
         ("sequential", "l2", "wise_ft", "ewc", "lwf", "replay", "mera", "independent", "joint"),
         TUNED,

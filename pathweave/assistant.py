@@ -6,7 +6,7 @@ from pathlib import Path
 from pathweave.config import unknown
 from pathweave.data.decode.pair import pack_pair
 from pathweave.data.examples import AnyReader
-from pathweave.data.messages import Part
+from pathweave.data.messages import Part, parse_content
 from pathweave.errors import MediaError, PathError
 from pathweave.evaluate.generate import generate
 from pathweave.load import load_base, load_run, make_readers, native_readers
@@ -32,7 +32,7 @@ class Assistant:
 
     def ask(
         self,
-        contents: Sequence[Sequence[Mapping[str, str]]],
+        contents: Sequence[str | Sequence[Mapping[str, str]]],
         max_tokens: int = 32,
         beams: int = 1,
         path: str | None = None,
@@ -42,18 +42,20 @@ class Assistant:
         Args:
             contents: One list of parts a question, such as ``[{"type": "audio", "path": "a.wav"},
                 {"type": "text", "text": "What is heard?"}]``. A medium of two files has the second
-                as ``companion``.
+                as ``companion``. A string stands for one part of text.
             max_tokens: Longest answer, in tokens.
             beams: Beams of the search; 1 is greedy.
             path: Read every medium with this path, such as one that reads several modalities;
                 None reads each with that of its own.
 
         Raises:
+            RequestError: If a question has no parts, or a malformed one.
             PathError: If a part names a modality that has not been learnt or the path does not
                 read.
             MediaError: If a medium is missing or cannot be decoded.
         """
-        prompts = [self._prompt([Part(**part) for part in content], path) for content in contents]
+        parsed = [parse_content(c, f"question {n}") for n, c in enumerate(contents, start=1)]
+        prompts = [self._prompt(parts, path) for parts in parsed]
         return generate(self.model, prompts, max_tokens, beams)
 
     def _prompt(self, parts: Sequence[Part], path: str | None) -> Prompt:

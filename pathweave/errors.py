@@ -13,6 +13,10 @@ class ManifestError(PathWeaveError):
     """A manifest that is missing, malformed or refers to files that do not exist."""
 
 
+class RequestError(PathWeaveError):
+    """A question that is malformed: a part with a wrong or missing field, or none at all."""
+
+
 class RecipeError(PathWeaveError):
     """A recipe with an unknown field, name or value, or with fields that contradict each other."""
 

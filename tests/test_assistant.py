@@ -5,7 +5,7 @@ import pytest
 from pathweave.assistant import Assistant, load
 from pathweave.data.decode.pair import unpack_pair
 from pathweave.data.examples import JointReader
-from pathweave.errors import MediaError, PathError
+from pathweave.errors import MediaError, PathError, RequestError
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -43,6 +43,28 @@ def test_what_is_loaded_is_what_was_asked_for(finished_run):
 def test_a_modality_that_was_not_learnt_is_refused(assistant):
     with pytest.raises(PathError, match=r"must be one of .* got 'tild'; did you mean 'tilt'"):
         assistant.ask([[{"type": "tild", "path": "x.npy"}, TEXT]])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "question 2: content must have at least 1, got none; correct the part"),
+        (["How?"], r"question 2: content\[0\] must be .*got 'How\?'"),
+        ([{"text": "How?"}], r"question 2: content\[0\]\.type must be given"),
+        ([{"type": "sight"}], r"question 2: content\[0\]: a part of type 'sight' must have 'path'"),
+        (
+            [{**TEXT, "txt": "x"}],
+            r"content\[0\]\.txt must be left out, as there is no such",
+        ),
+    ],
+)
+def test_a_malformed_question_is_refused(assistant, content, message):
+    with pytest.raises(RequestError, match=message):
+        assistant.ask([[TEXT], content])
+
+
+def test_a_string_is_a_question(assistant):
+    assert assistant.ask(["How is it?"]) == assistant.ask([[TEXT]])
 
 
 class PairDecoder:

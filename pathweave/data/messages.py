@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from pathweave.errors import ManifestError
+from pathweave.errors import ManifestError, RequestError
 
 
 class Part(BaseModel, frozen=True, extra="forbid"):
@@ -187,6 +187,26 @@ def parse_sample(row: Mapping[str, Any], place: str) -> Sample:
         raise ManifestError(f"{place}: {_reason(error)}; correct the row or remove it") from error
 
 
+def parse_content(content: object, place: str) -> tuple[Part, ...]:
+    """Check the content of a user turn and return its parts.
+
+    Args:
+        content: Parts as mappings, or a string, which stands for one text part.
+        place: Which question it is, for error messages.
+
+    Raises:
+        RequestError: If there is no part, or one is misspelt, incomplete or of the wrong type.
+
+    Example:
+        >>> parse_content("What is it?", "question 1")
+        (Part(type='text', text='What is it?', path=None, companion=None),)
+    """
+    try:
+        return Message.model_validate({"role": "user", "content": content}).content
+    except ValidationError as error:
+        raise RequestError(f"{place}: {_reason(error)}; correct the part") from error
+
+
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     field = ""
@@ -195,6 +215,10 @@ def _reason(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return f"{field[1:]} must be given, but the field is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{field[1:]} must be left out, as there is no such field"
+    if first["type"] == "too_short":
+        return f"{field[1:]} must have at least {first['ctx']['min_length']}, got none"
     if first["type"] == "value_error":
         return f"{field[1:]}: {message}".removeprefix(": ")
     rule = message.replace("Input should", "must", 1)

@@ -523,6 +523,17 @@ def test_the_shipped_grid_has_every_method_and_shares_the_first_stage(tmp_path):
             assert cell.recipe.training_of(name).steps == share * whole.training_of(name).steps
 
 
+def test_every_ablation_is_in_a_shipped_grid():
+    grids = {file.stem: load_grid(file) for file in RECIPES.glob("mcl_grid*.yaml")}
+    cells = {recipe_hash(c.recipe) for c in grids["mcl_grid_ablations"].cells}
+    assert len(cells) == len(grids["mcl_grid_ablations"].cells)
+    orders = {cell.recipe.curriculum for grid in grids.values() for cell in grid.cells}
+    methods = {m for grid in grids.values() for m in grid.declared.methods}
+    for file in (RECIPES / "ablations").glob("*.yaml"):
+        is_reference = file.stem in ("in_adapter_zero", "sites_released")
+        assert is_reference or file.stem in methods or load_recipe(file).curriculum in orders, file
+
+
 def test_the_shipped_grid_at_full_length_is_the_recipe_itself():
     cells = load_grid(RECIPES / "mcl_grid_full.yaml").cells
     assert len(cells) == 12

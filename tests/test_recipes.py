@@ -13,7 +13,9 @@ from pathweave.run_files import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 # Files of grids are no recipes: tests/mcl/test_grid.py.
-RECIPES = sorted(f for f in (ROOT / "recipes").glob("*.yaml") if "grid" not in f.stem)
+RECIPES = sorted(
+    f for f in (ROOT / "recipes").glob("*.yaml") if not {"grid", "search"} & {*f.stem.split("_")}
+)
 MINI, JOINT = (ROOT / "recipes" / f"{name}.yaml" for name in ("mcl_mini", "mcl_joint"))
 SHIPPED = ROOT / "data" / "mcl-mini"
 PAPER = next(file for file in RECIPES if file.stem == "pathweave_vicuna7b")

@@ -12,7 +12,7 @@ from pathweave.recipe_files import load_recipe
 from pathweave.run_files import RunDirectory
 
 ROOT = Path(__file__).parents[1]
-# Files of grids are no recipes: tests/mcl/test_grid.py.
+# Files of grids are no recipes: tests/grid/test_declaration.py.
 RECIPES = sorted(
     f for f in (ROOT / "recipes").glob("*.yaml") if not {"grid", "search"} & {*f.stem.split("_")}
 )

@@ -97,8 +97,7 @@ def _heading(analysis: Analysis) -> str:
         f"{about.name}: {len(cells)} of {about.num_cells} cells, seeds {seeds}, "
         f"{hours:.1f} hours of computing besides the first stage, which is trained once for all "
         f"methods. Order, where none is named: {order}. {_machine(analysis)}",
-        "Every run has answered the test samples once after each stage, and they are read once for "
-        "this report; nothing was chosen by them.",
+        "Every run has answered the test samples once after each stage.",
     ]
     missing = [m for m in about.methods if (m, analysis.main) not in analysis.groups]
     if missing:

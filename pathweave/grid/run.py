@@ -206,6 +206,7 @@ class GridRun:
                     if any(running.job.directory == stage.directory for running in self._running):
                         continue
                     if not stage.is_done:
+                        self._log.event("first_stage", directory=stage.directory.name)
                         self._begin(stage.name, stage.recipe, stage.directory, None)
                         return True
                     spent = sessions(RunDirectory(stage.directory).log)

@@ -144,7 +144,7 @@ def test_everything_is_written(directory, tmp_path, capsys):
     assert "| ours, hear   | 0.25 | 0.75 |" in text
     assert "| ours   |             150 | 15.0 % |          1.0 |     2.0 |    2.50 |" in text
     assert "hand-made: 4 of 4 cells, seeds 0, 1" in text
-    assert "read once" in text
+    assert "answered the test samples once" in text
     rows = read_csv(out / "results/hand_made.csv")
     [row] = [
         r

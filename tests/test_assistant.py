@@ -45,22 +45,9 @@ def test_a_modality_that_was_not_learnt_is_refused(assistant):
         assistant.ask([[{"type": "tild", "path": "x.npy"}, TEXT]])
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([], "question 2: content must have at least 1, got none; correct the part"),
-        (["How?"], r"question 2: content\[0\] must be .*got 'How\?'"),
-        ([{"text": "How?"}], r"question 2: content\[0\]\.type must be given"),
-        ([{"type": "sight"}], r"question 2: content\[0\]: a part of type 'sight' must have 'path'"),
-        (
-            [{**TEXT, "txt": "x"}],
-            r"content\[0\]\.txt must be left out, as there is no such",
-        ),
-    ],
-)
-def test_a_malformed_question_is_refused(assistant, content, message):
-    with pytest.raises(RequestError, match=message):
-        assistant.ask([[TEXT], content])
+def test_a_malformed_question_is_refused_by_its_number(assistant):
+    with pytest.raises(RequestError, match="question 2: content must have at least 1, got none"):
+        assistant.ask([[TEXT], []])
 
 
 def test_a_string_is_a_question(assistant):

@@ -1,7 +1,7 @@
 import pytest
 
-from pathweave.data.messages import Part, Sample, parse_sample
-from pathweave.errors import ManifestError
+from pathweave.data.messages import Part, Sample, parse_content, parse_sample
+from pathweave.errors import ManifestError, RequestError
 
 QUESTION = {"role": "user", "content": [{"type": "see", "path": "a.png"}, "What is it?"]}
 QUESTION["content"][1] = {"type": "text", "text": "What is it?"}
@@ -109,3 +109,18 @@ def test_a_medium_may_have_a_companion():
 def test_broken_companions(part, reason):
     with pytest.raises(ManifestError, match=reason):
         parse_sample(turn([part]), "here")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "question 2: content must have at least 1, got none; correct the part"),
+        (["How?"], r"question 2: content\[0\] must be .*got 'How\?'"),
+        ([{"text": "How?"}], r"question 2: content\[0\]\.type must be given"),
+        ([{"type": "sight"}], r"question 2: content\[0\]: a part of type 'sight' must have 'path'"),
+        ([{"type": "text", "text": "How?", "txt": "x"}], r"content\[0\]\.txt must be left out"),
+    ],
+)
+def test_a_malformed_question_is_refused(content, message):
+    with pytest.raises(RequestError, match=message):
+        parse_content(content, "question 2")

@@ -40,15 +40,20 @@ def overview() -> list[dict[str, Any]]:
 
 
 def show_overview() -> None:
-    """Print one line a data set."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("name", no_wrap=True)
-    for column in ("media", "task", "domain", "splits (* to learn from)", "metric", "terms"):
-        table.add_column(column)
-    for row in overview():
-        splits = ", ".join(name + "*" * split["learn"] for name, split in row["splits"].items())
-        metrics = ", ".join(how["metric"] for how in row["evaluation"].values())
-        media = ", ".join(row["modalities"])
-        cells = (row["name"], media, row["task"], row["domain"], splits, metrics, row["terms"])
-        table.add_row(*cells)
-    Console().print(table)
+    """Print a line a data set, then under which terms each may be used."""
+    rows = overview()
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for column in ("name", "media", "task", "domain", "splits", "metric"):
+        table.add_column(column, no_wrap=column in ("name", "task"))
+    for row in rows:
+        splits = " ".join(name + "*" * split["learn"] for name, split in row["splits"].items())
+        metrics = " ".join(how["metric"] for how in row["evaluation"].values())
+        media = " ".join(row["modalities"])
+        table.add_row(row["name"], media, row["task"], row["domain"], splits, metrics)
+    terms = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    terms.add_column("name", no_wrap=True)
+    terms.add_column("terms of use")
+    for row in rows:
+        terms.add_row(row["name"], row["terms"])
+    console = Console()
+    console.print(table, "* splits to learn from", terms, sep="\n\n")

@@ -32,6 +32,8 @@ def esc50(tmp_path):
 def test_list():
     shown = run("list")
     assert shown.exit_code == 0
+    assert "esc50 audio classification out all ranking" in " ".join(shown.stdout.split())
+    assert "esc50 CC BY-NC 3.0" in " ".join(shown.stdout.split())
     listed = json.loads(run("list", "--json").stdout)
     assert [row["name"] for row in listed] == list(datasets())
     esc = next(row for row in listed if row["name"] == "esc50")

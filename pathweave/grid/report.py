@@ -91,7 +91,8 @@ def _sections(sections: list[tuple[str, list[Table]]]) -> Iterator[str]:
 def _heading(analysis: Analysis) -> str:
     about, cells = analysis.about, analysis.cells
     hours = sum(cell.result.seconds for cell in cells) / 3600
-    seeds = ", ".join(map(str, about.seeds))
+    done = {cell.result.seed for cell in cells}
+    seeds = ", ".join(str(seed) for seed in about.seeds if seed in done)
     order = ", ".join(about.orders[analysis.main])
     lines = [
         f"{about.name}: {len(cells)} of {about.num_cells} cells, seeds {seeds}, "
@@ -100,9 +101,25 @@ def _heading(analysis: Analysis) -> str:
         "Every run has answered the test samples once after each stage.",
     ]
     missing = [m for m in about.methods if (m, analysis.main) not in analysis.groups]
+    missing += [f"seed {seed}" for seed in about.seeds if seed not in done]
     if missing:
         lines.append(f"Without a result yet: {', '.join(missing)}.")
+    lines.extend(_uneven_seeds(analysis))
     return "\n\n".join(map(wrap, lines))
+
+
+def _uneven_seeds(analysis: Analysis) -> Iterator[str]:
+    """Yield a warning if means of methods are over different seeds."""
+    methods: dict[str, list[str]] = {}
+    for (method, order), cells in analysis.groups.items():
+        if order == analysis.main:
+            methods.setdefault(", ".join(str(c.result.seed) for c in cells), []).append(method)
+    if len(methods) > 1:
+        listed = "; ".join(f"{seeds}: {', '.join(names)}" for seeds, names in methods.items())
+        yield (
+            f"Means are over the seeds that a method has ({listed}): compare two methods by their "
+            "differences, which are over the seeds of both."
+        )
 
 
 def _machine(analysis: Analysis) -> str:

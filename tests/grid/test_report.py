@@ -223,7 +223,21 @@ def test_a_grid_that_has_just_begun_is_reported(tmp_path):
     write_report(tmp_path, tmp_path / "report")
     text = (tmp_path / "report" / "mcl.md").read_text()
     assert "1 of 4 cells" in text
-    assert "Without a result yet: ours." in text
+    assert "1 of 4 cells, seeds 0, " in text
+    assert "Without a result yet: ours, seed 1." in text
+
+
+def test_means_over_different_seeds_are_said_to_be(tmp_path):
+    write_about(tmp_path)
+    for seed in (0, 1):
+        write_cell(tmp_path, answers(9, 9, 6), seed=seed)
+    write_cell(tmp_path, answers(9, 1, 9), method="theirs")
+    write_report(tmp_path, tmp_path / "report")
+    text = " ".join((tmp_path / "report" / "mcl.md").read_text().split())
+    assert "the seeds that a method has (0, 1: ours; 0: theirs)" in text
+    write_cell(tmp_path, answers(9, 1, 9), method="theirs", seed=1)
+    write_report(tmp_path, tmp_path / "report")
+    assert "the seeds that a method has" not in (tmp_path / "report" / "mcl.md").read_text()
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.floats(0.1, 20))

@@ -114,7 +114,9 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
     return _panels(groups, kinds, draw, note)
 
 
-_SMALL = {"ha": "center", "va": "bottom", "fontsize": 8}
+# White behind the figures: many stand on the line of zero.
+_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+_SMALL = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": _WHITE}
 
 
 def _panels(

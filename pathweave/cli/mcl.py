@@ -15,10 +15,14 @@ def mcl(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Directory of the grid; with --report where tables and pictures go."),
+        typer.Option(
+            help="Directory of the grid; with --report where tables and pictures go, by default "
+            "report/ in the grid's directory."
+        ),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="METHOD", help="Run this method alone.")
+        list[str] | None,
+        typer.Option("--only", metavar="METHOD", help="Run this method alone; may be repeated."),
     ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Cells that run side by side, sharing the processors.")
@@ -98,10 +102,13 @@ def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> No
 
 def _report(directory: Path, out: Path, as_json: bool) -> None:
     from pathweave.grid.report import write_report
+    from pathweave.grid.tables import markdown
 
-    written = write_report(directory, out)
+    report = write_report(directory, out)
     if as_json:
-        typer.echo(json.dumps([str(file) for file in written]))
-    else:
-        for file in written:
-            typer.echo(f"wrote {file}")
+        typer.echo(json.dumps([str(file) for file in report.files]))
+        return
+    for table in report.means:
+        typer.echo(f"{markdown(table, width=80)}\n")
+    for file in report.files:
+        typer.echo(f"wrote {file}")

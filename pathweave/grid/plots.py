@@ -20,13 +20,14 @@ from pathweave.grid.quantities import (
 )
 
 _DOTS_PER_INCH = 130
-_APART, _NOISE = "#c0392b", "#7f8c8d"
+_BETTER, _WORSE, _NOISE = "#1f6fb2", "#c0392b", "#7f8c8d"
 
 KINDS = {ACCURACY: "accuracy, %", CAPTIONS: "captions, points of the metric"}
 QUANTITIES = {
     TRANSFER: "Transfer T (higher is better)",
     FORGETTING: "Forgetting F (lower is better)",
 }
+_SIGN = {TRANSFER: 1, FORGETTING: -1}  # of what is better
 
 
 def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
@@ -81,14 +82,32 @@ def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
             if found.low is not None and found.high is not None:
                 axes.plot([found.low, found.high], [row, row], color="C0", linewidth=1.2, zorder=2)
             if found.seeds is not None:
-                ends = [found.value - found.seeds, found.value + found.seeds]
-                axes.plot(ends, [row, row], color="C0", linewidth=5, alpha=0.35, zorder=1)
+                _beyond(axes, found.value, found.seeds, row, color="C0", linewidth=5, alpha=0.35)
             axes.plot(found.value, row, "o", color="C0", markersize=6, zorder=3)
             text = "0" if not any(found.per_seed) else points(found.value)
             axes.annotate(text, (found.value, row), (0, 6), textcoords="offset points", **_SMALL)
 
-    note = "dot: mean over seeds; thin line: 95 % over samples; thick: 95 % over seeds"
-    return _panels(groups, kinds, draw, note)
+    note = (
+        "dot: mean over seeds; thin line: 95 % over samples; thick: 95 % over seeds, as far as the "
+        "axis goes"
+    )
+    counts = {group: len(analysis.groups[group]) for group in groups}
+    names = [
+        method if len(set(counts.values())) == 1 else f"{method} ({_seeds(counts[method, order])})"
+        for method, order in groups
+    ]
+    return _panels(names, kinds, draw, note)
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def _beyond(axes: Any, value: float, half: float, row: int, **style: Any) -> None:  # noqa: ANN401
+    """Draw an interval that may end outside of the axes: with few seeds it is very wide."""
+    before = axes.dataLim.frozen()
+    axes.plot([value - half, value + half], [row, row], zorder=1, **style)
+    axes.dataLim.set(before)
 
 
 def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
@@ -101,17 +120,21 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
             if found is None:
                 continue
             value, half = found.estimate.value, found.both or 0.0
-            color = _APART if found.verdict == "yes" else _NOISE
-            axes.plot([value - half, value + half], [row, row], color=color, linewidth=1.6)
-            axes.plot(value, row, "o", color=color, markersize=6)
+            better = value * _SIGN[key.quantity] > 0
+            apart = found.verdict in ("yes", "1 seed")
+            color = _NOISE if not apart else _BETTER if better else _WORSE
+            fill = color if found.verdict != "1 seed" else "white"
+            _beyond(axes, value, half, row, color=color, linewidth=1.6)
+            axes.plot(value, row, "o", color=color, markerfacecolor=fill, markersize=6, zorder=3)
             text = f"{round(value, 1) + 0.0:+.1f}" if found.verdict != "equal" else "equal"
             axes.annotate(text, (value, row), (0, 6), textcoords="offset points", **_SMALL)
 
     note = (
         f"minus {analysis.about.reference}, same seed and samples; lines: 95 % of seeds and "
-        "samples together; red: can be told from noise"
+        "samples together, as far as the axis goes\ngrey: not told from noise; blue: better; red: "
+        "worse; hollow: one seed, noise of the samples alone"
     )
-    return _panels(groups, kinds, draw, note)
+    return _panels([method for method, _ in groups], kinds, draw, note)
 
 
 # White behind the figures: many stand on the line of zero.
@@ -120,21 +143,21 @@ _SMALL = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": _WHITE}
 
 
 def _panels(
-    groups: list[Group],
+    names: list[str],
     kinds: list[str],
     draw: Callable[[Any, Key], None],
     note: str,
 ) -> bytes:
     """Draw a panel for T and one for F of each kind, a row a method."""
-    figure = _figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(groups)))
+    figure = _figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(names)))
     rows = figure.subplots(len(kinds), 2, sharey=True, squeeze=False)
     for row, kind in zip(rows, kinds, strict=True):
         for axes, (quantity, title) in zip(row, QUANTITIES.items(), strict=True):
             draw(axes, Key(quantity, MEAN, kind))
             axes.set_title(f"{title}, {KINDS[kind]}", fontsize=11)
-            axes.set_yticks(range(len(groups)), [method for method, _ in groups], fontsize=10)
-            axes.set_ylim(len(groups) - 0.5, -0.7)
-            axes.margins(x=0.08)
+            axes.set_yticks(range(len(names)), names, fontsize=10)
+            axes.margins(x=0.15)
+            axes.set_ylim(len(names) - 0.5, -0.7)
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
             for side in ("top", "right", "left"):
@@ -177,7 +200,8 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.suptitle(
-        "Forgetting F, the mean loss of all earlier modalities, after learning ...", fontsize=12
+        "Forgetting F (lower is better): mean loss of all earlier modalities after learning ...",
+        fontsize=12,
     )
     return _png(figure)
 
@@ -229,8 +253,8 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
     num_columns = min(4, len(groups))
     num_rows = -(-len(groups) // num_columns)
     side = 0.5 * len(names)
-    figure = _figure(1.2 + num_columns * (side + 0.5), 1.0 + num_rows * (side * 0.72 + 0.7))
-    panels = figure.subplots(num_rows, num_columns, squeeze=False, sharex=True, sharey=True)
+    figure = _figure(1.2 + num_columns * (side + 0.5), 1.0 + num_rows * (side * 0.72 + 1.2))
+    panels = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True)
     grids = [_matrix(analysis, group, kind) for group in groups]
     top = max((float(np.nanmax(grid)) for grid in grids if np.isfinite(grid).any()), default=1.0)
     for place, axes in enumerate(panels.flat):
@@ -246,8 +270,11 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
         axes.set_title(groups[place][0], fontsize=10)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.tick_params(length=0, labelbottom=place + num_columns >= len(groups))
-    title = f"Scores of each modality (columns) after learning ... (rows): {KINDS[kind]}"
+        axes.tick_params(length=0)
+    title = (
+        f"Scores of each modality (columns) after learning ... (rows): {KINDS[kind]}\n"
+        "bold: right after it was learnt; the darker, the higher"
+    )
     figure.suptitle(title, fontsize=11)
     return _png(figure)
 
@@ -270,16 +297,17 @@ def _matrix(analysis: Analysis, group: Group, kind: str) -> Any:  # noqa: ANN401
 
 
 def _gates(analysis: Analysis, groups: list[Group]) -> bytes:
-    """Draw which share of each path comes from which adapter, means over seeds."""
+    """Draw the mean weight that the gates of each path give to which adapter."""
     names = analysis.about.orders[analysis.main]
     bars: list[tuple[str, dict[str, float]]] = []
-    for group in groups:
+    gated = [g for g in groups if any(cell.result.gate_usage for cell in analysis.groups[g])]
+    for group in gated:
         usages = [cell.result.gate_usage for cell in analysis.groups[group]]
         for path in names:
             used = [usage[path] for usage in usages if path in usage]
             if used:
                 mean = {o: float(np.mean([u.get(o, 0.0) for u in used])) for o in names}
-                bars.append((f"{path} ({group[0]})", mean))
+                bars.append((path if len(gated) == 1 else f"{path} ({group[0]})", mean))
     figure = _figure(10.0, 1.6 + 0.42 * len(bars))
     axes = figure.subplots()
     for row, (_, weights) in enumerate(bars):
@@ -296,7 +324,10 @@ def _gates(analysis: Analysis, groups: list[Group]) -> bytes:
     axes.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=10)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.set_title("Share of each path that comes from the adapter of ...", fontsize=11)
+    axes.set_title(
+        "Mean gate weight, in each path with predecessors, of the adapter of ...",
+        fontsize=11,
+    )
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     axes.legend(

@@ -1,13 +1,15 @@
 """The report of a grid: Markdown, CSV, LaTeX and pictures.
 
-Tables go between two marks of ``mcl.md``, so that the text around them can be written by hand and
-hold several grids. Marks and files are named after the grid.
+The main tables go between two marks of ``mcl.md``, so that the text around them can be written by
+hand and hold several grids; the rest goes into a file of details. Marks and files are named after
+the grid.
 """
 
 import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.errors import RunError
@@ -16,49 +18,65 @@ from pathweave.files import write_atomic
 from pathweave.grid.analysis import Analysis, load_analysis
 from pathweave.grid.plots import pictures
 from pathweave.grid.quantities import WHOLE
-from pathweave.grid.summary import mean, tables
+from pathweave.grid.summary import details, mean, tables
 from pathweave.grid.tables import Table, latex, markdown, wrap
 
-DOCUMENT, DETAILS = "mcl.md", "results"
+DOCUMENT, RESULTS = "mcl.md", "results"
 
 
-def write_report(directory: Path, out: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        files: The files.
+        means: The first tables of it: T, F and final scores of every method.
+    """
+
+    files: list[Path]
+    means: list[Table]
+
+
+def write_report(directory: Path, out: Path) -> Report:
     """Report a grid.
 
     Args:
         directory: Directory of the grid.
         out: Where to write ``mcl.md`` and ``results/``.
 
-    Returns:
-        The files written.
-
     Raises:
-        RunError: If a result is missing or damaged, or ``mcl.md`` has no marks of the grid.
+        RunError: If a result is missing or damaged, or ``mcl.md`` has one mark of the grid only.
         PathWeaveError: If matplotlib is not installed.
         DiskError: If a file cannot be written.
     """
     analysis = load_analysis(directory)
-    document = out / DOCUMENT
-    details = out / DETAILS
+    document, results = out / DOCUMENT, out / RESULTS
     name = file_name(analysis.about.name)
     before, after = _around(document, analysis.about.name)
     drawn = {f"{name}_{what}.png": made for what, made in pictures(analysis).items()}
-    sections = tables(analysis)
+    main, more = tables(analysis), details(analysis)
     files = {
-        details / f"{name}.csv": _estimates_csv(analysis),
-        details / f"{name}_scores.csv": _scores_csv(analysis),
-        details / f"{name}.tex": latex([table for _, found in sections for table in found]),
-        details / f"{name}_matrices.md": _matrices(analysis),
+        results / f"{name}.csv": _estimates_csv(analysis),
+        results / f"{name}_scores.csv": _scores_csv(analysis),
+        results / f"{name}.tex": latex([t for _, found in main + more for t in found]),
+        results / f"{name}_details.md": "\n\n".join(_details(analysis, more)) + "\n",
     }
-    links = [f"![{about}]({DETAILS}/{picture})" for picture, (about, _) in drawn.items()]
-    parts = [_heading(analysis), *_sections(sections), "### Pictures", *links]
+    links = [f"![{about}]({RESULTS}/{picture})" for picture, (about, _) in drawn.items()]
+    beside = (
+        f"By modality, mixed as in the paper, and as score matrices: [{name}_details.md]"
+        f"({RESULTS}/{name}_details.md). All numbers: [{name}.csv]({RESULTS}/{name}.csv), "
+        f"[{name}_scores.csv]({RESULTS}/{name}_scores.csv). LaTeX: [{name}.tex]"
+        f"({RESULTS}/{name}.tex)."
+    )
+    parts = [_heading(analysis), *_sections(main, 3), beside, "### Pictures", *links]
     begin, end = marks(analysis.about.name)
     files[document] = "".join([before, begin, "\n", "\n\n".join(parts), "\n", end, after])
     for picture, (_, png) in drawn.items():
-        write_atomic(details / picture, png)
+        write_atomic(results / picture, png)
     for file, text in files.items():
         write_atomic(file, text.encode())
-    return [*files, *(details / picture for picture in drawn)]
+    written = [*files, *(results / picture for picture in drawn)]
+    return Report(written, [table for _, found in main[:1] for table in found])
 
 
 def file_name(grid: str) -> str:
@@ -76,10 +94,10 @@ def marks(grid: str) -> tuple[str, str]:
     return f"<!-- {file_name(grid)}: begin -->", f"<!-- {file_name(grid)}: end -->"
 
 
-def _sections(sections: list[tuple[str, list[Table]]]) -> Iterator[str]:
+def _sections(sections: list[tuple[str, list[Table]]], level: int) -> Iterator[str]:
     said = {""}
     for heading, found in sections:
-        yield f"### {heading}"
+        yield f"{'#' * level} {heading}"
         for table in found:
             yield markdown(table)
         # Tables of one section are read in the same way, and some sections too.
@@ -131,9 +149,18 @@ def _machine(analysis: Analysis) -> str:
     return "; ".join(sorted(found)) + "." if found else ""
 
 
-def _matrices(analysis: Analysis) -> str:
-    """Return the score matrices, means over seeds, as Markdown."""
-    parts = ["# Score matrices", "Means over seeds, after each stage; `whole`: all test samples."]
+def _details(analysis: Analysis, sections: list[tuple[str, list[Table]]]) -> Iterator[str]:
+    """Yield what stands beside the main tables, as Markdown."""
+    yield f"# {analysis.about.name}: details"
+    yield f"Main tables, and how all of this was made: [{DOCUMENT}](../{DOCUMENT})."
+    yield from _sections(sections, 2)
+    yield from _matrices(analysis)
+
+
+def _matrices(analysis: Analysis) -> Iterator[str]:
+    """Yield the score matrices, means over seeds, as Markdown."""
+    yield "## Score matrices"
+    yield "Means over seeds, after each stage; `whole`: all test samples."
     for (method, order), cells in analysis.groups.items():
         all_results = [cell.result.results for cell in cells]
         first = all_results[0]
@@ -149,8 +176,7 @@ def _matrices(analysis: Analysis) -> str:
             whole = f"{mean(wholes):.1f}" if len(wholes) == len(cells) else ""
             rows.append([f"{modality} {info.name}", *scores, whole])
         title = f"{method}, {order}, seeds {', '.join(str(c.result.seed) for c in cells)}"
-        parts.append(markdown(Table(title, ["test set", *first.curriculum, "whole"], rows)))
-    return "\n\n".join(parts) + "\n"
+        yield markdown(Table(title, ["test set", *first.curriculum, "whole"], rows))
 
 
 def _stages(results: Results) -> range:
@@ -210,17 +236,19 @@ def _csv(header: list[str], rows: list[list[object]]) -> str:
 
 
 def _around(document: Path, name: str) -> tuple[str, str]:
-    """Return what stands before and after the tables of the document."""
+    """Return what stands before and after the tables of the document; new ones go to its end."""
     if not document.exists():
         return f"# {name}\n\n", "\n"
     text = document.read_text()
     begin, end = marks(name)
     before, has_begin, rest = text.partition(begin)
     _, has_end, after = rest.partition(end)
+    if not has_begin and end not in text:
+        return f"{text.rstrip()}\n\n# {name}\n\n", "\n"
     if not has_begin or not has_end:
         raise RunError(
-            f"{document} must have a line {begin} and after it a line {end}, got no such pair; add "
-            "them where the tables are to be, or choose another --out"
+            f"{document} must have a line {begin} and after it a line {end}, got one without the "
+            "other; add it where the tables begin or end, or choose another --out"
         )
     return before, after
 

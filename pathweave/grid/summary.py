@@ -26,9 +26,10 @@ UNITS = {
 HOW_TO_READ = (
     "A cell is the mean over seeds ± the half-width of its 95 % interval over seeds (Student's t) "
     "/ over test samples (bootstrap of the objects shown). ?: not known, as with one seed. 0: "
-    "exactly 0 in every seed. T (higher is better) and the mean of F (lower is better): over the "
-    "modalities learnt after the first, which is the base of all. final: over all modalities after "
-    "the last stage; whole sets: the same on all test samples."
+    "exactly 0 in every seed. T (higher is better): mean over the modalities learnt after the "
+    "first, which is the base of all. F (lower is better): mean over the stages after the first. "
+    "final: mean over all modalities after the last stage; whole sets: the same on all test "
+    "samples."
 )
 OF_DIFFERENCES = (
     "Means as above, minus those of the reference with the same seed on the same samples. noise: "
@@ -38,17 +39,34 @@ OF_DIFFERENCES = (
 )
 
 
-def tables(analysis: Analysis) -> list[tuple[str, list[Table]]]:
-    """Return the tables of a report in sections: a heading, and tables."""
-    made = [
-        ("Means", [_means(analysis, kind) for kind in KINDS]),
-        ("Differences", [_differences(analysis, kind) for kind in KINDS]),
-        ("Transfer T, right after learning each modality", _each(analysis, TRANSFER)),
-        ("Forgetting F of all earlier modalities after each", _each(analysis, FORGETTING)),
-        ("Orders", [_orders(analysis, kind) for kind in KINDS]),
+Section = tuple[str, list[Table]]
+_APART = (ACCURACY, CAPTIONS)  # the kinds that are not a mixture of others
+
+
+def tables(analysis: Analysis) -> list[Section]:
+    """Return the main tables of a report in sections: a heading, and tables."""
+    return _filled(
+        ("Means", [_means(analysis, kind) for kind in _APART]),
+        ("Differences", [_differences(analysis, kind) for kind in _APART]),
+        ("Orders", [_orders(analysis, kind) for kind in _APART]),
         ("Gates", [_gates(analysis)]),
         ("Cost", [_costs(analysis)]),
-    ]
+    )
+
+
+def details(analysis: Analysis) -> list[Section]:
+    """Return the other tables: mixed scores, and T and F by modality."""
+    return _filled(
+        ("Means, mixed", [_means(analysis, MIXED)]),
+        ("Differences, mixed", [_differences(analysis, MIXED)]),
+        ("Orders, mixed", [_orders(analysis, MIXED)]),
+        ("Transfer T, right after learning each modality", _each(analysis, TRANSFER)),
+        ("Forgetting F of all earlier modalities after each", _each(analysis, FORGETTING)),
+    )
+
+
+def _filled(*made: Section) -> list[Section]:
+    """Return sections without the tables that have no rows."""
     with_rows = [(heading, [t for t in found if t.rows]) for heading, found in made]
     return [(heading, found) for heading, found in with_rows if found]
 
@@ -155,10 +173,12 @@ def _gates(analysis: Analysis) -> Table:
                 shown = [f"{weights[o]:.2f}" if weights[o] else "" for o in owners]
                 rows.append([f"{group[0]}, {path}", *shown])
     return Table(
-        "Gate usage: the share of each path that comes from its own adapter and from earlier ones",
+        "Mean gate weight of a path's own adapter and of earlier ones",
         ["method, path", *owners],
         rows,
-        "Mean weight over sites and tokens on the inputs kept with each path; mean over seeds.",
+        "Mean over sites and tokens on the inputs kept with each path, and over seeds; it says how "
+        "much an adapter counts, not how much it adds. New gates weigh all alike. A first path has "
+        "no predecessors and no gates.",
     )
 
 

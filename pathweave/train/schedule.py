@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pathweave.config import Training
+from pathweave.nn import Adapter
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
@@ -36,21 +37,22 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
     """Return AdamW over everything in ``modules``; vectors and scalars are not decayed.
 
     Args:
-        modules: What the stage trains; a whole projector may have a learning rate of its own.
+        modules: What the stage trains; a whole projector and the up-projections of adapters may
+            have learning rates of their own.
         training: Settings of the stage.
     """
-    groups = []
-    for name, module in modules.items():
-        named = list(module.named_parameters(prefix=name))
-        for whole in (False, True):
-            peak = (training.projector_lr if whole else None) or training.lr
-            of = [p for n, p in named if n.startswith(PROJECTORS) == whole]
-            for decayed in (True, False):
-                chosen = [p for p in of if (p.ndim >= 2) == decayed]
-                decay = training.weight_decay if decayed else 0.0
-                if chosen:
-                    groups.append({"params": chosen, "weight_decay": decay, "peak_lr": peak})
-    return torch.optim.AdamW(groups, lr=training.lr, betas=training.betas, fused=True)
+    ups = {p for m in modules.modules() if isinstance(m, Adapter) for p in m.up.parameters()}
+    groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
+    for name, parameter in modules.named_parameters():
+        whole = training.projector_lr if name.startswith(PROJECTORS) else None
+        peak = (training.up_lr if parameter in ups else whole) or training.lr
+        decay = training.weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((name.split(".")[0], peak, decay), []).append(parameter)
+    listed = [
+        {"params": chosen, "weight_decay": decay, "peak_lr": peak}
+        for (_, peak, decay), chosen in groups.items()
+    ]
+    return torch.optim.AdamW(listed, lr=training.lr, betas=training.betas, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Training) -> float:

@@ -130,7 +130,7 @@ def test_everything_is_written(directory, tmp_path, capsys):
     pictures = {"means", "differences", "forgetting", "matrices_accuracy", "gates"}
     assert written == {
         "mcl.md",
-        *(f"results/hand_made{end}" for end in (".csv", ".tex", "_scores.csv", "_matrices.md")),
+        *(f"results/hand_made{end}" for end in (".csv", ".tex", "_scores.csv", "_details.md")),
         *(f"results/hand_made_{name}.png" for name in pictures),
     }
     for name in pictures:
@@ -160,9 +160,12 @@ def test_everything_is_written(directory, tmp_path, capsys):
         -2
     ].items()
     assert scores[-2]["score"] == "30"
-    assert (out / "results/hand_made.tex").read_text().count(r"\bottomrule") == text.count("\n**")
-    matrices = (out / "results/hand_made_matrices.md").read_text()
-    assert "| see qa   | 90.0 | 35.0 |       |" in matrices
+    more = (out / "results/hand_made_details.md").read_text()
+    assert "| see qa   | 90.0 | 35.0 |       |" in more
+    assert "T of each modality" in more
+    assert "T of each modality" not in text
+    latex = (out / "results/hand_made.tex").read_text()
+    assert latex.count(r"\bottomrule") == (text + more.split("## Score")[0]).count("\n**")
 
 
 def test_the_text_around_the_tables_is_kept(directory, tmp_path):
@@ -178,9 +181,25 @@ def test_the_text_around_the_tables_is_kept(directory, tmp_path):
     write_report(directory, out)
     assert document.read_text() == first
     document.write_text("# Ours\n")
+    write_report(directory, out)
+    assert document.read_text().startswith(f"# Ours\n\n# hand-made\n\n{BEGIN}\nhand-made:")
+
+
+@pytest.mark.parametrize("text", [f"# Ours\n{BEGIN}\n", f"# Ours\n{END}\n", f"{END}\n{BEGIN}\n"])
+def test_a_document_with_one_mark_is_refused_and_kept(directory, tmp_path, text):
+    document = tmp_path / "docs" / "mcl.md"
+    document.parent.mkdir()
+    document.write_text(text)
     with pytest.raises(RunError, match=r"mcl\.md must have a line <!-- hand_made: begin -->"):
-        write_report(directory, out)
-    assert document.read_text() == "# Ours\n"
+        write_report(directory, document.parent)
+    assert document.read_text() == text
+
+
+def test_the_command_shows_the_means(directory, tmp_path, capsys):
+    assert command("mcl", "--report", directory, "--out", tmp_path / "docs") == 0
+    shown = capsys.readouterr().out
+    assert "| ours   |     2 | 70.0 ±127/" in shown
+    assert f"wrote {tmp_path / 'docs' / 'mcl.md'}" in shown
 
 
 def test_one_seed_has_no_interval_over_seeds_and_says_so(tmp_path):
@@ -192,8 +211,8 @@ def test_one_seed_has_no_interval_over_seeds_and_says_so(tmp_path):
     assert "20.0 ±?/" in text
     assert "?: not known, as with one seed" in text
     differences = [line for line in text.splitlines() if line.startswith("| theirs | +70.0")]
-    assert len(differences) == 2  # accuracy, and mixed, which is the same here
-    assert differences[0].count("1 seed") == 2
+    [difference] = differences
+    assert difference.count("1 seed") == 2
 
 
 def test_orders_and_captions_have_tables_of_their_own(tmp_path):
@@ -212,7 +231,8 @@ def test_orders_and_captions_have_tables_of_their_own(tmp_path):
     assert "| ours, main    | 90.0 ±0.0 | 60.0 ±0.0 | 60.0 ±0.0 |      0 |" in text
     assert "| ours, other   | 30.0 ±0.0 | 80.0 ±0.0 | 30.0 ±0.0 |      0 |" in text
     assert "| ours, main    | 200.0 ±0.0 | 200.0 ±0.0 | 200.0 ±0.0 |      0 |" in text
-    assert "mixed, as in the paper" in text
+    more = (tmp_path / "report" / "results" / "hand_made_details.md").read_text()
+    assert "Orders, T of each modality: accuracy and captions mixed, as in the paper" in more
     assert (tmp_path / "report/results/hand_made_matrices_captions.png").exists()
     assert not (tmp_path / "report/results/hand_made_differences.png").exists()
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pathweave.config import Training
+from pathweave.nn import Adapter
 from pathweave.train.schedule import learning_rate_factor, make_optimizer, set_learning_rate
 
 
@@ -47,6 +48,17 @@ def test_the_projector_may_have_a_rate_of_its_own():
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(trained["path"].bias)] == pytest.approx(0.05)
     assert rates[id(trained["projector"].weight)] == pytest.approx(0.2)
+
+
+def test_the_up_projections_of_adapters_may_have_a_rate_of_their_own():
+    adapter = Adapter(in_dim=4, out_dim=3, rank=2)
+    trained = nn.ModuleDict({"path": nn.ModuleList([nn.Linear(4, 4), adapter])})
+    optimizer = make_optimizer(trained, Training(lr=0.1, up_lr=0.4))
+    peaks = {p: group["peak_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(peaks) == len(list(trained.parameters()))
+    fast = {p for p, peak in peaks.items() if peak == 0.4}
+    assert fast == {adapter.up.weight, adapter.up.bias}
+    assert set(peaks.values()) == {0.1, 0.4}
 
 
 def test_a_module_without_vectors_makes_no_empty_group():

@@ -64,8 +64,10 @@ def mcl(
 
 
 def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
+    from rich.console import Console
+
     from pathweave.grid.declaration import load_grid
-    from pathweave.grid.run import select, state_of
+    from pathweave.grid.run import select, state_of, state_table
 
     states = [state_of(cell, out) for cell in select(load_grid(grid), only)]
     if as_json:
@@ -73,8 +75,7 @@ def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
         rows = [{"cell": s.cell.name, **{f: getattr(s, f) for f in fields}} for s in states]
         typer.echo(json.dumps(rows))
         return
-    for state in states:
-        typer.echo(f"{state.cell.name}: {state}")
+    Console().print(state_table(states))
     typer.echo(f"{sum(s.is_done for s in states)} of {len(states)} cells done")
 
 

@@ -36,6 +36,13 @@ def plot(results: Results, path: Path) -> None:
     write_atomic(path, stream.getvalue())
 
 
+def _samples(results: Results) -> str:
+    """Say how many samples of each set were scored, where that is known."""
+    sizes = [n for _, dataset in results.columns if (n := dataset.num_samples) is not None]
+    ends = sorted({min(sizes), max(sizes)}) if sizes else []
+    return f", on {' to '.join(f'{n:,}' for n in ends)} samples a set" if ends else ""
+
+
 def _draw_scores(axes: Any, results: Results) -> None:  # noqa: ANN401 (of an optional library)
     matrix, columns = results.matrix, results.columns
     scores = np.full((len(results.curriculum), len(columns)), np.nan)
@@ -59,7 +66,10 @@ def _draw_scores(axes: Any, results: Results) -> None:  # noqa: ANN401 (of an op
     axes.set_xticks(range(len(columns)), labels, fontsize=8)
     axes.set_yticks(range(len(results.curriculum)), results.curriculum, fontsize=11)
     axes.set_ylabel("after learning", fontsize=11)
-    axes.set_title("Scores after each stage\n(bold: just learnt; colour: share of column's best)")
+    axes.set_title(
+        f"Scores after each stage{_samples(results)}\n"
+        "(bold: just learnt; colour: share of column's best)"
+    )
     axes.tick_params(length=0)
     for modality in results.curriculum:
         places = [i for i, column in enumerate(columns) if column[0] == modality]

@@ -7,9 +7,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from pathweave.config import Recipe, unknown
 from pathweave.errors import PathWeaveError, RecipeError, RunError
@@ -46,7 +48,7 @@ class State:
 
     def __str__(self) -> str:
         if self.is_done:
-            return f"done ({self.seconds / 60:.1f} min)"
+            return f"done, {_duration(self.seconds)}"
         total = len(self.cell.recipe.curriculum)
         return f"{self.finished} of {total} stages" if self.finished else "to do"
 
@@ -95,6 +97,20 @@ def state_of(cell: Cell, out: Path) -> State:
             f"the file and {run.root} to run the cell anew"
         )
     return State(cell, len(cell.recipe.curriculum), True, result.seconds)
+
+
+def state_table(states: Sequence[State]) -> Table:
+    """Return how far the cells are: a row for each method and order, a column for each seed."""
+    seeds = sorted({state.cell.seed for state in states})
+    rows: dict[tuple[str, str], dict[int, str]] = {}
+    for state in states:
+        rows.setdefault((state.cell.order, state.cell.method), {})[state.cell.seed] = str(state)
+    table = Table(box=SIMPLE_HEAD, padding=0)
+    for heading in ("order", "method", *(f"seed {seed}" for seed in seeds)):
+        table.add_column(heading, no_wrap=True)
+    for place, found in rows.items():
+        table.add_row(*place, *(found.get(seed, "") for seed in seeds))
+    return table
 
 
 class GridRun:

@@ -160,6 +160,7 @@ def test_the_first_stage_is_the_same_where_its_settings_are(tiny_recipe, tmp_pat
     assert directory(evaluation__whole_at_end=False) == base
     assert directory(modalities__sound__training=own) == base
     assert directory(modalities__tilt__cue="lean:") == base
+    assert directory(training__up_lr=0.3) == base  # it has no adapters
     for changes in (
         {"seed": 1},
         {"method__queries": 3},
@@ -212,7 +213,7 @@ def test_every_ablation_is_in_a_shipped_grid():
 
 def test_the_shipped_grid_at_full_length_is_the_recipe_itself():
     cells = load_grid(RECIPES / "mcl_grid_full.yaml").cells
-    assert len(cells) == 15
+    assert len(cells) == 18
     whole = load_recipe(RECIPES / "mcl_mini.yaml")
     for cell in cells:
         for name in whole.curriculum:

@@ -138,6 +138,12 @@ class Training(_Strict):
         description="Peak learning rate of the adapters' up-projections; None is lr. They start at "
         "zero and want a higher one than the rest (LoRA+, arXiv 2402.12354).",
     )
+    gate_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Peak learning rate of the gates; None is lr. As wide as their hosts, they "
+        "want one as low as a whole layer's, or they turn hard before their experts have learnt.",
+    )
     warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
     warmup_start_lr: float = Field(0.0, ge=0, description="Learning rate that it rises from.")
     min_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr left at the last step.")

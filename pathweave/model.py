@@ -45,7 +45,7 @@ class Started:
         return {
             "attention_mask": whole,
             "position_ids": positions[:, self.mask.shape[1] :],
-            "past_key_values": self.cache,
+            "cache": self.cache,
             "use_cache": self.cache is not None,
         }
 

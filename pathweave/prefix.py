@@ -78,7 +78,7 @@ class Prefixes:
     def _compute(self, ids: Ids) -> KeysAndValues:
         cache = DynamicCache()
         row = torch.tensor([ids], device=self._llm.device)
-        self._llm.base_model(input_ids=row, past_key_values=cache, use_cache=True)
+        self._llm.base_model(input_ids=row, cache=cache, use_cache=True)
         layers = cast(list[DynamicLayer], cache.layers)
         pairs = [(cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in layers]
         return torch.stack([torch.cat(pair) for pair in pairs])

@@ -46,7 +46,7 @@ def generate(
     ids = model.llm.generate(  # type: ignore[operator]
         inputs_embeds=F.pad(embeds, (0, 0, length, 0)),  # what the cache holds is cut off again
         attention_mask=torch.cat([started.mask, mask], dim=1),
-        past_key_values=started.cache,
+        cache=started.cache,
         max_new_tokens=max_tokens,
         min_new_tokens=min_tokens or None,
         num_beams=beams,

@@ -33,7 +33,7 @@ def log_likelihoods(
     ids = [model.answer_ids(choice) for choice in choices]
     answers = pad_sequence(ids, batch_first=True)
     counts = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
-    cache = prefix.past_key_values
+    cache = prefix.cache
     cache.batch_repeat_interleave(len(choices))
     answers = answers.repeat(len(prompts), 1)
     counts = counts.repeat(len(prompts), 1)
@@ -44,7 +44,7 @@ def log_likelihoods(
             [mask.repeat_interleave(len(choices), dim=0), counts[:, :-1]], dim=1
         ),
         position_ids=start + torch.arange(answers.shape[1] - 1, device=answers.device),
-        past_key_values=cache,
+        cache=cache,
     )
     first = prefix.logits.repeat_interleave(len(choices), dim=0)
     logits = torch.cat([first, following.logits], dim=1).float()

@@ -1,6 +1,6 @@
 """From the results of a grid to estimates with their uncertainty, and paired differences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,17 @@ from pathweave.grid.cell import (
     whole_key,
 )
 from pathweave.grid.draws import Column, draw_scores
-from pathweave.grid.quantities import MEAN, WHOLE, CellScores, Key, quantities
+from pathweave.grid.quantities import (
+    FORGETTING,
+    MEAN,
+    MIXED,
+    TRANSFER,
+    WHOLE,
+    CellScores,
+    Key,
+    kind_of,
+    quantities,
+)
 from pathweave.grid.run import ABOUT
 from pathweave.grid.uncertainty import Difference, Estimate, difference, estimate
 
@@ -109,6 +119,24 @@ class Analysis:
                 found[method, order] = self._compare(pairs)
         return found
 
+    def other_bases(self) -> dict[int, list[str]]:
+        """Return by seed the methods that did not start from the reference's first stage.
+
+        Cells that were run together share it. One trained again on another machine differs, which
+        shows in what its samples got; then training is not paired.
+        """
+        first = self.about.orders[self.main][0]
+        prefix = stage_key(first, first, "")
+        reference = self.groups.get((self.about.reference, self.main), [])
+        bases = {cell.result.seed: _starting(cell, prefix) for cell in reference}
+        found: dict[int, list[str]] = {}
+        for (method, order), members in self.groups.items():
+            for cell in members if order == self.main else ():
+                seed = cell.result.seed
+                if seed in bases and not _equal(bases[seed], _starting(cell, prefix)):
+                    found.setdefault(seed, []).append(method)
+        return found
+
     def _compare(self, pairs: list[tuple[Loaded, Loaded]]) -> dict[Key, Difference]:
         keys = self._common([cell for pair in pairs for cell in pair])
         return {
@@ -134,15 +162,24 @@ class Analysis:
 
     def _num_objects(self, key: Key) -> int:
         """Return how many things the samples behind a number show."""
-        wanted = self.modalities if key.modality == MEAN else [key.modality]
+        wanted = self._behind(key)
         prefix = f"objects|{WHOLE if key.quantity == WHOLE else 'stages'}|"
         things = {
             (modality, int(thing))
-            for modality, dataset in self._metrics
-            if modality in wanted
+            for (modality, dataset), metric in self._metrics.items()
+            if modality in wanted and key.kind in (MIXED, kind_of(metric))
             for thing in self._objects.get(f"{prefix}{modality}|{dataset}", ())
         }
         return len(things)
+
+    def _behind(self, key: Key) -> Sequence[str]:
+        """Return the modalities whose samples a number rests on, in the main order."""
+        names = self.modalities
+        if key.quantity == FORGETTING:  # what was learnt before loses
+            return names[:-1] if key.modality == MEAN else names[: names.index(key.modality)]
+        if key.modality != MEAN:
+            return [key.modality]
+        return names[1:] if key.quantity == TRANSFER else names
 
     @cached_property
     def _metrics(self) -> dict[tuple[str, str], str]:
@@ -207,11 +244,20 @@ class Analysis:
         return CellScores(results.curriculum, self._metrics, scores, whole)
 
     def _check_samples(self) -> None:
-        """Refuse cells that were scored on different samples.
+        """Refuse cells that were scored on different samples or by different metrics.
 
         Raises:
             RunError: If there are such.
         """
+        for cell in self.cells:
+            for modality, info in cell.result.results.columns:
+                metric = self._metrics[modality, info.name]
+                if info.metric != metric or metric not in METRICS:
+                    raise RunError(
+                        f"{cell.file} must be scored by the same known metric on {modality}/"
+                        f"{info.name} as the other results, got {info.metric!r} and {metric!r}; "
+                        "run the cells with one metric"
+                    )
         first: dict[str, Loaded] = {}
         for cell in self.cells:
             for key, found in cell.result.ids.items():
@@ -227,6 +273,14 @@ class Analysis:
                         f"of {modality}/{dataset} ({kind}), got others; run them with the same "
                         "evaluation.subset and data"
                     )
+
+
+def _starting(cell: Loaded, prefix: str) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in cell.tensors.items() if key.startswith(prefix)}
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
 
 
 def load_analysis(directory: Path) -> Analysis:
@@ -260,8 +314,16 @@ def load_analysis(directory: Path) -> Analysis:
 
 
 def _check_known(about: About, cells: list[Loaded]) -> None:
+    places: dict[tuple[str, str, int], Loaded] = {}
     for cell in cells:
         result = cell.result
+        other = places.setdefault((result.method, result.order, result.seed), cell)
+        if other is not cell or result.seed not in about.seeds:
+            known = f"{other.file.name} of the same cell" if other is not cell else about.seeds
+            raise RunError(
+                f"{cell.file} must be the only result of its method and order with its seed, one "
+                f"of {ABOUT}'s, got seed {result.seed} beside {known}; move it elsewhere"
+            )
         curriculum = about.orders.get(result.order)
         if result.method not in about.methods or curriculum != result.results.curriculum:
             raise RunError(

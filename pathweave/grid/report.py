@@ -123,6 +123,7 @@ def _heading(analysis: Analysis) -> str:
     if missing:
         lines.append(f"Without a result yet: {', '.join(missing)}.")
     lines.extend(_uneven_seeds(analysis))
+    lines.extend(_other_bases(analysis))
     return "\n\n".join(map(wrap, lines))
 
 
@@ -137,6 +138,18 @@ def _uneven_seeds(analysis: Analysis) -> Iterator[str]:
         yield (
             f"Means are over the seeds that a method has ({listed}): compare two methods by their "
             "differences, which are over the seeds of both."
+        )
+
+
+def _other_bases(analysis: Analysis) -> Iterator[str]:
+    """Yield a warning if methods did not start from the reference's first stage."""
+    found = analysis.other_bases()
+    if found:
+        listed = "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in found.items())
+        yield (
+            f"Not from the first stage of {analysis.about.reference}, but from one trained with "
+            f"the same seed on another machine ({listed}): these differences are paired by sample "
+            "only, and their noise holds that of two first stages."
         )
 
 
@@ -239,7 +252,13 @@ def _around(document: Path, name: str) -> tuple[str, str]:
     """Return what stands before and after the tables of the document; new ones go to its end."""
     if not document.exists():
         return f"# {name}\n\n", "\n"
-    text = document.read_text()
+    try:
+        text = document.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(
+            f"{document} must be a text file in UTF-8, got {error}; move it, or choose another "
+            "--out"
+        ) from error
     begin, end = marks(name)
     before, has_begin, rest = text.partition(begin)
     _, has_end, after = rest.partition(end)

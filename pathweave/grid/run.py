@@ -83,14 +83,17 @@ def state_of(cell: Cell, out: Path) -> State:
 
     Raises:
         RunError: If its result is damaged, or of another recipe than the grid's.
+        ManifestError: If a manifest of its recipe cannot be read.
     """
+    # Also of cells that are not begun: a missing manifest is told of before the first one trains.
+    expected = recipe_hash(cell.recipe)
     file = cell.result(out)
     run = RunDirectory(cell.directory(out))
     if not file.exists():
         seconds = sessions(run.log).seconds if run.log.exists() else 0.0
         return State(cell, len(run.finished(cell.recipe)), False, seconds)
     result = load_cell(file)
-    if result.recipe_hash != (expected := recipe_hash(cell.recipe)):
+    if result.recipe_hash != expected:
         raise RunError(
             f"{file} must be of the grid's recipe ({expected[:12]}), got another "
             f"({result.recipe_hash[:12]}); restore the recipe, choose another --out, or remove "

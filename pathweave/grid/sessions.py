@@ -16,7 +16,7 @@ class Spent:
     Attributes:
         seconds: Wall-clock time of its own sessions.
         shared_seconds: That of the first stage it was given.
-        peak_memory_bytes: Largest resident memory of either.
+        peak_memory_bytes: Largest resident memory of its own sessions.
     """
 
     seconds: float
@@ -29,12 +29,10 @@ def sessions(log: Path) -> Spent:
     own, shared, peak = 0.0, 0.0, 0
     for event in _events(log.read_bytes()):
         if event["event"] == "session":
-            own += event["seconds"]
+            own += event.get("seconds", 0.0)
+            peak = max(peak, event.get("peak_memory_bytes", 0))
         elif event["event"] == "shared":
-            shared += event["seconds"]
-        else:
-            continue
-        peak = max(peak, event["peak_memory_bytes"])
+            shared += event.get("seconds", 0.0)
     return Spent(round(own, 1), round(shared, 1), peak)
 
 

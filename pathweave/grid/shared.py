@@ -65,8 +65,8 @@ def first_stage(recipe: Recipe, out: Path) -> FirstStage | None:
     changes = {
         "method": Method.model_validate({f: getattr(recipe.method, f) for f in HEEDED}),
         # In one place, so that settings of later stages alone make no difference; a stage without
-        # adapters has no up-projections.
-        "training": recipe.training_of(name).model_copy(update={"up_lr": None}),
+        # adapters has neither up-projections nor gates.
+        "training": recipe.training_of(name).model_copy(update={"up_lr": None, "gate_lr": None}),
         "modalities": {**alone.modalities, name: modality},
         # Whole sets are scored after the last stage of the cell, not of this.
         "evaluation": recipe.evaluation.model_copy(update={"whole_at_end": False}),

@@ -1,10 +1,10 @@
 """How sure a mean over seeds is: of the seeds, of the samples, and of both together.
 
 The mean over a few seeds is off by chance in the training (Student's t over the seeds) and by the
-choice of test samples (bootstrap, ``draws``). For a difference of two methods both parts are put
-together: their variances are added, and the degrees of freedom are those of Welch and Satterthwaite
-(Satterthwaite, Biometrics Bulletin 2(6), 1946). The bootstrap of the mean over seeds already holds
-a little of the seeds' part, so that the sum errs on the careful side.
+choice of test samples (bootstrap, ``draws``). For a difference of two methods both half-widths are
+put together as the root of the sum of their squares. Each keeps the quantile of its own degrees of
+freedom: those of Welch and Satterthwaite for the sum would rest on a variance that two or three
+seeds often estimate far too small, and miss the truth in up to 13 % of the cases in place of 5 %.
 """
 
 import math
@@ -104,13 +104,12 @@ def difference(scores: Float[np.ndarray, "seeds draws"], num_objects: int) -> Di
         scores: Differences, as ``estimate`` takes scores.
         num_objects: Things that the samples show.
     """
-    values, resampled = scores[:, 0], _resampled(scores, num_objects)
-    parts = []
-    if len(values) > 1:
-        parts.append((float(values.var(ddof=1)) / len(values), len(values) - 1))
+    resampled = _resampled(scores, num_objects)
+    parts = [seed_interval(scores[:, 0])]
     if resampled is not None:
-        parts.append((float(resampled.var(ddof=1)), num_objects - 1))
-    both = combined_interval(parts) if parts else None
+        parts.append(half_width(float(resampled.var(ddof=1)), num_objects - 1))
+    known = [part for part in parts if part is not None]
+    both = math.hypot(*known) if known else None
     return Difference(estimate(scores, num_objects), both)
 
 
@@ -132,20 +131,17 @@ def seed_interval(values: Float[np.ndarray, " seeds"]) -> float | None:
     """
     if len(values) < 2:
         return None
-    return combined_interval([(float(values.var(ddof=1)) / len(values), len(values) - 1)])
+    return half_width(float(values.var(ddof=1)) / len(values), len(values) - 1)
 
 
-def combined_interval(parts: list[tuple[float, int]]) -> float:
-    """Return the half-width of the interval of a sum of independent errors.
+def half_width(variance: float, freedom: int) -> float:
+    """Return the half-width of Student's interval around a mean.
 
     Args:
-        parts: Variance and degrees of freedom of each.
+        variance: That of the mean.
+        freedom: Degrees of freedom with which it was estimated.
     """
-    total = sum(variance for variance, _ in parts)
-    if total == 0.0:
-        return 0.0
-    freedom = total**2 / sum(variance**2 / degrees for variance, degrees in parts)
-    return t_quantile(freedom) * math.sqrt(total)
+    return t_quantile(float(freedom)) * math.sqrt(variance)
 
 
 def t_quantile(freedom: float) -> float:

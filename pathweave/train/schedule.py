@@ -1,12 +1,13 @@
 """Learning rate and parameter groups of a stage."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 from pathweave.config import Training
-from pathweave.nn import Adapter
+from pathweave.nn import Adapter, Gate
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
@@ -37,15 +38,15 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
     """Return AdamW over everything in ``modules``; vectors and scalars are not decayed.
 
     Args:
-        modules: What the stage trains; a whole projector and the up-projections of adapters may
-            have learning rates of their own.
+        modules: What the stage trains; a whole projector, the up-projections of adapters, and
+            gates may have learning rates of their own.
         training: Settings of the stage.
     """
-    ups = {p for m in modules.modules() if isinstance(m, Adapter) for p in m.up.parameters()}
+    own = dict(_rates_of_parts(modules, training))
     groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None
-        peak = (training.up_lr if parameter in ups else whole) or training.lr
+        peak = own.get(parameter) or whole or training.lr
         decay = training.weight_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault((name.split(".")[0], peak, decay), []).append(parameter)
     listed = [
@@ -53,6 +54,16 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
         for (_, peak, decay), chosen in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=training.lr, betas=training.betas, fused=True)
+
+
+def _rates_of_parts(
+    modules: nn.ModuleDict, training: Training
+) -> Iterator[tuple[nn.Parameter, float | None]]:
+    for module in modules.modules():
+        if isinstance(module, Adapter):
+            yield from ((parameter, training.up_lr) for parameter in module.up.parameters())
+        elif isinstance(module, Gate):
+            yield from ((parameter, training.gate_lr) for parameter in module.parameters())
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Training) -> float:

@@ -104,7 +104,7 @@ def test_weights_are_counted_once_in_their_own_type():
 def test_keys_and_values_are_those_of_the_cache():
     llm = DECODERS["grouped keys"]()
     load = Workload(1, 1, 4, text=3, answer=2)
-    cache = llm(torch.zeros(1, load.sequence, dtype=torch.long), use_cache=True).past_key_values
+    cache = llm(torch.zeros(1, load.sequence, dtype=torch.long), use_cache=True).cache
     held = sum(t.nbytes for layer in cache.layers for t in (layer.keys, layer.values))
     assert LanguageModel.of(llm).keys_and_values(load) == held
 

@@ -91,11 +91,11 @@ def test_differences_are_paired_by_seed_and_sample(directory):
     worse = found["theirs", "main"][Key(FORGETTING, MEAN, ACCURACY)]
     assert worse.estimate.value == pytest.approx(55.0)
     # Seeds alone: 12.706 * 5. Of ten objects five lose in both seeds and one in one: a variance of
-    # 10000 * (5 + 1/4 - 5.5**2 / 10) / 10 / 10 = 222.5 with 9 degrees of freedom. With the 25 of
-    # the seeds that is 247.5**2 / (25**2 + 222.5**2 / 9) = 10 degrees, and 2.228 * sqrt(247.5).
+    # 10000 * (5 + 1/4 - 5.5**2 / 10) / 10 / 10 = 222.5, and with 9 degrees of freedom 2.262 times
+    # its root, 33.7. The root of the sum of both squares is 71.9.
     assert worse.estimate.seeds == pytest.approx(63.5, abs=0.1)
-    assert worse.both == pytest.approx(35.0, abs=3)
-    assert worse.verdict == "yes"
+    assert worse.both == pytest.approx(71.9, abs=3)
+    assert worse.verdict == "no"
 
 
 def test_objects_and_not_samples_are_drawn(tmp_path):
@@ -257,6 +257,17 @@ def test_means_over_different_seeds_are_said_to_be(tmp_path):
     write_cell(tmp_path, answers(9, 1, 9), method="theirs", seed=1)
     write_report(tmp_path, tmp_path / "report")
     assert "the seeds that a method has" not in (tmp_path / "report" / "mcl.md").read_text()
+
+
+def test_methods_that_started_from_another_first_stage_are_named(directory, tmp_path):
+    write_report(directory, tmp_path / "report")
+    assert "another machine" not in (tmp_path / "report" / "mcl.md").read_text()
+    write_cell(directory, answers(8, 4, 9), method="theirs", seed=1)
+    assert load_analysis(directory).other_bases() == {1: ["theirs"]}
+    write_report(directory, tmp_path / "report")
+    text = " ".join((tmp_path / "report" / "mcl.md").read_text().split())
+    assert "Not from the first stage of ours" in text
+    assert "on another machine (seed 1: theirs)" in text
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.floats(0.1, 20))

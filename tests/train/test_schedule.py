@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pathweave.config import Training
-from pathweave.nn import Adapter
+from pathweave.nn import Experts
 from pathweave.train.schedule import learning_rate_factor, make_optimizer, set_learning_rate
 
 
@@ -50,15 +50,19 @@ def test_the_projector_may_have_a_rate_of_its_own():
     assert rates[id(trained["projector"].weight)] == pytest.approx(0.2)
 
 
-def test_the_up_projections_of_adapters_may_have_a_rate_of_their_own():
-    adapter = Adapter(in_dim=4, out_dim=3, rank=2)
-    trained = nn.ModuleDict({"path": nn.ModuleList([nn.Linear(4, 4), adapter])})
-    optimizer = make_optimizer(trained, Training(lr=0.1, up_lr=0.4))
-    peaks = {p: group["peak_lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert len(peaks) == len(list(trained.parameters()))
-    fast = {p for p, peak in peaks.items() if peak == 0.4}
-    assert fast == {adapter.up.weight, adapter.up.bias}
-    assert set(peaks.values()) == {0.1, 0.4}
+def test_up_projections_and_gates_may_have_rates_of_their_own():
+    experts = Experts(4, 3, rank=2, earlier_ranks=[2], gate="noisy_softmax")
+    trained = nn.ModuleDict({"path": nn.ModuleList([nn.Linear(4, 4), experts])})
+    ups = set(experts.adapter.up.parameters())
+    gates = set(experts.gate.parameters())
+    assert (len(ups), len(gates)) == (2, 2)
+    for up_lr, gate_lr in ((0.4, 0.01), (0.4, None), (None, None)):
+        training = Training(lr=0.1, up_lr=up_lr, gate_lr=gate_lr)
+        groups = make_optimizer(trained, training).param_groups
+        peaks = {p: group["peak_lr"] for group in groups for p in group["params"]}
+        for parameter in trained.parameters():
+            own = up_lr if parameter in ups else gate_lr if parameter in gates else None
+            assert peaks[parameter] == (own or 0.1)
 
 
 def test_a_module_without_vectors_makes_no_empty_group():

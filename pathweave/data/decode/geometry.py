@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-import zlib
 
 import numpy as np
 from jaxtyping import Shaped
@@ -58,7 +57,9 @@ def _read_npz(data: bytes, name: str) -> np.ndarray:
                     f"{sizes[found[0]] >> 20} MiB; thin the cloud before saving"
                 )
             array = archive.read(found[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except MediaError:
+        raise
+    except Exception as error:  # zipfile, too, lets errors of every kind escape.
         raise MediaError(
             f"{name} must be a whole .npz archive, got {describe(data)} that cannot be unpacked "
             f"({error}); copy or write the file again"

@@ -31,6 +31,15 @@ def read_points(data: bytes, name: str, num_samples: int) -> Shaped[np.ndarray, 
         points = _read_npz(data, name)
     else:
         points = _read_mesh(data, name, num_samples)
+    return coordinates(points, name)
+
+
+def coordinates(points: np.ndarray, name: str) -> Shaped[np.ndarray, "points 3"]:
+    """Return x, y and z of an array, one row a point.
+
+    Raises:
+        MediaError: If it has another shape or no point.
+    """
     if points.ndim != 2 or points.shape[1] < 3:
         raise MediaError(
             f"{name} must have the shape [points, 3 or more], got {list(points.shape)}; save x, y "

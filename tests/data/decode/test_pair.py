@@ -4,7 +4,7 @@ import zipfile
 from functools import partial
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pathweave.data.decode.geometry import read_points
@@ -35,6 +35,7 @@ def test_damage_inside_a_compressed_archive():
         read_points(bytes(data), "x", 10)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 600), st.integers(0, 9), st.binary(max_size=4))
 @example(30, 3, b"")  # a negative offset inside the archive
 def test_an_archive_with_a_damaged_piece_is_read_or_refused(start, length, inserted):

@@ -159,32 +159,31 @@ class _Check:
 
     def _read(self, dataset: Dataset, name: str, bar: Bar) -> dict[str, Any]:
         kinds: Counter[str] = Counter()
+        told: Counter[str] = Counter()
         problems: list[str] = []
 
         def tell(kind: str, problem: str) -> None:
-            kinds[kind] += 1
-            if self._listed is None or kinds[kind] <= self._listed:
+            told[kind] += 1
+            if self._listed is None or told[kind] <= self._listed:
                 problems.append(f"{kind}: {problem}")
 
         state = "found"
         try:
             for row in Reader(dataset, name, self._root).read(show_bytes(bar)):
+                kinds[row.kind] += row.count
                 if row.kind in ("missing", "broken", "flawed"):
                     tell(row.kind, f"{row.place}: {row.reason}")
-                else:
-                    kinds[row.kind] += 1
                 checked = (check_medium(medium, self._decode) for medium in row.media)
                 if corrupt := next((problem for problem in checked if problem), ""):
                     tell("corrupt", f"{row.place}: {corrupt}")
         except ManifestError as error:
             state = "damaged"
             problems.insert(0, str(error))
-        num_corrupt = kinds.pop("corrupt", 0)
         coverage = Coverage(dataset=dataset.name, split=name, **kinds)
         return {
             "state": state,
             "coverage": coverage,
-            "corrupt": num_corrupt,
+            "corrupt": told["corrupt"],
             "problems": problems,
         }
 

@@ -99,6 +99,8 @@ class Reader:
         self._root, self._store, self._seed = root, store, seed
         self._prefix = prefix_of(root, base or root)
         self._entries = Entries(dataset, split, root, seed)
+        # In a split to learn from each field of targets is a sample of its own.
+        self._per_record = max(1, len(self._split.targets)) if self._split.learn else 1
         self._ids: set[bytes] = set()
 
     def read(self, advance: Advance = lambda _: None) -> Iterator[Row]:
@@ -113,7 +115,7 @@ class Reader:
         self._ids.clear()
         for entry in self._entries.read(advance):
             if unusable := unusable_row(entry):
-                yield unusable
+                yield replace(unusable, count=self._per_record)
             elif self._split.learn:
                 yield from self._to_learn(entry)
             else:

@@ -148,6 +148,14 @@ def test_a_flaw_is_listed_and_makes_it_unsound(tmp_path):
     assert report.problems[0].startswith(f"flawed: {tmp_path / name}, row 4: the field 'caption'")
 
 
+def test_a_broken_row_of_several_captions_to_learn_counts_as_many(tmp_path):
+    case = case_of("clotho_v1", "development")
+    name = "clotho_v1/clotho_captions_development.csv"
+    files = {name: case.files[name].replace("A door 3.", "")}
+    report = report_of(write_case(tmp_path, replace(case, files=files)), "clotho_v1", "development")
+    assert (str(report.coverage), len(report.problems)) == ("5 of 10", 1)
+
+
 def test_missing_media_are_counted_and_do_not_make_it_unsound(tmp_path):
     case = case_of("msvd_qa", "test")
     root = write_case(tmp_path, replace(case, media=[]))

@@ -165,9 +165,10 @@ class _Media:
             kinds = [modality]
         marked = {name for kind in kinds for name in (kind, f"{kind}s")}
         if name := next((name for name in values if name not in marked and self._has(name)), None):
+            before = f"give --modality {name.removesuffix('s')} to put them before the question"
             raise ManifestError(
                 f"media must have a mark in the text, such as <{name}>, got the field {name!r} and "
-                f"none; give --modality {name.removesuffix('s')} to put them before the question"
+                f"none; {'add one' if kinds else before}"
             )
         self._taken = dict.fromkeys(kinds, 0)
 

@@ -163,8 +163,8 @@ class _Text:
                 continue
             except RecursionError as error:
                 raise self.broken("values nested too deep") from error
-            except ValueError as error:  # A number of thousands of digits.
-                raise self.broken(f"{error}") from error
+            except ValueError as error:
+                raise self.broken("a number of thousands of digits") from error
             # A number may go on in the next piece, also after what looks like its end ("1." "1e").
             is_cut = isinstance(value, int | float) and self._piece[end : end + 1] not in _AFTER
             if not is_cut or not self._read():

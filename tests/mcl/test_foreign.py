@@ -160,7 +160,7 @@ def test_one_type_for_all_media_also_without_marks(tmp_path):
         (5, "a record must be an object with fields, got 5"),
         ({"messages": [{"from": ["human"], "value": "x"}]}, "who speaks must be one of"),
         ({"image": "a.png", "audio": "b.wav", "messages": turns("<image>\nWhat?", "x")},
-         "media must have a mark in the text, such as <audio>, got the field 'audio' and none;"),
+         "media must have a mark in the text, such as <audio>, got the field 'audio' and none; "),
         ({"image": None, "messages": turns("<image>\nWhat?", "x")},
          "there must be a medium for every <image>, got none for more marks"),
         ({"messages": turns("<point_cloud> What?", "x")},

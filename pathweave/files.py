@@ -47,10 +47,14 @@ def disk_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DiskError(
-            f"{path} cannot be written: {error.strerror or error}; free some space or choose "
-            "another directory, then run the same command again (finished work is kept)"
-        ) from error
+        raise _disk_error(path, error) from error
+
+
+def _disk_error(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{path} cannot be written: {error.strerror or error}; free some space or choose another "
+        "directory, then run the same command again (finished work is kept)"
+    )
 
 
 @contextlib.contextmanager
@@ -64,8 +68,11 @@ def new_file(path: Path) -> Iterator[Path]:
     """
     # Opened by name and not by mkstemp, so that the file gets the usual permissions.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with disk_errors(path):
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    except OSError as error:  # Nothing is read yet, so what is missing is where to write.
+        raise _disk_error(path, error) from error
     try:
         with disk_errors(path):
             yield temporary

@@ -75,6 +75,13 @@ def test_missing_source_is_not_a_disk_error(tmp_path):
         temporary.write_bytes((tmp_path / "missing").read_bytes())
 
 
+def test_a_place_where_nothing_can_be_written(tmp_path):
+    for path in (Path("/proc/a.jsonl"), Path("/proc/no/a.jsonl"), tmp_path / ("a" * 300)):
+        with pytest.raises(DiskError, match=r"cannot be written: .*; free some space or"):
+            write_atomic(path, b"")
+    assert names(tmp_path) == []
+
+
 def test_full_disk_keeps_the_old_file(tmp_path):
     write_atomic(tmp_path / "a", b"old")
     with full_disk(), pytest.raises(DiskError, match="a cannot be written: File too large; free"):

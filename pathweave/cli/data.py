@@ -19,7 +19,7 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @data_app.command("list")
 def list_datasets(as_json: _AsJson = False) -> None:
-    """Show the data sets that are known: parts, questions, metrics, terms, where to get them.
+    """Show the data sets that are known: media, tasks, parts, metrics, terms; as JSON all of it.
 
     Example: pathweave data list
     """
@@ -57,11 +57,13 @@ def check(
     """
     from pathweave.display import Display
     from pathweave.mcl.check import LISTED, check_root, show_reports
+    from pathweave.mcl.utf8 import printable
 
     listed = None if every else LISTED
     reports = check_root(root, only or [], hashes, decode, listed, Display(quiet=as_json))
     if as_json:
-        typer.echo(json.dumps([report.to_json() for report in reports], ensure_ascii=False))
+        shown = json.dumps([report.to_json() for report in reports], ensure_ascii=False)
+        typer.echo(printable(shown))
     else:
         show_reports(reports)
     present = {report.dataset for report in reports if report.state != "absent"}

@@ -18,6 +18,8 @@ class Coverage(BaseModel, frozen=True, extra="forbid"):
         usable: Samples whose media are all on disk.
         missing: Samples of which a medium is not on disk.
         broken: Annotations that cannot be used.
+        flawed: Records that cannot be used and are no samples of their own, such as one of several
+            captions.
         left_out: Samples that the declaration leaves out, as the paper does.
 
     Example:
@@ -30,6 +32,7 @@ class Coverage(BaseModel, frozen=True, extra="forbid"):
     usable: int = 0
     missing: int = 0
     broken: int = 0
+    flawed: int = 0
     left_out: int = 0
 
     @property
@@ -48,7 +51,7 @@ class Coverage(BaseModel, frozen=True, extra="forbid"):
 
 def coverage_file(manifest: Path) -> Path:
     """Return where the coverage of a manifest is kept."""
-    return manifest.with_name(f"{manifest.stem}.coverage.json")
+    return manifest.with_name(f"{manifest.name}.coverage.json")
 
 
 def save_coverage(coverage: Coverage, manifest: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from os.path import getsize, isdir, lexists
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,22 +12,32 @@ from rich.table import Table
 
 from pathweave.data.coverage import Coverage
 from pathweave.display import Bar, Display
-from pathweave.errors import ManifestError
+from pathweave.errors import ManifestError, MediaError
 from pathweave.files import sha256_file
 from pathweave.mcl.declaration import Dataset, datasets, find_dataset
 from pathweave.mcl.media_check import check_medium
+from pathweave.mcl.media_paths import is_file
 from pathweave.mcl.progress import show_bytes
 from pathweave.mcl.reader import Reader
+from pathweave.mcl.utf8 import printable
 
 LISTED = 20
 
 
 class AnnotationFile(BaseModel, frozen=True):
-    """A file of annotations: its path under the root, its size, and its hash if asked for."""
+    """A file of annotations.
+
+    Args:
+        path: Its path under the root.
+        num_bytes: Its size; None if it is not there or cannot be read.
+        sha256: Its hash, if asked for.
+        problem: Why it cannot be read though something of its name is there, or an empty text.
+    """
 
     path: str
     num_bytes: int | None
     sha256: str | None = None
+    problem: str = ""
 
 
 class SplitReport(BaseModel, frozen=True):
@@ -43,7 +54,8 @@ class SplitReport(BaseModel, frozen=True):
             until they are decoded.
         published: Number of samples as published, if known.
         paper: Number of samples in the paper's runs, if known.
-        problems: The first problems of each kind (missing, broken, corrupt), with file and row.
+        problems: The first problems of each kind (missing, broken, flawed, corrupt), with file and
+            row.
     """
 
     dataset: str
@@ -64,7 +76,7 @@ class SplitReport(BaseModel, frozen=True):
     @property
     def is_sound(self) -> bool:
         """Whether nothing is broken; media that are not on disk do not count."""
-        broken = self.coverage.broken if self.coverage else 0
+        broken = self.coverage.broken + self.coverage.flawed if self.coverage else 0
         return self.state != "damaged" and not broken and not self.corrupt
 
 
@@ -90,7 +102,7 @@ def check_root(
         ManifestError: If there is no such directory.
         RecipeError: If a name is unknown.
     """
-    if not root.is_dir():
+    if not isdir(root):
         raise ManifestError(f"{root} must be a directory of data sets, got none; correct the path")
     chosen = [find_dataset(name) for name in only] or list(datasets().values())
     with display or Display(quiet=True) as shown:
@@ -127,20 +139,18 @@ class _Check:
             published=split.samples,
             paper=split.paper,
         )
-        absent = [file.path for file in files if file.num_bytes is None]
-        if all(path in absent for path in split.records):
+        gone = [file for file in files if file.num_bytes is None]
+        problems = [file.problem for file in gone if file.problem]
+        if not problems and set(split.records) <= {file.path for file in gone}:
             return report
-        if absent:
-            return report.model_copy(
-                update={
-                    "state": "damaged",
-                    "problems": [
-                        f"{self._root / path} must exist, got no such file; download it "
-                        "(docs/datasets.md says where)"
-                        for path in absent
-                    ],
-                }
-            )
+        if gone:
+            problems += [
+                f"{self._root / file.path} must exist, got no such file; download it "
+                "(docs/datasets.md says where)"
+                for file in gone
+                if not file.problem
+            ]
+            return report.model_copy(update={"state": "damaged", "problems": problems})
         size = sum(file.num_bytes or 0 for file in files if file.path in split.records)
         bar = self._display.bar(f"{dataset.name} {name} (KiB)", total=size >> 10)
         found = self._read(dataset, name, bar)
@@ -149,42 +159,48 @@ class _Check:
 
     def _read(self, dataset: Dataset, name: str, bar: Bar) -> dict[str, Any]:
         kinds: Counter[str] = Counter()
+        told: Counter[str] = Counter()
         problems: list[str] = []
 
         def tell(kind: str, problem: str) -> None:
-            kinds[kind] += 1
-            if self._listed is None or kinds[kind] <= self._listed:
+            told[kind] += 1
+            if self._listed is None or told[kind] <= self._listed:
                 problems.append(f"{kind}: {problem}")
 
         state = "found"
         try:
             for row in Reader(dataset, name, self._root).read(show_bytes(bar)):
-                if row.kind in ("missing", "broken"):
+                kinds[row.kind] += row.count
+                if row.kind in ("missing", "broken", "flawed"):
                     tell(row.kind, f"{row.place}: {row.reason}")
-                else:
-                    kinds[row.kind] += 1
                 checked = (check_medium(medium, self._decode) for medium in row.media)
                 if corrupt := next((problem for problem in checked if problem), ""):
                     tell("corrupt", f"{row.place}: {corrupt}")
         except ManifestError as error:
             state = "damaged"
             problems.insert(0, str(error))
-        num_corrupt = kinds.pop("corrupt", 0)
         coverage = Coverage(dataset=dataset.name, split=name, **kinds)
         return {
             "state": state,
             "coverage": coverage,
-            "corrupt": num_corrupt,
+            "corrupt": told["corrupt"],
             "problems": problems,
         }
 
 
 def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
     file = root / path
-    if not file.is_file():
-        return AnnotationFile(path=path, num_bytes=None)
-    digest = sha256_file(file) if hashes else None
-    return AnnotationFile(path=path, num_bytes=file.stat().st_size, sha256=digest)
+    try:
+        if is_file(file):
+            digest = sha256_file(file) if hashes else None
+            return AnnotationFile(path=path, num_bytes=getsize(file), sha256=digest)
+        there = lexists(file)
+        problem = f"{file} must be a file, got something else of its name; remove it" * there
+    except MediaError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"{file} must be readable, got {error.strerror}; change its permissions"
+    return AnnotationFile(path=path, num_bytes=None, problem=problem)
 
 
 def show_reports(reports: list[SplitReport]) -> None:
@@ -214,4 +230,4 @@ def show_reports(reports: list[SplitReport]) -> None:
 
 
 def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

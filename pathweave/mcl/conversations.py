@@ -8,11 +8,13 @@ parts of a message.
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from pathweave.data.messages import Message, Part, Sample
 from pathweave.errors import ManifestError
+from pathweave.mcl.declaration import datasets
 from pathweave.mcl.records import Record
 
 _ROLES = {
@@ -21,11 +23,17 @@ _ROLES = {
     "gpt": "assistant",
     "assistant": "assistant",
     "bot": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "model": "assistant",
     "system": "system",
 }
 _PLACE = re.compile(r"<([a-z][a-z0-9_]*)>")
-_FILE = re.compile(r"[^\s]+\.[a-z0-9]{2,5}", re.IGNORECASE)
+_FILE = re.compile(r"[^\s]+\.[a-z][a-z0-9]{1,4}", re.IGNORECASE)
+
+# Fields of a record that are no media, whatever they hold.
+_OTHERS = ("id", "conversations", "messages", "conversation", "system", "source", "tools")
 
 
 class Importer:
@@ -98,7 +106,7 @@ class Importer:
         """Yield the text around the marks and the media in their places."""
         at = 0
         for mark in _PLACE.finditer(text):
-            if not media.knows(mark[1]):
+            if not media.is_kind(mark[1]):
                 continue
             if before := text[at : mark.start()].strip():
                 yield Part(type="text", text=before)
@@ -139,33 +147,41 @@ def place_medium(prefix: str, modality: str, path: object) -> Part:
     return Part(type=modality, path=prefix + path)
 
 
+@cache
+def _known_kinds() -> frozenset[str]:
+    return frozenset(kind for dataset in datasets().values() for kind in dataset.modalities)
+
+
 class _Media:
     """The media that a record names beside its conversation, taken in order."""
 
     def __init__(self, values: Mapping[str, Any], modality: str | None) -> None:
         self._values = values
-        texts = [said for _, said in _turns(values) if isinstance(said, str)]
+        self._modality = modality
+        texts = [said for role, said in _turns(values) if role == "user" and isinstance(said, str)]
         marks = {mark: None for text in texts for mark in _PLACE.findall(text)}
-        self._kinds = [mark for mark in marks if self._named(mark)]
-        if not self._kinds and modality:
-            self._kinds = [modality]
-        in_parts = any(isinstance(said, list) for _, said in _turns(values))
-        named = (name for name in values if name != "id" and self._names_files(name))
-        if not self._kinds and not in_parts and (name := next(named, None)):
+        kinds = [mark for mark in marks if self.is_kind(mark)]
+        if not kinds and modality:
+            kinds = [modality]
+        marked = {name for kind in kinds for name in (kind, f"{kind}s")}
+        if name := next((name for name in values if name not in marked and self._has(name)), None):
+            before = f"give --modality {name.removesuffix('s')} to put them before the question"
             raise ManifestError(
                 f"media must have a mark in the text, such as <{name}>, got the field {name!r} and "
-                f"none; give --modality {name.removesuffix('s')} to put them before the question"
+                f"none; {'add one' if kinds else before}"
             )
-        self._taken = dict.fromkeys(self._kinds, 0)
+        self._taken = dict.fromkeys(kinds, 0)
 
-    def knows(self, kind: str) -> bool:
-        return kind in self._taken and bool(self._named(kind))
+    def is_kind(self, mark: str) -> bool:
+        """Say whether a word in brackets is the mark of a medium and no other text."""
+        return mark == self._modality or mark in _known_kinds() or self._has(mark)
 
     def take(self, kind: str) -> object:
         number, named = self._taken[kind], self._named(kind)
         if number >= len(named):
             raise ManifestError(
-                f"there must be a medium for every <{kind}>, got {len(named)} for more marks"
+                f"there must be a medium for every <{kind}>, got {len(named) or 'none'} for more "
+                "marks"
             )
         self._taken[kind] += 1
         return named[number]
@@ -180,8 +196,10 @@ class _Media:
         named = self._values.get(kind) or self._values.get(f"{kind}s") or []
         return named if isinstance(named, list) else [named]
 
-    def _names_files(self, name: str) -> bool:
-        paths = [path for path in self._named(name) if isinstance(path, str)]
+    def _has(self, name: str) -> bool:
+        """Say whether a field of that name holds names of files."""
+        named = [] if name in _OTHERS else self._named(name)
+        paths = [path for path in named if isinstance(path, str)]
         return bool(paths) and all(_FILE.fullmatch(path) for path in paths)
 
 
@@ -197,12 +215,22 @@ def _turns(values: Mapping[str, Any]) -> list[tuple[Any, Any]]:
         found.append(("system", values["system"]))
     for turn in turns:
         speaker = turn.get("from") or turn.get("role") if isinstance(turn, Mapping) else None
-        if speaker not in _ROLES:
+        if not isinstance(speaker, str) or speaker not in _ROLES:
             raise ManifestError(
                 f"who speaks must be one of {', '.join(_ROLES)}, got {speaker!r:.40}"
             )
         found.append((_ROLES[speaker], turn.get("value", turn.get("content"))))
-    return found
+    # Some conversations begin in the middle: an answer to nothing that was asked is no sample.
+    asked = next((at for at, (role, _) in enumerate(found) if role == "user"), len(found))
+    return [turn for at, turn in enumerate(found) if at > asked or turn[0] != "assistant"]
+
+
+def count_answers(values: Mapping[str, Any]) -> int:
+    """Return for how many samples a conversation stands that cannot be used; at least one."""
+    try:
+        return sum(role == "assistant" for role, _ in _turns(values)) or 1
+    except ManifestError:
+        return 1
 
 
 def _named_by_part(part: Mapping[str, Any]) -> tuple[str, Any]:
@@ -210,5 +238,7 @@ def _named_by_part(part: Mapping[str, Any]) -> tuple[str, Any]:
     kind = part["type"].removesuffix("_url").removeprefix("input_")
     value = part.get(part["type"], part.get(kind, part.get("path", part.get("url"))))
     if isinstance(value, Mapping):
-        value = value.get("url", value.get("path", value.get("data")))
+        if "data" in value:
+            raise ManifestError("a medium must be a file, got its data; save it and name the file")
+        value = value.get("url", value.get("path"))
     return kind, value

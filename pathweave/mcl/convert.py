@@ -5,27 +5,32 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain
+from os.path import getsize, isfile, realpath
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
 
 import numpy as np
 
-from pathweave.data.coverage import Coverage, save_coverage
+from pathweave.data.coverage import Coverage, coverage_file, save_coverage
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Sample
 from pathweave.display import Display
+from pathweave.errors import ManifestError
 from pathweave.files import new_file
 from pathweave.mcl.declaration import Dataset
 from pathweave.mcl.foreign import Foreign
 from pathweave.mcl.progress import show_bytes
 from pathweave.mcl.reader import Reader, Row
-from pathweave.mcl.write import write_samples
+from pathweave.mcl.utf8 import printable
+from pathweave.mcl.write import check_ending, write_samples
 
 
 def problems_file(manifest: Path) -> Path:
     """Return where it is listed which annotations did not become samples, and why."""
-    return manifest.with_name(f"{manifest.stem}.problems.jsonl")
+    return manifest.with_name(f"{manifest.name}.problems.jsonl")
 
 
 def convert_dataset(
@@ -57,13 +62,17 @@ def convert_dataset(
         DiskError: If the disk is full or the directory cannot be written.
     """
     name, declared = dataset.split(split)
-    store = f"{out.stem}.media.parquet"
-    reader = Reader(dataset, name, root, out.parent, store, seed, evaluation)
-    if any(medium.field for medium in declared.media):
-        write_media_store(out.with_name(store), _stored(reader.read(), dataset))
-    size = sum(file.stat().st_size for path in declared.records if (file := root / path).is_file())
-    with display or Display(quiet=True) as shown:
-        bar = shown.bar(f"{dataset.name} {name} (KiB)", total=size >> 10)
+    store = out.with_name(f"{out.name}.media.parquet")
+    files = [root / path for path in declared.records]
+    _check_out(out, files)
+    reader = Reader(dataset, name, root, out.parent, store.name, seed, evaluation)
+    with ExitStack() as stack:
+        if any(medium.field for medium in declared.media):
+            # Takes the place of an earlier store once the manifest is whole.
+            temporary = stack.enter_context(new_file(store))
+            write_media_store(temporary, _stored(reader.read(), dataset))
+        shown = stack.enter_context(display or Display(quiet=True))
+        bar = shown.bar(f"{dataset.name} {name} (KiB)", total=_size(files) >> 10)
         kinds = _write(out, reader.read(show_bytes(bar)))
     return _done(out, Coverage(dataset=dataset.name, split=name, **kinds))
 
@@ -77,11 +86,26 @@ def convert_foreign(
         ManifestError: If the file cannot be read, or no sample can be used.
         DiskError: If the disk is full or the directory cannot be written.
     """
-    size = source.stat().st_size if source.is_file() else 0
+    _check_out(out, [source])
     with display or Display(quiet=True) as shown:
-        bar = shown.bar(f"{source.name} (KiB)", total=size >> 10)
+        bar = shown.bar(f"{source.name} (KiB)", total=_size([source]) >> 10)
         kinds = _write(out, foreign.read(source, out.parent, show_bytes(bar)))
     return _done(out, Coverage(dataset=foreign.format, split="", **kinds))
+
+
+def _check_out(out: Path, sources: list[Path]) -> None:
+    """Check that a manifest can be written without loss of what is read."""
+    check_ending(out)
+    written = {realpath(file) for file in (out, problems_file(out), coverage_file(out))}
+    if lost := next((file for file in sources if realpath(file) in written), None):
+        raise ManifestError(
+            f"--out must not take the place of what is read, got {out} for {lost}; choose another "
+            "name"
+        )
+
+
+def _size(files: list[Path]) -> int:
+    return sum(getsize(file) for file in files if isfile(file))
 
 
 def _done(out: Path, coverage: Coverage) -> Coverage:
@@ -93,7 +117,10 @@ def _write(out: Path, rows: Iterable[Row]) -> Counter[str]:
     kinds: Counter[str] = Counter()
     # Whether there is a problem is known only at the end; the list may be as long as the data set.
     with tempfile.SpooledTemporaryFile(max_size=1 << 20) as problems:
-        write_samples(out, _usable(rows, kinds, problems))
+        samples = _usable(rows, kinds, problems)
+        if (first := next(samples, None)) is None:
+            raise ManifestError(_none_usable(out, kinds, problems))
+        write_samples(out, chain([first], samples))
         listed = problems_file(out)
         if problems.tell() == 0:
             listed.unlink(missing_ok=True)
@@ -108,12 +135,24 @@ def _usable(
     rows: Iterable[Row], kinds: Counter[str], problems: tempfile.SpooledTemporaryFile
 ) -> Iterator[Sample]:
     for row in rows:
-        kinds[row.kind] += 1
+        kinds[row.kind] += row.count
         if row.sample is not None:
             yield row.sample
         elif row.kind != "left_out":
             problem = {"place": row.place, "kind": row.kind, "reason": row.reason}
-            problems.write(json.dumps(problem, ensure_ascii=False).encode() + b"\n")
+            line = printable(json.dumps(problem, ensure_ascii=False))
+            problems.write(line.encode() + b"\n")
+
+
+def _none_usable(out: Path, kinds: Counter[str], problems: tempfile.SpooledTemporaryFile) -> str:
+    rule = f"{out} must get at least one sample that can be used"
+    if not kinds:
+        return f"{rule}, got no annotation at all; download or write the file again"
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()).replace("_", " ")
+    problems.seek(0)
+    first = problems.readline()
+    shown = "; the first: {place}: {reason}".format(**json.loads(first)) if first else ""
+    return f"{rule}, got {counts}{shown}"
 
 
 def _stored(rows: Iterable[Row], dataset: Dataset) -> Iterator[Mapping[str, Any]]:

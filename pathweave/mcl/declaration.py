@@ -124,6 +124,7 @@ class Split(Layout):
         join: A second list whose fields are added.
         lookup: A table that turns targets into words.
         translate: Targets to be replaced, each by one or several accepted answers.
+        only_translated: Whether a target that is not among those to be replaced is an error.
         where: Values that fields must have for a record to belong to this data set.
         keep: Which samples count, by their answers.
         id: Pattern of the id of a sample; in a split to learn from, ids are numbers of rows.
@@ -143,6 +144,7 @@ class Split(Layout):
     join: Join | None = None
     lookup: Lookup | None = None
     translate: dict[str, Strings] = {}
+    only_translated: bool = False
     where: dict[str, str] = {}
     keep: Keep = Keep()
     id: Strings = ("{row}",)

@@ -1,40 +1,22 @@
 """From the records of a split to questions and targets, before any medium is sought."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from pathweave.errors import ManifestError
 from pathweave.mcl.declaration import Dataset, Split
-from pathweave.mcl.patterns import ADDED, fill, names
-from pathweave.mcl.records import Advance, Record, read_points, read_records, read_table
+from pathweave.mcl.entry import Entry, grouped
+from pathweave.mcl.patterns import ADDED, names
+from pathweave.mcl.points import read_points
+from pathweave.mcl.records import Advance, Record, read_records
+from pathweave.mcl.tables import Table, read_table
 from pathweave.mcl.templates import draw
 
 # Above this many messages one round of a conversation is drawn, else the first is taken.
 _SHORT_CONVERSATION = 3
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one sample is made of.
-
-    Args:
-        place: File and row, for messages.
-        values: The fields of its record, joined, with ``split``, ``row`` and ``folder``.
-        question: The question, or an empty text.
-        targets: Captions, answers or labels.
-        problem: Why it cannot be used, or an empty text.
-        left_out: Why it does not count, or an empty text.
-    """
-
-    place: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    question: str = ""
-    targets: tuple[str, ...] = ()
-    problem: str = ""
-    left_out: str = ""
 
 
 class Entries:
@@ -53,8 +35,7 @@ class Entries:
     def __init__(self, dataset: Dataset, name: str, root: Path, seed: int) -> None:
         self._split = dataset.splits[name]
         self._name, self._root, self._seed = name, root, seed
-        self._joined: dict[str, Mapping[str, Any]] = {}
-        self._words: dict[str, Mapping[str, Any]] = {}
+        self._joined, self._words = Table(), Table()
         if join := self._split.join:
             role = join.file
             file = self._split.files[role] if role else self._split.records[0]
@@ -73,9 +54,9 @@ class Entries:
         """
         entries = self._ungrouped(advance)
         if self._split.group and not self._split.learn:
-            entries = self._grouped(entries)
-        for entry in entries:
-            yield entry if entry.problem else _kept(entry, self._split)
+            entries = grouped(entries, self._split.group)
+        for entry in chain(self._joined.flaws, self._words.flaws, entries):
+            yield _kept(entry, self._split)
 
     def _ungrouped(self, advance: Advance) -> Iterator[Entry]:
         row = 0
@@ -87,7 +68,8 @@ class Entries:
                 try:
                     entry = self._entry(record, extra)
                 except ManifestError as error:
-                    entry = Entry(record.place, problem=str(error))
+                    values = {**record.values, **extra}
+                    entry = Entry(record.place, values, problem=str(error))
                 if entry is not None:
                     yield entry
 
@@ -101,7 +83,7 @@ class Entries:
         if record.problem:
             return Entry(record.place, problem=record.problem)
         values = {**self._partner(record.values), **record.values, **extra}
-        if any(str(values.get(name)) != wanted for name, wanted in self._split.where.items()):
+        if any(find(values, name) != [wanted] for name, wanted in self._split.where.items()):
             return None
         if self._split.turns:
             question, answer = self._round(values, f"{extra['row']}")
@@ -116,19 +98,25 @@ class Entries:
         if join is None:
             return {}
         key = find(values, join.by)[0]
-        if key not in self._joined:
-            raise ManifestError(f"{join.by} must name a record of {join.list!r}, got {key!r}")
-        return self._joined[key]
+        if key not in self._joined.records:
+            raise ManifestError(f"{join.by} must name one record of {join.list!r}, got {key!r}")
+        return self._joined.records[key]
 
     def _translated(self, targets: list[str]) -> Iterator[str]:
         if lookup := self._split.lookup:
             codes = [code.strip() for target in targets for code in target.split(",")]
-            if unknown := [code for code in codes if code not in self._words]:
+            words = self._words.records
+            if unknown := [code for code in codes if code not in words]:
                 file = self._split.files[lookup.file]
                 raise ManifestError(f"a code must be in {file}, got {unknown[0]!r}")
-            targets = [str(self._words[code][lookup.value]) for code in codes]
+            targets = [find(words[code], lookup.value)[0] for code in codes]
+        translate = self._split.translate
         for target in targets:
-            yield from self._split.translate.get(target, (target,))
+            if self._split.only_translated and target not in translate:
+                raise ManifestError(
+                    f"a target must be one of {', '.join(translate)}, got {target!r:.60}"
+                )
+            yield from translate.get(target, (target,))
 
     def _round(self, values: Mapping[str, Any], drawn_by: str) -> tuple[str, str]:
         turns = values.get(self._split.turns or "")
@@ -148,22 +136,6 @@ class Entries:
             return rounds[0]
         numbers = [str(number) for number in range(len(rounds))]
         return rounds[int(draw(numbers, self._seed, f"{drawn_by} round"))]
-
-    def _grouped(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        first: dict[str, Entry] = {}
-        targets: dict[str, list[str]] = {}
-        for entry in entries:
-            if not entry.problem:
-                try:
-                    key = fill(self._split.group, entry.values)[0]
-                    first.setdefault(key, entry)
-                    targets.setdefault(key, []).extend(entry.targets)
-                    continue
-                except ManifestError as error:
-                    entry = Entry(entry.place, problem=str(error))
-            yield entry
-        for key, entry in first.items():
-            yield Entry(entry.place, entry.values, entry.question, tuple(targets[key]))
 
 
 def find(values: Mapping[str, Any], path: str) -> list[str]:
@@ -192,7 +164,9 @@ def find(values: Mapping[str, Any], path: str) -> list[str]:
 
 
 def _text(value: object, path: str) -> str:
-    if not isinstance(value, str | int | float) or not str(value).strip():
+    # JSON has true and NaN, too, which are no answers.
+    is_number = type(value) is int or (isinstance(value, float) and isfinite(value))
+    if not is_number and not (isinstance(value, str) and value.strip()):
         raise ManifestError(f"the field {path!r} must hold text, got {value!r:.60}")
     return str(value).strip()
 

@@ -14,6 +14,9 @@ from pathweave.errors import ManifestError
 _PIECE = 1 << 16
 _AFTER = frozenset(",]} \t\r\n")
 _SPACES = re.compile(r"[ \t\r\n]*")
+
+# The longest piece of syntax that may be cut at the end of what is in memory: an escaped character.
+_LONGEST = 16
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -55,6 +58,11 @@ def iterate_json(file: io.TextIOBase, name: str, key: str | None = None) -> Iter
             "name the right one"
         )
     if end := text.peek():
+        if start == end == "{":
+            raise ManifestError(
+                f"{name} must hold one object or list, got another object after the first; if "
+                "every line is one, rename it to .jsonl"
+            )
         raise text.broken(f"end of the file expected, found {end!r}")
 
 
@@ -148,11 +156,15 @@ class _Text:
             try:
                 value, end = _decode(self._piece, self._at)
             except json.JSONDecodeError as error:
-                if not self._read():
+                near_end = error.pos > len(self._piece) - _LONGEST
+                may_go_on = near_end or error.msg.startswith("Unterminated")
+                if not may_go_on or not self._read():
                     raise self.broken(f"{error.msg.lower()}") from error
                 continue
             except RecursionError as error:
                 raise self.broken("values nested too deep") from error
+            except ValueError as error:
+                raise self.broken("a number of thousands of digits") from error
             # A number may go on in the next piece, also after what looks like its end ("1." "1e").
             is_cut = isinstance(value, int | float) and self._piece[end : end + 1] not in _AFTER
             if not is_cut or not self._read():

@@ -3,9 +3,6 @@
 import zipfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pathweave.data.decode import build_decoder
 from pathweave.data.decode.describe import describe
@@ -48,7 +45,7 @@ def check_medium(medium: FoundMedium, decode: bool) -> str:
             which finds empty, mislabelled and most truncated files.
     """
     if medium.file is None:
-        return _check_array(medium.array, medium.name)
+        return ""  # An array was checked when its annotation was read.
     try:
         state = medium.file.stat()
         problem = _check_file(medium.file, state.st_size, state.st_mtime_ns)
@@ -79,12 +76,3 @@ def _check_file(file: Path, size: int, _changed: int) -> str:
         or (ending == ".npz" and not zipfile.is_zipfile(file))
     )
     return f"must be a whole {ending} file, got one that breaks off; copy it again" * truncated
-
-
-def _check_array(array: Any, name: str) -> str:  # noqa: ANN401
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.shape[1] < 3 or not len(array):
-        found = list(array.shape) if isinstance(array, np.ndarray) else type(array).__name__
-        return f"{name} must be an array [points, 3 or more], got {found}; download the file again"
-    if not np.isfinite(array[:, :3]).all():
-        return f"{name} must hold finite coordinates, got NaN or infinity; download the file again"
-    return ""

@@ -13,23 +13,21 @@ from typing import Any
 from pathweave.errors import ManifestError
 
 
-class _Absent(ManifestError):
-    """A pattern names a field that the record has not."""
-
-
 class _Filler(string.Formatter):
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> Any:  # noqa: ANN401
         try:
             value, key = super().get_field(field_name, args, kwargs)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise _Absent(f"the field {field_name!r}") from error
+            raise ManifestError(
+                f"a record must have the field {field_name!r}, got the fields {names(kwargs)}"
+            ) from error
         if value is None or value == "":
-            raise _Absent(f"a value of the field {field_name!r}")
+            raise ManifestError(f"the field {field_name!r} must hold a value, got {value!r}")
         return value, key
 
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401
         if format_spec == "stem":
-            return str(PurePosixPath(str(value)).with_suffix(""))
+            return _stem(str(value))
         if format_spec == "last2":
             return "/".join(PurePosixPath(str(value)).parts[-2:])
         try:
@@ -39,6 +37,13 @@ class _Filler(string.Formatter):
             return format(whole, format_spec)
         except (TypeError, ValueError, OverflowError) as error:
             raise ManifestError(f"a number must stand here, got {value!r:.40}") from error
+
+
+def _stem(path: str) -> str:
+    try:
+        return str(PurePosixPath(path).with_suffix(""))
+    except ValueError as error:
+        raise ManifestError(f"a path must name a file, got {path!r:.80}") from error
 
 
 _filler = _Filler()
@@ -53,10 +58,10 @@ def names(record: Mapping[str, Any]) -> str:
 
 
 def fill(patterns: tuple[str, ...], record: Mapping[str, Any]) -> list[str]:
-    """Return every pattern whose fields the record has, filled, in order.
+    """Return every pattern that can be filled with the fields of a record, filled, in order.
 
     Raises:
-        ManifestError: If there is none, or a value cannot be formatted.
+        ManifestError: If there is none: a field is missing, or a value cannot be formatted.
 
     Example:
         >>> fill(("{split}/{id}_{start:d}.flac", "{no}.wav"), {"split": "val", "id": "x",
@@ -67,10 +72,10 @@ def fill(patterns: tuple[str, ...], record: Mapping[str, Any]) -> list[str]:
     for pattern in patterns:
         try:
             filled.append(_filler.vformat(pattern, (), record))
-        except _Absent as error:
-            absent = error
+        except ManifestError as error:
+            failed = error
     if not filled:
-        raise ManifestError(f"a record must have {absent}, got the fields {names(record)}")
+        raise failed
     return filled
 
 

@@ -1,23 +1,24 @@
 """From a declaration and a root to samples, one by one, with what became of every other one."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from os.path import isfile, relpath
 from pathlib import Path
 from typing import Any, Literal
 
 from pathweave.data.messages import Message, Part, Sample
-from pathweave.errors import ManifestError
+from pathweave.errors import ManifestError, MediaError
 from pathweave.files import sha256_bytes
 from pathweave.mcl.declaration import Dataset
-from pathweave.mcl.entries import Entries, Entry
+from pathweave.mcl.entries import Entries
+from pathweave.mcl.entry import Entry
+from pathweave.mcl.media_paths import is_file, prefix_of
 from pathweave.mcl.patterns import fill, fill_path
 from pathweave.mcl.records import Advance
 from pathweave.mcl.templates import class_answer, draw, instruction
 from pathweave.mcl.text import normalise_caption, normalise_question
 
-Kind = Literal["usable", "missing", "broken", "left_out"]
+Kind = Literal["usable", "missing", "broken", "flawed", "left_out"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,12 @@ class Row:
     Args:
         place: File and row of the annotation.
         kind: ``usable``; ``missing``: a medium is not on disk; ``broken``: the annotation cannot be
-            used; ``left_out``: the data set is declared without it.
+            used; ``flawed``: a record cannot be used that is no sample of its own;
+            ``left_out``: the data set is declared without it.
         reason: Why it is not usable.
         sample: The sample, if it is usable.
         media: Its media, companions among them.
+        count: For how many samples it stands.
     """
 
     place: str
@@ -55,6 +58,7 @@ class Row:
     reason: str = ""
     sample: Sample | None = None
     media: tuple[FoundMedium, ...] = ()
+    count: int = 1
 
 
 class Reader:
@@ -74,7 +78,8 @@ class Reader:
         evaluation: The way of scoring that candidate answers are for; None is the first.
 
     Raises:
-        ManifestError: If a table that the annotations refer to cannot be read.
+        ManifestError: If a table that the annotations refer to cannot be read, or the path to the
+            root is not UTF-8.
         RecipeError: If there is no way of scoring of that name.
     """
 
@@ -92,9 +97,10 @@ class Reader:
         self._answer = how.candidates if how else "{}"
         self._dataset, self._name, self._split = dataset, split, dataset.splits[split]
         self._root, self._store, self._seed = root, store, seed
-        prefix = relpath(root.resolve(), (base or root).resolve())
-        self._prefix = "" if prefix == "." else f"{prefix}/"
+        self._prefix = prefix_of(root, base or root)
         self._entries = Entries(dataset, split, root, seed)
+        # In a split to learn from each field of targets is a sample of its own.
+        self._per_record = max(1, len(self._split.targets)) if self._split.learn else 1
         self._ids: set[bytes] = set()
 
     def read(self, advance: Advance = lambda _: None) -> Iterator[Row]:
@@ -108,10 +114,8 @@ class Reader:
         """
         self._ids.clear()
         for entry in self._entries.read(advance):
-            if entry.problem:
-                yield _broken(entry.place, entry.problem)
-            elif entry.left_out:
-                yield Row(entry.place, "left_out", entry.left_out)
+            if unusable := unusable_row(entry):
+                yield replace(unusable, count=self._per_record)
             elif self._split.learn:
                 yield from self._to_learn(entry)
             else:
@@ -132,8 +136,10 @@ class Reader:
             shown = fill(self._split.object, entry.values)[0] if self._split.object else None
         except _MissingError as error:
             return Row(entry.place, "missing", str(error))
+        except MediaError as error:
+            return Row(entry.place, "broken", str(error))
         except ManifestError as error:
-            return _broken(entry.place, str(error))
+            return broken_row(entry.place, str(error))
         question, answer = fields.pop("question"), fields.pop("answer")
         asked = [*parts, Part(type="text", text=question)]
         sample = Sample(
@@ -210,8 +216,7 @@ class Reader:
     def _find(self, patterns: tuple[str, ...], values: Mapping[str, Any]) -> str:
         paths = fill_path(patterns, values)
         for path in paths:
-            # Unlike Path.is_file, this takes a name that is too long for a missing one.
-            if isfile(self._root / path):
+            if is_file(self._root / path):
                 return path
         raise _MissingError(f"no file {' or '.join(paths)}")
 
@@ -220,5 +225,15 @@ class _MissingError(Exception):
     """A medium is not on disk."""
 
 
-def _broken(place: str, problem: str) -> Row:
-    return Row(place, "broken", f"{problem}; correct the row or remove it")
+def unusable_row(entry: Entry) -> Row | None:
+    """Return the row of an entry that is no sample, or None."""
+    if entry.problem:
+        return broken_row(entry.place, entry.problem)
+    if entry.flaw:
+        return replace(broken_row(entry.place, entry.flaw), kind="flawed")
+    return Row(entry.place, "left_out", entry.left_out) if entry.left_out else None
+
+
+def broken_row(place: str, problem: str, count: int = 1) -> Row:
+    """Return the row of an annotation that cannot be used, with the remedy."""
+    return Row(place, "broken", f"{problem}; correct the row or remove it", count=count)

@@ -12,6 +12,7 @@ from pathweave.data.manifest import SCHEMA
 from pathweave.data.messages import Part, Sample
 from pathweave.errors import ManifestError
 from pathweave.files import new_file, sha256_bytes
+from pathweave.mcl.utf8 import find_bad_text
 
 _GROUP_ROWS = 2048
 
@@ -32,19 +33,27 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> int:
         ManifestError: If there is no sample, an id occurs twice, or the file's ending is another.
         DiskError: If the disk is full or the directory cannot be written.
     """
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise ManifestError(
-            f"a manifest must end in .jsonl or .parquet, got {path.name}; rename it"
-        )
+    check_ending(path)
     write = _write_lines if path.suffix == ".jsonl" else _write_table
     with new_file(path) as temporary:
         count = write(temporary, _unique(samples, path))
         if count == 0:
-            raise ManifestError(
-                f"{path} must get at least one sample, got none that can be used; see what is "
-                "missing with pathweave data check"
-            )
+            raise ManifestError(f"{path} must get at least one sample, got none; add samples")
     return count
+
+
+def check_ending(path: Path) -> None:
+    """Check that a manifest can have this name.
+
+    Raises:
+        ManifestError: If it ends in anything but ``.jsonl`` or ``.parquet``, or is not UTF-8.
+    """
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ManifestError(
+            f"a manifest must end in .jsonl or .parquet, got {path.name}; rename it"
+        )
+    if bad := find_bad_text(str(path)):
+        raise ManifestError(f"the path of a manifest must be UTF-8, got {bad}; choose another")
 
 
 def _unique(samples: Iterable[Sample], path: Path) -> Iterator[Sample]:

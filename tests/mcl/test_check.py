@@ -1,4 +1,5 @@
 import hashlib
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +7,8 @@ import pytest
 
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.mcl.check import check_root
+from pathweave.mcl.convert import convert_dataset
+from pathweave.mcl.declaration import find_dataset
 from pathweave.mcl.media_check import check_medium
 from pathweave.mcl.reader import FoundMedium
 from tests.mcl.files import CASES, clouds, medium, write, write_case
@@ -92,6 +95,67 @@ def test_a_malicious_pickle_is_a_problem_of_the_report(tmp_path):
     assert "got the name posix.system; nothing of it was run" in report.problems[0]
 
 
+@pytest.mark.parametrize("place", ["directory", "link", "loop", "fifo"])
+def test_what_is_no_file_is_not_absent(place, tmp_path):
+    file = tmp_path / "vizwiz/annotations/val.json"
+    file.parent.mkdir(parents=True)
+    {
+        "directory": file.mkdir,
+        "link": lambda: file.symlink_to("nowhere"),
+        "loop": lambda: file.symlink_to(file.name),
+        "fifo": lambda: os.mkfifo(file),
+    }[place]()
+    report = report_of(tmp_path, "vizwiz", "val", hashes=True)
+    assert (report.state, report.is_sound) == ("damaged", False)
+    assert report.problems[0].startswith(f"{file} must be ")
+
+
+def test_names_that_no_file_can_have(tmp_path):
+    with pytest.raises(ManifestError, match=r"must be a directory of data sets, got none; correct"):
+        check_root(tmp_path / ("a" * 300))
+    (tmp_path / "vizwiz").write_text("a file")
+    assert report_of(tmp_path, "vizwiz", "val").state == "absent"
+
+
+def test_media_that_cannot_be_reached_are_broken(tmp_path):
+    case = case_of("esc50", "all")
+    root = write_case(tmp_path, replace(case, media=[]))
+    (root / "esc50/audio").symlink_to("audio")
+    report = report_of(root, "esc50", "all")
+    assert (report.coverage.broken, report.is_sound) == (2, False)
+    assert "A-0.wav must be readable, got Too many levels of symbolic links" in report.problems[0]
+
+
+@pytest.mark.parametrize("path", [".", "/", "./", ""])
+def test_the_path_of_a_medium_that_names_no_file(path, tmp_path):
+    case = case_of("sun_rgbd", "val")
+    rows = [{"image_path": path, "label": "lab"}]
+    files = {"SUNRGBD/SUN-RGBD_val.json": rows}
+    report = report_of(write_case(tmp_path, replace(case, files=files)), "sun_rgbd", "val")
+    assert (report.state, report.coverage.broken) == ("found", 1)
+    merged = case_of("wavcaps", "train")
+    files = {name: {"data": [{"id": path, "caption": "x"}]} for name in merged.files}
+    report = report_of(write_case(tmp_path, replace(merged, files=files)), "wavcaps", "train")
+    assert (report.state, report.coverage.broken) == ("found", 4)
+
+
+def test_a_flaw_is_listed_and_makes_it_unsound(tmp_path):
+    case = case_of("msrvtt_caption", "val")
+    name = "msrvtt/annotations/cap_val.json"
+    files = {name: [*case.files[name], {"video": "video0.mp4", "caption": ""}]}
+    report = report_of(write_case(tmp_path, replace(case, files=files)), "msrvtt_caption", "val")
+    assert (str(report.coverage), report.is_sound) == ("2 of 2", False)
+    assert report.problems[0].startswith(f"flawed: {tmp_path / name}, row 4: the field 'caption'")
+
+
+def test_a_broken_row_of_several_captions_to_learn_counts_as_many(tmp_path):
+    case = case_of("clotho_v1", "development")
+    name = "clotho_v1/clotho_captions_development.csv"
+    files = {name: case.files[name].replace("A door 3.", "")}
+    report = report_of(write_case(tmp_path, replace(case, files=files)), "clotho_v1", "development")
+    assert (str(report.coverage), len(report.problems)) == ("5 of 10", 1)
+
+
 def test_missing_media_are_counted_and_do_not_make_it_unsound(tmp_path):
     case = case_of("msvd_qa", "test")
     root = write_case(tmp_path, replace(case, media=[]))
@@ -175,25 +239,13 @@ def test_a_directory_in_place_of_a_file(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("array", "message"),
-    [
-        (np.zeros((4, 2)), r"a must be an array [points, 3 or more], got [4, 2]; download"),
-        (np.zeros((0, 3)), r"got [0, 3]"),
-        (None, "got NoneType"),
-        (np.full((4, 3), np.nan), "a must hold finite coordinates, got NaN or infinity"),
-    ],
-)
-def test_arrays_of_an_annotation_file(array, message):
-    assert message in check_medium(FoundMedium("points", "a", array=array), decode=False)
-    assert check_medium(FoundMedium("points", "a", array=np.zeros((4, 6))), decode=False) == ""
-
-
 def test_broken_clouds_are_told(tmp_path):
     case = case_of("modelnet40", "test")
     name = "modelnet40_normal_resampled/modelnet40_test_8192pts_fps.dat"
     data = clouds().replace(np.full(4, 2, np.float32).tobytes(), np.full(4, np.nan, "f4").tobytes())
     root = write_case(tmp_path, replace(case, files={**case.files, name: data}))
     report = report_of(root, "modelnet40", "test")
-    assert report.corrupt == 1
-    assert "bed_0516 must hold finite coordinates" in report.problems[0]
+    assert (str(report.coverage), report.is_sound) == ("2 of 3", False)
+    assert "bed_0516 must have finite coordinates in at least 99 %" in report.problems[0]
+    coverage = convert_dataset(find_dataset("modelnet40"), "test", root, tmp_path / "a.jsonl")
+    assert coverage == report.coverage

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -111,7 +112,7 @@ def test_convert_as_json(esc50, tmp_path):
         1,
         {"metric": "ranking"},
     )
-    assert result["problems"] == str(tmp_path / "esc50.problems.jsonl")
+    assert result["problems"] == str(tmp_path / "esc50.jsonl.problems.jsonl")
 
 
 def test_convert_to_learn_from(tmp_path):
@@ -163,3 +164,12 @@ def test_declared_decoding_fits_a_recipe():
             assert fields["metric"] in METRICS
             if fields.keys() <= TestSet.model_fields.keys():
                 assert TestSet.model_validate({"manifest": "a.jsonl", **fields})
+
+
+def test_text_that_is_not_utf_8_is_printed_as_an_escape(esc50):
+    root = esc50.parent / os.fsdecode(b"caf\xe9")
+    esc50.rename(root)
+    (root / "esc50/audio/1-100032-A-0.wav").unlink()
+    assert "caf\\udce9/esc50/meta/esc50.csv, row 1: no file" in run("check", root).stdout
+    (report,) = json.loads(run("check", root, "--only", "esc50", "--json").stdout)
+    assert report["problems"][0].startswith(f"missing: {root}/esc50")

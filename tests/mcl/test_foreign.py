@@ -1,6 +1,10 @@
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pathweave.data.manifest import Manifest
 from pathweave.errors import ManifestError, RecipeError
@@ -143,7 +147,8 @@ def test_one_type_for_all_media_also_without_marks(tmp_path):
          "a medium must be named by its path, got 5"),
         ({"text": "x"}, "a record must have a list conversations or messages, got the fields text"),
         ({"messages": [{"role": "tool", "content": "x"}]},
-         "who speaks must be one of human, user, gpt, assistant, bot, model, system, got 'tool'"),
+         "who speaks must be one of human, user, gpt, assistant, bot, chatgpt, bing, bard, model, "
+         "system, got 'tool'"),
         ({"messages": ["x"]}, "who speaks must be one of"),
         ({"messages": turns("What?")},
          "a conversation must hold a question and then an answer, got neither"),
@@ -153,12 +158,79 @@ def test_one_type_for_all_media_also_without_marks(tmp_path):
          "an assistant turn must consist of text parts"),
         ({"messages": turns("What?", "")}, "an answer must hold words, got an empty text"),
         (5, "a record must be an object with fields, got 5"),
+        ({"messages": [{"from": ["human"], "value": "x"}]}, "who speaks must be one of"),
+        ({"image": "a.png", "audio": "b.wav", "messages": turns("<image>\nWhat?", "x")},
+         "media must have a mark in the text, such as <audio>, got the field 'audio' and none; "),
+        ({"image": None, "messages": turns("<image>\nWhat?", "x")},
+         "there must be a medium for every <image>, got none for more marks"),
+        ({"messages": turns("<point_cloud> What?", "x")},
+         "there must be a medium for every <point_cloud>, got none for more marks"),
+        ({"messages": turns([{"type": "input_audio", "input_audio": {"data": "UklGRi"}}], "x")},
+         "a medium must be a file, got its data; save it and name the file"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_told(record, reason, tmp_path):
     told = only_problem(tmp_path, record)
     assert told.startswith(reason)
-    assert told.endswith("; correct the record or remove it")
+    assert told.endswith("; correct the row or remove it")
+
+
+@pytest.mark.parametrize("kind", ["scan", "image"])
+def test_a_mark_of_the_given_type_needs_a_medium(kind, tmp_path):
+    record = {"messages": turns(f"<{kind}> What?", "x")}
+    told = only_problem(tmp_path, record, modality="scan")
+    assert told.startswith(f"there must be a medium for every <{kind}>, got none for more marks")
+
+
+def test_a_word_in_brackets_is_no_mark_unless_its_field_names_files(tmp_path):
+    asked = "What do <id>, <title> and <b> mean?"
+    record = {"id": "b7.html", "title": "Tags", "messages": turns(asked, "Nothing.")}
+    _, (sample,), _ = convert(tmp_path, "a.json", [record])
+    assert said(sample)[0] == ("user", [asked])
+
+
+def test_a_field_of_a_new_kind_of_medium_is_one_with_its_mark(tmp_path):
+    _, (sample,), _ = convert(
+        tmp_path, "a.json", [{"smells": ["a.png"], "messages": turns("<smell>?", "Sweet.")}]
+    )
+    assert said(sample)[0] == ("user", ["smell: ../media/a.png", "?"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(["Yes.", ""]), min_size=1, max_size=3),
+                min_size=1, max_size=3))  # fmt: skip
+def test_answers_are_counted_whether_they_can_be_used_or_not(records):
+    records = [["Yes."], *records]
+    content = [
+        {"messages": turns(*(text for answer in answers for text in ("What?", answer)))}
+        for answers in records
+    ]
+    with TemporaryDirectory() as directory:
+        coverage, found, _ = convert(Path(directory), "a.json", content)
+    whole = sum(len(answers) for answers in records if all(answers))
+    assert (coverage.usable, coverage.annotated) == (whole, sum(map(len, records)))
+    assert len(found) == whole
+
+
+def test_an_answer_to_nothing_is_passed_over(tmp_path):
+    said_first = [{"from": "gpt", "value": "I am here."}, {"from": "human", "value": "Hi"},
+                  {"from": "chatgpt", "value": "Hello"}]  # fmt: skip
+    _, (sample,), _ = convert(tmp_path, "a.json", [{"conversations": said_first}])
+    assert said(sample) == [("user", ["Hi"]), ("assistant", ["Hello"])]
+
+
+def test_a_directory_of_media_that_is_none_and_an_option_of_captions_alone(tmp_path):
+    with pytest.raises(RecipeError, match=r"--media must be a directory, got .*no; correct"):
+        Foreign("llava", tmp_path / "no")
+    with pytest.raises(RecipeError, match="--every-caption must be left out for llava; remove it"):
+        Foreign("llava", every_caption=True)
+
+
+def test_a_medium_that_cannot_be_reached(tmp_path):
+    convert(tmp_path, "a.json", [{"messages": turns("Hi", "Hello")}])
+    (tmp_path / "media/loop").symlink_to("loop")
+    told = only_problem(tmp_path, {"image": "loop/a.png", "messages": turns("<image>?", "x")})
+    assert "a.png must be readable, got Too many levels of symbolic links; change" in told
 
 
 def test_a_missing_medium_is_told(tmp_path):
@@ -188,6 +260,16 @@ def test_captions_to_be_scored_on(tmp_path):
     ]
     assert said(found[0])[0] == ("user", ["image: ../media/sub/c.png", "a short description."])
     assert (coverage.usable, coverage.left_out) == (2, 1)
+
+
+def test_of_captions_the_pictures_are_counted(tmp_path):
+    images = [*COCO["images"], {"file_name": "d.png"}]
+    annotations = [*COCO["annotations"], {"image_id": 1, "caption": ""}, {"image_id": 9},
+                   {"image_id": 3, "caption": None}, {"image_id": 3, "caption": []}]  # fmt: skip
+    broken = {"images": images, "annotations": annotations}
+    coverage, _, _ = convert(tmp_path, "a.json", broken, "coco", modality="image")
+    found = coverage.model_dump(include={"usable", "broken", "flawed", "left_out"})
+    assert found == {"usable": 2, "broken": 2, "flawed": 3, "left_out": 0}
 
 
 def test_captions_to_be_learnt(tmp_path):
@@ -221,5 +303,5 @@ def test_captions_need_a_modality_and_their_images(tmp_path):
     assert "image_id must be the id of one of images, got '9'" in problems_file(out).read_text()
     with pytest.raises(ManifestError, match=r"must hold the list 'images', got the fields"):
         convert(tmp_path, "a.json", {"annotations": []}, "coco", modality="image")
-    with pytest.raises(ManifestError, match="got none that can be used"):
+    with pytest.raises(ManifestError, match="got no annotation at all; download"):
         convert(tmp_path, "a.json", [], "llava")

@@ -55,6 +55,12 @@ def test_what_is_no_object_is_put_under_data():
         ('[{"a": 1} {"a": 2}]', None, r"must be whole JSON, got no '\]' after 1 records"),
         ('{"a": 1, 2}', None, r"must be whole JSON, got no name in an object"),
         ('{"a" 1}', None, r"must be whole JSON, got no ':'"),
+        (
+            '{"a": 1}\n{"a": 2}',
+            None,
+            r"got another object after the first; .* rename it to .js",
+        ),
+        ("[" + "1" * 5000 + "]", None, r"must be whole JSON, got a number of thousands of digits"),
         ("[1, 2] 3", None, r"must be whole JSON, got end of the file expected, found '3'"),
         ("[" * 100_000, None, r"must be whole JSON, got values nested too deep"),
     ],
@@ -72,17 +78,28 @@ def test_records_before_the_break_are_read():
 
 
 def test_memory_does_not_grow_with_the_file():
-    class Endless(io.StringIO):
-        longest = 0
-
-        def read(self, size=-1):
-            Endless.longest = max(Endless.longest, size)
-            return '{"a": 1},' * (size // 9 + 1)
-
-    file = Endless("[")
+    file = _Endless()
     records = iterate_json(_Chained("[", file), "a.json")
     assert all(next(records) == {"a": 1} for _ in range(30_000))
-    assert Endless.longest <= 1 << 17
+    assert file.longest <= 1 << 17
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"a" 1}', '{"a": 1,}', '{"a": "\n"}', '{"a": "\\x"}', "nil", "1 2"]
+)
+def test_what_is_no_json_is_told_without_reading_on(broken):
+    file = _Endless()
+    with pytest.raises(ManifestError, match=r"must be whole JSON, got .* after [12] records"):
+        list(iterate_json(_Chained('[{"a": 1}, ' + broken + ", ", file), "a.json"))
+    assert file.longest <= 1 << 17
+
+
+class _Endless(io.TextIOBase):
+    longest = 0
+
+    def read(self, size=-1):
+        self.longest = max(self.longest, size)
+        return '{"a": 1},' * (size // 9 + 1)
 
 
 class _Chained(io.TextIOBase):

@@ -1,6 +1,12 @@
+import copy
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pathweave.errors import ManifestError
 from pathweave.mcl.declaration import datasets, find_dataset
@@ -159,7 +165,7 @@ def test_a_partner_that_is_not_there(tmp_path):
     name = "okvqa/annotations/OpenEnded_mscoco_val2014_questions.json"
     root = write_case(tmp_path, replace(case, files={**case.files, name: questions}))
     ((_, reason),) = broken(root, "okvqa", "val")
-    assert reason.startswith("question_id must name a record of 'questions', got '25'")
+    assert reason.startswith("question_id must name one record of 'questions', got '25'")
 
 
 def test_a_code_without_a_word(tmp_path):
@@ -177,6 +183,95 @@ def test_a_group_without_its_key(tmp_path):
     case = replace(case, files={"msrvtt/annotations/cap_val.json": rows_})
     ((_, reason),) = broken(write_case(tmp_path, case), "msrvtt_caption", "val")
     assert reason.startswith("a record must have the field 'video', got the fields caption")
+
+
+def case_with(name, split, change):
+    """A case whose first annotation file is changed, as a list or object of its own."""
+    case = next(case for case in CASES if (case.name, case.split) == (name, split))
+    path = next(iter(case.files))
+    return replace(case, files={**case.files, path: change(copy.deepcopy(case.files[path]))})
+
+
+def test_a_record_that_does_not_say_to_which_data_set_it_belongs(tmp_path):
+    case = case_with("cc3m_depth", "train", lambda rows: [rows[0], {**rows[1], "source": None},
+                                                          {"caption": "x"}])  # fmt: skip
+    root = write_case(tmp_path, case)
+    found = broken(root, "cc3m_depth", "train")
+    assert [kind for kind, _ in found] == ["broken", "broken"]
+    assert found[0][1].startswith("the field 'source' must hold text, got None;")
+    assert found[1][1].startswith("a record must have the field 'source', got caption;")
+
+
+def test_captions_of_a_picture_that_two_records_claim(tmp_path):
+    def twice(tree):
+        other = {**tree["images"][0], "file_name": "2c.jpg"}
+        return {**tree, "images": [*tree["images"], other]}
+
+    root = write_case(tmp_path, case_with("nocaps", "val", twice))
+    found = rows(root, "nocaps", "val")
+    assert [row.sample.id for row in found if row.kind == "usable"] == ["2"]
+    assert [row.kind for row in found] == ["flawed", "broken", "flawed", "usable"]
+    assert found[0].reason.startswith("'id' must be unique, got '0' before with other values;")
+    assert found[1].reason.startswith("image_id must name one record of 'images', got '0';")
+
+
+def test_a_broken_record_of_a_table_costs_those_that_need_it(tmp_path):
+    case = next(case for case in CASES if case.name == "okvqa")
+    name = "okvqa/annotations/OpenEnded_mscoco_val2014_questions.json"
+    questions = [{"question": "x"}, *case.files[name]["questions"][:1]]
+    root = write_case(tmp_path, replace(case, files={**case.files, name: {"questions": questions}}))
+    assert [row.kind for row in rows(root, "okvqa", "val")] == ["flawed", "usable", "broken"]
+
+
+def test_a_table_without_words(tmp_path):
+    case = next(case for case in CASES if (case.name, case.split) == ("audioset", "train"))
+    name = "audioset/annotations/class_labels_indices.csv"
+    classes = case.files[name].replace("display_name", "name")
+    root = write_case(tmp_path, replace(case, files={**case.files, name: classes}))
+    ((_, reason), _) = broken(root, "audioset", "train")
+    assert reason.startswith("a record must have the field 'display_name', got index, mid, name;")
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.0, "2", True, None, float("nan")])
+def test_a_label_of_a_pair_is_one_of_two(label, tmp_path):
+    case = case_with("discrn_image_3d", "val", lambda rows: [{**rows[0], "label": label}, rows[1]])
+    ((kind, reason),) = broken(write_case(tmp_path, case), "discrn_image_3d", "val")
+    assert kind == "broken"
+    assert reason.startswith(("a target must be one of 0, 1, got", "the field 'label' must hold t"))
+
+
+@pytest.mark.parametrize("answer", [True, False, float("nan"), float("inf"), [[]], {}])
+def test_what_json_has_and_is_no_answer(answer, tmp_path):
+    case = case_with("msvd_qa", "test", lambda rows: [{**rows[0], "answer": answer}])
+    ((kind, reason),) = broken(write_case(tmp_path, case), "msvd_qa", "test")
+    assert kind == "broken"
+    assert reason.startswith(f"the field 'answer' must hold text, got {answer!r}"[:40])
+
+
+def test_a_number_is_an_answer(tmp_path):
+    case = case_with("msvd_qa", "test", lambda rows: [{**rows[0], "answer": 10**400}])
+    (row,) = rows(write_case(tmp_path, case), "msvd_qa", "test")
+    assert row.sample.answer == f"{10**400}"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["-aaa", "bbb"]), st.sampled_from(["", "Rain"])),
+                min_size=1, max_size=6))  # fmt: skip
+def test_of_grouped_records_the_samples_are_counted(whole_root, captions):
+    with TemporaryDirectory() as directory:
+        root = Path(directory)
+        (root / "audiocaps").mkdir()
+        (root / "audiocaps/audio").symlink_to(whole_root / "audiocaps/audio")
+        lines = [[i, clip, 30, caption] for i, (clip, caption) in enumerate(captions)]
+        names = ["audiocap_id", "youtube_id", "start_time", "caption"]
+        write(root, "audiocaps/annotations/test.csv", table(names, *lines))
+        kinds = Counter(row.kind for row in rows(root, "audiocaps_caption", "test"))
+    clips = {clip for clip, _ in captions}
+    usable = {clip for clip, caption in captions if caption}
+    empty = sum(not caption for _, caption in captions)
+    assert kinds["usable"] == len(usable)
+    assert kinds["broken"] == len(clips - usable)
+    assert kinds["flawed"] == empty - kinds["broken"]
 
 
 class TestConversations:

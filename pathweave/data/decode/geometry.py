@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-import zlib
 
 import numpy as np
 from jaxtyping import Shaped
@@ -32,6 +31,15 @@ def read_points(data: bytes, name: str, num_samples: int) -> Shaped[np.ndarray, 
         points = _read_npz(data, name)
     else:
         points = _read_mesh(data, name, num_samples)
+    return coordinates(points, name)
+
+
+def coordinates(points: np.ndarray, name: str) -> Shaped[np.ndarray, "points 3"]:
+    """Return x, y and z of an array, one row a point.
+
+    Raises:
+        MediaError: If it has another shape or no point.
+    """
     if points.ndim != 2 or points.shape[1] < 3:
         raise MediaError(
             f"{name} must have the shape [points, 3 or more], got {list(points.shape)}; save x, y "
@@ -58,7 +66,9 @@ def _read_npz(data: bytes, name: str) -> np.ndarray:
                     f"{sizes[found[0]] >> 20} MiB; thin the cloud before saving"
                 )
             array = archive.read(found[0])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except MediaError:
+        raise
+    except Exception as error:  # zipfile, too, lets errors of every kind escape.
         raise MediaError(
             f"{name} must be a whole .npz archive, got {describe(data)} that cannot be unpacked "
             f"({error}); copy or write the file again"

@@ -6,7 +6,6 @@ what is in them.
 
 import io
 import zipfile
-import zlib
 
 from pathweave.data.decode.describe import describe
 from pathweave.errors import MediaError
@@ -16,7 +15,6 @@ _COMPANION, _MEDIUM = "companion", "medium"
 
 # An archive may claim any size; two pictures or maps are smaller.
 _MAX_UNPACKED_BYTES = 1 << 30
-_BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError)
 
 
 def is_pair(data: bytes) -> bool:
@@ -56,7 +54,9 @@ def unpack_pair(data: bytes, name: str) -> tuple[bytes, bytes]:
                     "the manifest instead"
                 )
             companion, medium = (archive.read(member) for member in members)
-    except _BROKEN as error:
+    except MediaError:
+        raise
+    except Exception as error:  # zipfile lets errors of every kind escape from broken archives.
         raise MediaError(
             f"{name} must be a whole archive of two files, got {describe(data)} ({error}); copy "
             "or pack it again, or name the two files in the manifest"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from pydantic import BaseModel, Field
 
-from pathweave.data.decode.geometry import read_points
+from pathweave.data.decode.geometry import coordinates, read_points
 from pathweave.data.decode.range_map import brightness
 from pathweave.data.media import Array, Frames
 from pathweave.errors import MediaError
@@ -87,6 +87,21 @@ class Points(BaseModel, frozen=True, extra="forbid"):
         azimuths = [_FIRST_AZIMUTH + 2 * math.pi * i / self.views for i in range(self.views)]
         grey = np.stack([render(points, azimuth, self.size) for azimuth in azimuths])
         return Frames(np.repeat(grey[..., None], 3, axis=-1))
+
+
+def check_points(array: object, name: str) -> None:
+    """Check that an array in memory is a cloud as in a file that can be decoded.
+
+    Raises:
+        MediaError: If it is no array, has another shape, or is not finite.
+    """
+    if not isinstance(array, np.ndarray):
+        raise MediaError(
+            f"{name} must be an array [points, 3 or more], got {type(array).__name__}; save x, y "
+            "and z as columns"
+        )
+    points = coordinates(array, name)
+    _finite(_thin(points, len(points)), name)
 
 
 def render(

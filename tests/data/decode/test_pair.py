@@ -1,13 +1,16 @@
+import contextlib
 import io
 import zipfile
+from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pathweave.data.decode.geometry import read_points
 from pathweave.data.decode.pair import is_pair, pack_pair, unpack_pair
 from pathweave.errors import MediaError
+from tests.data.decode.files import noise, npz
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))
@@ -30,3 +33,14 @@ def test_damage_inside_a_compressed_archive():
         unpack_pair(bytes(data), "x")
     with pytest.raises(MediaError, match=r"x must be a whole \.npz archive, got .*invalid"):
         read_points(bytes(data), "x", 10)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 600), st.integers(0, 9), st.binary(max_size=4))
+@example(30, 3, b"")  # a negative offset inside the archive
+def test_an_archive_with_a_damaged_piece_is_read_or_refused(start, length, inserted):
+    for data, unpack in ((npz(points=noise((4, 3))), partial(read_points, num_samples=10)),
+                         (pack_pair(b"colours", b"distances"), unpack_pair)):  # fmt: skip
+        damaged = data[:start] + inserted + data[start + length :]
+        with contextlib.suppress(MediaError):
+            unpack(damaged, name="x")

@@ -7,6 +7,7 @@ NumPy's own reconstruction is not used either, since it trusts what it is given.
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def load_arrays(file: io.BufferedIOBase, name: str) -> Any:  # noqa: ANN401
         [array([0, 1, 2]), 'a']
     """
     try:
+        _check_memo(file)
         # Pickles of Python 2 hold texts in this encoding.
         return _unwrap(_Unpickler(file, encoding="latin1").load())
     except Exception as error:  # Broken pickles let errors of every kind escape.
@@ -97,6 +99,14 @@ def load_arrays(file: io.BufferedIOBase, name: str) -> Any:  # noqa: ANN401
             f"{name} must be a pickle of lists and arrays of numbers, got {error}; nothing of it "
             "was run: download it from its publisher again, and distrust it"
         ) from error
+
+
+def _check_memo(file: io.BufferedIOBase) -> None:
+    """Refuse a pickle that puts a value at a place far beyond those used: Python makes them all."""
+    for number, (step, place, _) in enumerate(pickletools.genops(file)):
+        if step.name.endswith("PUT") and place is not None and place > number:
+            raise pickle.UnpicklingError(f"room for {place:,} values in step {number}")
+    file.seek(0)
 
 
 def _unwrap(value: object) -> Any:  # noqa: ANN401

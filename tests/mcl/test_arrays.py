@@ -121,6 +121,13 @@ def test_damage_is_told(data):
         load(data)
 
 
+@pytest.mark.parametrize("put", [b"r\xff\xff\xff\x00", b"p16777215\n", b"q\x07"])
+def test_a_pickle_that_asks_for_room_it_does_not_use_is_refused(put):
+    """One of ten bytes can have Python allocate gigabytes."""
+    with pytest.raises(ManifestError, match=r"got room for [\d,]+ values in step 2"):
+        load(b"\x80\x02K\x01" + put + b".")
+
+
 @given(st.binary(max_size=60))
 def test_no_bytes_cause_another_error(data):
     with contextlib.suppress(ManifestError):

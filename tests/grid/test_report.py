@@ -15,6 +15,7 @@ from pathweave.grid.analysis import load_analysis
 from pathweave.grid.plots import _apart
 from pathweave.grid.quantities import (
     ACCURACY,
+    CAPTIONS,
     FINAL,
     FORGETTING,
     LOST,
@@ -106,6 +107,20 @@ def test_objects_and_not_samples_are_drawn(tmp_path):
     found = load_analysis(tmp_path).estimates["ours", "main"][Key(TRANSFER, "hear", ACCURACY)]
     assert (found.low, found.high, found.num_objects) == (0.0, 100.0, 2)
     assert found.seeds is None
+
+
+def test_objects_are_counted_where_they_count(tmp_path):
+    """Those of a kind of score, and for F those of the modalities that can lose."""
+    write_about(tmp_path, methods=["ours"], seeds=[0])
+    captions = {place: [100.0] * 4 for place in answers(1, 1, 1)}
+    write_cell(tmp_path, answers(9, 9, 5), captions=captions, objects={"hear": [1, 1, 2, 2, 3] * 2})
+    found = load_analysis(tmp_path).estimates["ours", "main"]
+    assert found[Key(TRANSFER, "hear", ACCURACY)].num_objects == 3
+    assert found[Key(TRANSFER, "hear", CAPTIONS)].num_objects == 2
+    assert found[Key(TRANSFER, MEAN, ACCURACY)].num_objects == 3
+    assert found[Key(FORGETTING, "hear", ACCURACY)].num_objects == 10
+    assert found[Key(FORGETTING, MEAN, CAPTIONS)].num_objects == 4
+    assert found[Key(FINAL, MEAN, ACCURACY)].num_objects == 13
 
 
 def test_whole_sets_have_intervals_of_their_own(tmp_path):
@@ -336,6 +351,41 @@ def test_a_cell_that_the_grid_does_not_know_is_refused(directory):
         RunError, match=r"must be of a method and an order of grid\.json, got 'nobody'"
     ):
         load_analysis(directory)
+
+
+@pytest.mark.parametrize("seed", [1, 17])
+def test_a_second_result_of_a_cell_and_a_seed_of_no_grid_are_refused(directory, seed):
+    """Counted as another seed, a copy would make an interval narrower."""
+    results = directory / "results"
+    tree = json.loads((results / "ours-main-seed1.json").read_text())
+    (results / "copy.json").write_text(json.dumps(tree | {"seed": seed}))
+    samples = (results / "ours-main-seed1.safetensors").read_bytes()
+    (results / "copy.safetensors").write_bytes(samples)
+    message = r"must be the only result of its method and order with its seed, one of grid\.json's"
+    with pytest.raises(RunError, match=message):
+        load_analysis(directory)
+
+
+@pytest.mark.parametrize("metric", ["cider_d", "nonsense"])
+def test_results_of_different_metrics_are_refused(directory, metric):
+    file = directory / "results" / "theirs-main-seed1.json"
+    tree = json.loads(file.read_text())
+    tree["results"]["datasets"]["hear"][0]["metric"] = metric
+    file.write_text(json.dumps(tree))
+    with pytest.raises(RunError, match="must be scored by the same known metric on hear/qa"):
+        load_analysis(directory)
+
+
+def test_a_document_that_is_no_text_is_refused(directory, tmp_path):
+    document = tmp_path / "docs" / "mcl.md"
+    document.parent.mkdir()
+    document.write_bytes(b"\xff\xfe")
+    with pytest.raises(RunError, match=r"mcl\.md must be a text file in UTF-8, got"):
+        write_report(directory, document.parent)
+    document.unlink()
+    document.mkdir()
+    with pytest.raises(RunError, match=r"mcl\.md must be a text file in UTF-8, got"):
+        write_report(directory, document.parent)
 
 
 def test_a_missing_library_names_the_extra(directory, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 
 from pathweave.grid.cell import load_cell, load_samples
 from pathweave.grid.declaration import load_grid, recipe_hash
-from pathweave.grid.sessions import current
+from pathweave.grid.sessions import Spent, current, sessions
 from tests.grid.grids import METHODS, write_grid
 from tests.runs import command, events, hashes
 
@@ -157,6 +157,24 @@ def test_a_dry_run_lists_the_cells_and_writes_nothing(grid_file, finished_grid, 
     *_, row, last = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert re.fullmatch(r" *main +pathweave +1 of 2 stages +done, [\d.]+ (s|min) *", row)
     assert last == "1 of 2 cells done"
+
+
+def test_a_missing_manifest_is_told_before_anything_is_trained(grid_file, tmp_path, capsys):
+    missing = {"modalities.sound.train": {"qa": {"manifest": "no.jsonl"}}}
+    other = grid_file.with_name("without.yaml")
+    other.write_text(json.dumps(json.loads(grid_file.read_text()) | {"set": missing}))
+    for words in (("--dry-run",), ()):
+        assert command("mcl", other, "--out", tmp_path / "out", *words) == 2
+        assert "no.jsonl must be a manifest, got No such file" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "shared").exists()
+
+
+def test_a_log_with_half_a_line_is_read(tmp_path):
+    log = tmp_path / "log.jsonl"
+    lines = [{"event": "session", "seconds": 2.0, "peak_memory_bytes": 7}, {"event": "session"}]
+    lines.append({"event": "shared", "seconds": 5.0, "peak_memory_bytes": 99})
+    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"event": "ses')
+    assert sessions(log) == Spent(2.0, 5.0, 7)
 
 
 def begin_again(finished: Path, out: Path, name: str) -> Path:

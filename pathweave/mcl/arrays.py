@@ -8,7 +8,7 @@ NumPy's own reconstruction is not used either, since it trusts what it is given.
 import io
 import pickle
 import pickletools
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def load_arrays(file: io.BufferedIOBase, name: str) -> Any:  # noqa: ANN401
 
 def _check_memo(file: io.BufferedIOBase) -> None:
     """Refuse a pickle that puts a value at a place far beyond those used: Python makes them all."""
-    for number, (step, place, _) in enumerate(pickletools.genops(file)):
+    for number, (step, place, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
         if step.name.endswith("PUT") and place is not None and place > number:
             raise pickle.UnpicklingError(f"room for {place:,} values in step {number}")
     file.seek(0)

@@ -156,7 +156,7 @@ def _panels(
             draw(axes, Key(quantity, MEAN, kind))
             axes.set_title(f"{title}, {KINDS[kind]}", fontsize=11)
             axes.set_yticks(range(len(names)), names, fontsize=10)
-            axes.margins(x=0.15)
+            axes.margins(x=0.3)
             axes.set_ylim(len(names) - 0.5, -0.7)
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)

@@ -147,9 +147,9 @@ def _other_bases(analysis: Analysis) -> Iterator[str]:
     if found:
         listed = "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in found.items())
         yield (
-            f"Not from the first stage of {analysis.about.reference}, but from one trained with "
-            f"the same seed on another machine ({listed}): these differences are paired by sample "
-            "only, and their noise holds that of two first stages."
+            f"Started from another first stage than {analysis.about.reference} with the same seed, "
+            f"as one trained on another machine is ({listed}): these differences are paired by "
+            "sample only, and their noise holds that of two first stages."
         )
 
 

@@ -281,8 +281,8 @@ def test_methods_that_started_from_another_first_stage_are_named(directory, tmp_
     assert load_analysis(directory).other_bases() == {1: ["theirs"]}
     write_report(directory, tmp_path / "report")
     text = " ".join((tmp_path / "report" / "mcl.md").read_text().split())
-    assert "Not from the first stage of ours" in text
-    assert "on another machine (seed 1: theirs)" in text
+    assert "Started from another first stage than ours" in text
+    assert "(seed 1: theirs)" in text
 
 
 @given(st.lists(st.floats(0, 100), max_size=12), st.floats(0.1, 20))

@@ -43,15 +43,15 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
         training: Settings of the stage.
     """
     own = dict(_rates_of_parts(modules, training))
-    groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None
         peak = own.get(parameter) or whole or training.lr
         decay = training.weight_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault((name.split(".")[0], peak, decay), []).append(parameter)
+        groups.setdefault((peak, decay), []).append(parameter)
     listed = [
         {"params": chosen, "weight_decay": decay, "peak_lr": peak}
-        for (_, peak, decay), chosen in groups.items()
+        for (peak, decay), chosen in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=training.lr, betas=training.betas, fused=True)
 

@@ -152,6 +152,12 @@ class Training(_Strict):
         (0.9, 0.999), description="Decay of AdamW's running means of gradient and its square."
     )
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled to this norm.")
+    max_update_rms: float | None = Field(
+        None,
+        gt=0,
+        description="A tensor whose gradient is larger than usual by more than this factor moves "
+        "the less (update clipping of StableAdamW, arXiv 2304.13013: 1); None does not limit it.",
+    )
     save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
     connector: bool = Field(
         False, description="Train the whole connector too (for a base that has never seen data)."

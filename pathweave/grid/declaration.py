@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from pathweave.config import Recipe, unknown
+from pathweave.config import Recipe, Training, unknown
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.files import sha256_bytes, sha256_file
 from pathweave.paths import NAME
@@ -250,12 +250,20 @@ def recipe_hash(recipe: Recipe) -> str:
     used = recipe.cut(len(recipe.curriculum))
     tree = used.model_dump(mode="json", exclude=_LABELS, exclude_defaults=True)
     for modality in tree["modalities"].values():
+        own = modality.pop("training", {})
+        if told := {f: v for f, v in own.items() if not _is_default(f, v, used.training)}:
+            modality["training"] = told
         for data in (*modality.get("train", {}).values(), *modality.get("test", {}).values()):
             data["manifest"] = _content_hash(Path(data["manifest"]))
     for field in ("base", "llm"):
         if (name := tree.get(field)) and Path(name).is_dir():
             tree[field] = Path(name).name
     return sha256_bytes(json.dumps(tree, sort_keys=True).encode())
+
+
+def _is_default(field: str, value: object, training: Training) -> bool:
+    """Say whether a modality's own value is the default where all others have the default too."""
+    return value == getattr(training, field) == Training.model_fields[field].default
 
 
 def _content_hash(file: Path) -> str:

@@ -37,21 +37,24 @@ PROJECTORS = ("projector.", "path.own.projector.")
 def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.AdamW:
     """Return AdamW over everything in ``modules``; vectors and scalars are not decayed.
 
+    Tensors of one rate and decay are one group, or each has its own where updates are limited.
+
     Args:
         modules: What the stage trains; a whole projector, the up-projections of adapters, and
             gates may have learning rates of their own.
         training: Settings of the stage.
     """
     own = dict(_rates_of_parts(modules, training))
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, str], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None
         peak = own.get(parameter) or whole or training.lr
         decay = training.weight_decay if parameter.ndim >= 2 else 0.0
-        groups.setdefault((peak, decay), []).append(parameter)
+        alone = "" if training.max_update_rms is None else name
+        groups.setdefault((peak, decay, alone), []).append(parameter)
     listed = [
         {"params": chosen, "weight_decay": decay, "peak_lr": peak}
-        for (peak, decay), chosen in groups.items()
+        for (peak, decay, _), chosen in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=training.lr, betas=training.betas, fused=True)
 

@@ -23,6 +23,7 @@ from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.stop import Interrupted, StopRequest
+from pathweave.train.update_limit import limit_updates
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def train_stage(
             lr = set_learning_rate(optimizer, step, training)
             loss, tokens = _accumulate(model, learner, stage, batch, accelerator)
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
+            if training.max_update_rms is not None:
+                limit_updates(optimizer, training.max_update_rms)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if stage.after_step is not None:

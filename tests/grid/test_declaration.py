@@ -137,6 +137,20 @@ def test_the_hash_is_of_what_decides_the_results(tiny_recipe, tmp_path):
         recipe_hash(moved)
 
 
+def test_a_modality_that_repeats_a_default_leaves_the_hash_as_it_is(tiny_recipe):
+    def hash_of(**overrides):
+        named = {name.replace("__", "."): value for name, value in overrides.items()}
+        return recipe_hash(load_recipe(tiny_recipe, named))
+
+    plain, repeated = hash_of(), hash_of(modalities__tilt__training={"max_update_rms": None})
+    assert repeated == plain
+    limited = hash_of(training__max_update_rms=1)
+    but_tilt = hash_of(
+        training__max_update_rms=1, modalities__tilt__training={"max_update_rms": None}
+    )
+    assert len({plain, limited, but_tilt}) == 3
+
+
 CHANGES = {
     "seed": 1,
     "training.lr": 0.5,

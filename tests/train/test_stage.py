@@ -87,9 +87,11 @@ def test_the_loss_falls_and_every_step_is_logged(train):
     assert all(event.keys() == FIELDS for event in steps)
 
 
+@pytest.mark.parametrize("max_update_rms", [None, 0.5])
 @pytest.mark.parametrize("gate", ["softmax", "noisy_softmax"])
-def test_stopping_and_resuming_changes_nothing(train, gate):
+def test_stopping_and_resuming_changes_nothing(train, gate, max_update_rms):
     settings = {"method__gate": gate, "training__steps": 7, "training__save_every": 3}
+    settings["training__max_update_rms"] = max_update_rms
     whole = train("whole", **settings)
     log = StoppingLog(train.root / "parts" / "log.jsonl", after=3)
     # The signal comes after step 3 was counted: step 4 is finished, then saved.
@@ -103,6 +105,14 @@ def test_noise_of_the_gates_is_drawn_anew_at_every_step(train):
     plain = train("plain", training__steps=2)
     noisy = train("noisy", training__steps=2, method__gate="noisy_softmax")
     assert not torch.equal(plain["path.queries"], noisy["path.queries"])
+
+
+def test_limited_updates_train_something_else(train):
+    settings = {"training__steps": 3, "training__lr": 0.1}
+    whole = train("whole", **settings)
+    assert_same(train("same", training__max_update_rms=1e6, **settings), whole)
+    limited = train("limited", training__max_update_rms=0.1, **settings)
+    assert not torch.equal(limited["path.queries"], whole["path.queries"])
 
 
 def test_a_finished_stage_is_not_trained_further(train):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from pathweave.evaluate.results import Results
+from scripts import mcl_verdict
 from scripts.readme_results import with_results
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,21 @@ def test_the_results_in_the_readme_are_those_of_the_stored_run():
     results = Results.load(ROOT / "docs/results/mcl_mini.json")
     readme = (ROOT / "README.md").read_text()
     assert with_results(readme, results) == readme
+
+
+def test_what_comes_out_is_what_the_stored_reports_hold():
+    page = (ROOT / "docs/mcl.md").read_text()
+    grids = {
+        name: mcl_verdict.read(ROOT / f"docs/results/{file}.csv")
+        for name, file in mcl_verdict.GRIDS.items()
+    }
+    assert mcl_verdict.with_table(page, grids) == page
+    # A difference of T in the table is what both methods' means differ by.
+    rows = grids["grid"]
+    for kind in mcl_verdict.KINDS:
+        own, other = (float(rows[m, "T", kind]["value"]) for m in ("pathweave", "sequential"))
+        shown = mcl_verdict.difference(rows["sequential", "T", kind])
+        assert float(shown.split(" ")[0]) == pytest.approx(own - other, abs=0.5)
 
 
 def test_the_readme_is_short():

@@ -154,7 +154,7 @@ def _report(
     if not math.isfinite(loss):
         raise RunError(
             f"the loss must be finite, got {loss} at step {step} of stage {stage.name!r}; lower "
-            "training.lr or look at the data of this stage"
+            "training.lr, set training.max_update_rms to 1, or look at the data of this stage"
         )
     rounded = {name: float(f"{value:.6g}") for name, value in record.items()}
     log.event("step", stage=stage.name, step=step + 1, **rounded, samples_per_second=round(rate, 2))

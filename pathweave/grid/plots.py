@@ -115,11 +115,15 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
 
     def draw(axes: Any, key: Key) -> None:  # noqa: ANN401 (of an optional library)
         axes.axvline(0, color="black", linewidth=0.8)
-        for row, group in enumerate(groups):
-            found = analysis.differences[group].get(key)
+        by_row = {row: analysis.differences[group].get(key) for row, group in enumerate(groups)}
+        known = [found for found in by_row.values() if found is not None]
+        # Half of the intervals end within the axes for certain.
+        usual = float(np.median([found.both or 0.0 for found in known])) if known else 0.0
+        for row, found in by_row.items():
             if found is None:
                 continue
             value, half = found.estimate.value, found.both or 0.0
+            axes.update_datalim([(value - usual, row), (value + usual, row)])
             better = value * _SIGN[key.quantity] > 0
             apart = found.verdict in ("yes", "1 seed")
             color = _NOISE if not apart else _BETTER if better else _WORSE

@@ -8,7 +8,7 @@ the grid.
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,10 +110,10 @@ def _heading(analysis: Analysis) -> str:
     about, cells = analysis.about, analysis.cells
     hours = sum(cell.result.seconds for cell in cells) / 3600
     done = {cell.result.seed for cell in cells}
-    seeds = ", ".join(str(seed) for seed in about.seeds if seed in done)
+    seeds = _named_seeds([seed for seed in about.seeds if seed in done])
     order = ", ".join(about.orders[analysis.main])
     lines = [
-        f"{about.name}: {len(cells)} of {about.num_cells} cells, seeds {seeds}, "
+        f"{about.name}: {len(cells)} of {about.num_cells} cells, {seeds}, "
         f"{hours:.1f} hours of computing besides the first stage, which is trained once for all "
         f"methods. Order, where none is named: {order}. {_machine(analysis)}",
         "Every run has answered the test samples once after each stage.",
@@ -125,6 +125,10 @@ def _heading(analysis: Analysis) -> str:
     lines.extend(_uneven_seeds(analysis))
     lines.extend(_other_bases(analysis))
     return "\n\n".join(map(wrap, lines))
+
+
+def _named_seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _uneven_seeds(analysis: Analysis) -> Iterator[str]:
@@ -188,7 +192,7 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
             ]
             whole = f"{mean(wholes):.1f}" if len(wholes) == len(cells) else ""
             rows.append([f"{modality} {info.name}", *scores, whole])
-        title = f"{method}, {order}, seeds {', '.join(str(c.result.seed) for c in cells)}"
+        title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
         yield markdown(Table(title, ["test set", *first.curriculum, "whole"], rows))
 
 

@@ -257,7 +257,7 @@ def test_a_grid_that_has_just_begun_is_reported(tmp_path):
     write_cell(tmp_path, answers(9, 9, 6), method="theirs")
     write_report(tmp_path, tmp_path / "report")
     text = (tmp_path / "report" / "mcl.md").read_text()
-    assert "1 of 4 cells, seeds 0, " in text
+    assert "1 of 4 cells, seed 0, " in text
     assert "Without a result yet: ours, seed 1." in text
 
 

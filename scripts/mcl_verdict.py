@@ -57,7 +57,7 @@ def table(grids: Mapping[str, Rows]) -> str:
     for claim, (quantity, method) in CLAIMS.items():
         rows = [grids[grid].get((method, quantity, kind)) for grid, kind in columns]
         lines.append([claim, *map(difference, rows)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines).replace(" --- ", "---")
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _own(rows: Rows, kind: str) -> str:

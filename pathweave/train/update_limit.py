@@ -1,9 +1,10 @@
 """Update clipping: no tensor moves further in a step than its running means of gradients foresee.
 
 Adam divides by a running mean of squared gradients that forgets slowly. When the gradient of a
-tensor grows within a step or two, it divides by what used to be, and the tensor is thrown: so fast
-adapters in the first layer of a Q-Former collapse (docs/log.md, 2026-11-28). StableAdamW (Wortsman
-et al. 2023, arXiv 2304.13013, algorithm 2) lowers the rate of that tensor for that step.
+tensor grows within a step or two, it divides by what used to be, and the tensor is thrown: so,
+likely, fast adapters in the first layer of a Q-Former collapse (docs/log.md, 2026-11-28).
+StableAdamW (Wortsman et al. 2023, arXiv 2304.13013, algorithm 2) lowers the rate of that tensor for
+that step.
 """
 
 import torch

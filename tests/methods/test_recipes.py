@@ -21,8 +21,8 @@ FASTER = {"training.lr": 3e-3}
 METHOD_FIELDS = {
     "adapters": {},
     **dict.fromkeys(("eproj", "lora"), FASTER),
-    **dict.fromkeys(("sequential", "independent", "joint"), TUNED),
-    **dict.fromkeys(("l2", "wise_ft", "ewc", "lwf", "replay", "mera"), TUNED),
+    **dict.fromkeys(("sequential", "l2", "wise_ft", "ewc", "lwf", "replay", "mera"), TUNED),
+    **dict.fromkeys(("independent", "joint"), TUNED),
 }
 ABLATIONS = {
     "no_in_adapter": {"method.in_adapter": None},

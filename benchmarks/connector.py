@@ -13,8 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pathweave.model.paths import Paths, PathSpec
 from pathweave.nn import Adapter, Experts, QFormer, QFormerShape, Route, woven_sites
-from pathweave.paths import Paths, PathSpec
 
 NAMES = ("base", "first", "second", "third", "fourth")
 ROUNDS = 7

@@ -28,8 +28,8 @@ from transformers import (
 from transformers.utils import logging
 
 from pathweave.bases.pretrained import QFORMER_TOKENIZER, load_pretrained
-from pathweave.model import PathWeave
-from pathweave.prompt import Medium
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
 
 LAYER_BYTES, OTHER_BYTES = 405e6, 930e6
 LLM = {

@@ -1,4 +1,4 @@
-"""What ``pathweave mcl --jobs 2`` saves: two short cells, one after another and side by side.
+"""What ``pathweave compare --jobs 2`` saves: two short cells, one after another and side by side.
 
 python benchmarks/side_by_side.py            (last output: benchmarks/side_by_side.txt)
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from pathweave.grid.declaration import Grid, load_grid
-from pathweave.grid.run import GridRun
+from pathweave.compare.declaration import Grid, load_grid
+from pathweave.compare.run import GridRun
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mcl_mini.yaml"
 GRID = """

@@ -7,13 +7,13 @@ Adapter-in-Adapter as tensor maths.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathweave.assistant import Assistant, load
-    from pathweave.model import PathWeave
+    from pathweave.model.pathweave import PathWeave
+    from pathweave.runs.assistant import Assistant, load
 
 __version__ = "0.1.0"
 __all__ = ["Assistant", "PathWeave", "load"]
 
-_HOMES = {"Assistant": "assistant", "load": "assistant", "PathWeave": "model"}
+_HOMES = {"Assistant": "runs.assistant", "load": "runs.assistant", "PathWeave": "model.pathweave"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -5,8 +5,8 @@ python -m scripts.datasets_table
 
 from pathlib import Path
 
-from pathweave.files import write_atomic
-from pathweave.mcl.declaration import Dataset, Evaluation, datasets
+from pathweave.datasets.declaration import Dataset, Evaluation, datasets
+from pathweave.storage.atomic import write_atomic
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "datasets.md"
 _HEADER = (

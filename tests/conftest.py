@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests import runs
+from tests import whole_runs as runs
 
 torch.set_num_threads(1)
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pathweave.errors import BaseMismatchError, PathError
-from pathweave.evaluate.generate import generate
 from pathweave.methods.pathweave import expand
-from pathweave.path_files import load_path, save_path
-from pathweave.prompt import Medium
-from pathweave.recipe_files import load_recipe
+from pathweave.model.generate import generate
+from pathweave.model.prompt import Medium
+from pathweave.recipe.reading import load_recipe
+from pathweave.runs.path_directory import load_path, save_path
 from tests.tiny import chain, medium, randomise, tiny_base, tiny_model, write_tiny_recipe
 
 PACKAGE = Path(__file__).parents[1] / "pathweave"
@@ -236,20 +236,46 @@ def test_5_dropping_a_path_leaves_the_others_as_they_are():
     )
 
 
+# Folders and loose modules of the package, lowest first: each may import those before it alone.
+LEVELS = [
+    *("errors", "extras", "validation", "display", "storage", "nn", "model", "bases", "encoders"),
+    *("recipe", "data", "runs", "evaluate", "methods", "estimate", "train", "compare", "datasets"),
+    *("released", "cli"),
+]
+
+
 def test_imports_point_one_way():
-    """nn <- paths <- bases <- encoders, data, model <- methods, train, evaluate <- cli."""
-    level = {"nn": 0, "errors": 0, "files": 0, "extras": 0, "display": 0, "tensors": 1}
-    level |= {"foreign": 1}
-    level |= {"prompt": 1, "prefix": 1, "paths": 1}
-    level |= {"bases": 2, "encoders": 3, "data": 3, "config": 2, "recipe_files": 2, "path_files": 2}
-    level |= {"model": 3, "run_files": 3, "load": 4, "evaluate": 5, "methods": 5, "assistant": 6}
-    level |= {"released": 5, "estimate": 5, "train": 6, "grid": 7, "cli": 8}
-    level |= {"method_options": 1, "connector_files": 3, "mcl": 4}
+    """One level a folder, and every import goes down: so no two folders are in a circle."""
+    here = {file.name.removesuffix(".py") for file in PACKAGE.iterdir()}
+    assert here - {"__init__", "__pycache__", "py.typed"} == {*LEVELS}
     for file in PACKAGE.rglob("*.py"):
         part = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
         if part == "__init__":
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pathweave."):
-                used = node.module.split(".")[1]
-                assert level[used] <= level[part], f"{file.relative_to(PACKAGE)} imports {used}"
+        for used in _imported(file):
+            assert used == part or LEVELS.index(used) < LEVELS.index(part), (
+                f"{file.relative_to(PACKAGE)} imports {used}"
+            )
+
+
+def _imported(file):
+    """Return the folders and loose modules of the package that a file imports in any form."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("pathweave.") and (used := name.split(".")[1]) != "__version__":
+                yield used
+
+
+@pytest.mark.parametrize(
+    "line", ["import pathweave.cli", "from pathweave import cli", "from pathweave.cli import main"]
+)
+def test_an_import_is_seen_in_every_form(tmp_path, line):
+    (tmp_path / "module.py").write_text(line)
+    assert list(_imported(tmp_path / "module.py")) == ["cli"]

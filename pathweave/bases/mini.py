@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pathweave.bases.base import Base, freeze, native_dtype, with_contiguous_head
 from pathweave.bases.fetch import weights_dir
 from pathweave.bases.llm import SCALE_OVER_EMBEDDINGS
 from pathweave.bases.manifest import manifest
 from pathweave.bases.qformer_names import our_state
+from pathweave.model.base import Base, freeze, native_dtype, with_contiguous_head
+from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.prompt import Template
 
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
 ENCODER_WIDTH = 1280

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from pathweave.bases.base import Base, ReadyPath, freeze
 from pathweave.bases.llm import (
     fit_projector,
     load_llm,
@@ -24,9 +23,10 @@ from pathweave.bases.llm import (
 from pathweave.bases.qformer_names import our_state
 from pathweave.bases.shards import Shards
 from pathweave.errors import FetchError, RecipeError
+from pathweave.model.base import Base, ReadyPath, freeze
+from pathweave.model.paths import PathSpec
+from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.paths import PathSpec
-from pathweave.prompt import Template
 
 INSTRUCTBLIP, BLIP2 = "instructblip", "blip-2"
 QFORMER_TOKENIZER = "qformer_tokenizer"

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pathweave.errors import FetchError
-from pathweave.foreign import ForeignFile
+from pathweave.storage.torch_files import ForeignFile
 
 INDEX_SUFFIX = ".index.json"
 FILES = ("model.safetensors", "pytorch_model.bin")

@@ -11,7 +11,7 @@ from pathlib import Path
 from pathweave.bases.manifest import WheelSource
 from pathweave.bases.progress import Report
 from pathweave.errors import DiskError, FetchError
-from pathweave.files import cache_home, sha256_file
+from pathweave.storage.atomic import cache_home, sha256_file
 
 
 class UnavailableError(FetchError):

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from pathweave.cli.ask import ask
+from pathweave.cli.compare import compare
 from pathweave.cli.data import data_app
 from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
@@ -16,7 +17,6 @@ from pathweave.cli.export import export
 from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
-from pathweave.cli.mcl import mcl
 from pathweave.cli.verify import verify
 from pathweave.errors import PathWeaveError
 
@@ -34,7 +34,8 @@ for command in (evolve, inspect, verify, evaluate, estimate, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)
-app.command()(mcl)
+app.command()(compare)
+app.command("mcl", hidden=True)(compare)  # its name until 0.1
 app.add_typer(data_app, name="data")
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(context_settings={"ignore_unknown_options": True})(ask)

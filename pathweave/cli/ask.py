@@ -38,7 +38,7 @@ def ask(
     """
     # Before the import of torch: too few words are told at once.
     run, parts = parse_words(words) if base is None else ("", parse_parts(words))
-    from pathweave.assistant import load, load_alone
+    from pathweave.runs.assistant import load, load_alone
 
     assistant = load(run) if base is None else load_alone(base)
     answer = assistant.ask([parts], max_tokens, beams, path)[0]

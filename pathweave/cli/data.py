@@ -23,7 +23,7 @@ def list_datasets(as_json: _AsJson = False) -> None:
 
     Example: pathweave data list
     """
-    from pathweave.mcl.overview import overview, show_overview
+    from pathweave.datasets.overview import overview, show_overview
 
     if as_json:
         typer.echo(json.dumps(overview(), ensure_ascii=False))
@@ -55,9 +55,9 @@ def check(
 
     Example: pathweave data check /data --only msvd_caption
     """
+    from pathweave.datasets.check import LISTED, check_root, show_reports
+    from pathweave.datasets.utf8 import printable
     from pathweave.display import Display
-    from pathweave.mcl.check import LISTED, check_root, show_reports
-    from pathweave.mcl.utf8 import printable
 
     listed = None if every else LISTED
     reports = check_root(root, only or [], hashes, decode, listed, Display(quiet=as_json))
@@ -107,10 +107,10 @@ def convert(  # noqa: PLR0913 (all are options of one command)
 
     pathweave data convert llava llava_instruct.json --media coco/train2017 --out llava.jsonl
     """
+    from pathweave.datasets.convert import convert_dataset, convert_foreign, problems_file
+    from pathweave.datasets.declaration import find_source
+    from pathweave.datasets.foreign import Foreign
     from pathweave.display import Display
-    from pathweave.mcl.convert import convert_dataset, convert_foreign, problems_file
-    from pathweave.mcl.declaration import find_source
-    from pathweave.mcl.foreign import Foreign
 
     display = Display(quiet=as_json)
     dataset = find_source(kind)

@@ -38,7 +38,7 @@ def estimate(
     from pathweave.estimate.estimate import estimate_recipe
     from pathweave.estimate.report import as_json as plain
     from pathweave.estimate.report import heading, tables
-    from pathweave.recipe_files import load_recipe, parse_override
+    from pathweave.recipe.reading import load_recipe, parse_override
 
     loaded = load_recipe(recipe, dict(parse_override(text) for text in overrides or []))
     made = estimate_recipe(loaded, modalities, batch_size, text_tokens, answer_tokens)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pathweave.config import Recipe
+    from pathweave.recipe.schema import Recipe
 
 
 def evolve(
@@ -36,7 +36,7 @@ def evolve(
 
     Example: pathweave evolve recipes/mcl_mini.yaml --out runs/mcl_mini
     """
-    from pathweave.recipe_files import load_recipe, parse_override
+    from pathweave.recipe.reading import load_recipe, parse_override
 
     values = dict(parse_override(text) for text in overrides or [])
     run = load_recipe(recipe, values, quick)

@@ -48,10 +48,10 @@ def import_(
     from rich.console import Console
 
     from pathweave.errors import RecipeError
-    from pathweave.load import load_base
-    from pathweave.recipe_files import load_recipe
+    from pathweave.recipe.reading import load_recipe
     from pathweave.released import import_files, write_import
     from pathweave.released.report import show_report
+    from pathweave.runs.loading import load_base
 
     if recipe is not None and base is not None:
         raise RecipeError("--recipe names the base, got --base as well; leave one of them out")

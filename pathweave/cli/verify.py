@@ -18,9 +18,9 @@ def verify(
 
     Example: pathweave verify runs/mcl_mini
     """
-    from pathweave.load import load_run
-    from pathweave.run_files import RunDirectory
-    from pathweave.train.curriculum import verify_run
+    from pathweave.evaluate.verify import verify_run
+    from pathweave.runs.loading import load_run
+    from pathweave.runs.run_directory import RunDirectory
 
     model, _ = load_run(run)
     verdicts = verify_run(model, RunDirectory(run), model.paths.names)

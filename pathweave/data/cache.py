@@ -19,9 +19,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pathweave.data.decode import Decoder
-from pathweave.data.media import Media
+from pathweave.encoders.media import Media
 from pathweave.errors import MediaError, RecipeError
-from pathweave.files import disk_errors, sha256_bytes
+from pathweave.storage.atomic import disk_errors, sha256_bytes
 
 _TENSOR = "features"
 
@@ -54,7 +54,7 @@ class FeatureCache:
     Example:
         >>> import tempfile
         >>> from pathweave.data.decode import build_decoder
-        >>> from pathweave.data.media import Array
+        >>> from pathweave.encoders.media import Array
         >>> class Doubled:
         ...     accepts, fingerprint = Array, "doubled"
         ...     def __call__(self, media):

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from pathweave.errors import ManifestError
-from pathweave.files import write_json
+from pathweave.storage.atomic import write_json
 
 
 class Coverage(BaseModel, frozen=True, extra="forbid"):

@@ -8,18 +8,18 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
-from pathweave.config import SLOT, Modality, Part, unknown
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import load_coverage
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest
-from pathweave.data.messages import Part as MessagePart
-from pathweave.data.messages import Sample
+from pathweave.data.messages import Part, Sample
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
 from pathweave.errors import ManifestError, MediaError, PathError, RecipeError, RunError
-from pathweave.files import sha256_bytes
-from pathweave.prompt import Medium, Prompt
+from pathweave.model.prompt import Medium, Prompt
+from pathweave.recipe.schema import SLOT, Component, Modality
+from pathweave.storage.atomic import sha256_bytes
+from pathweave.validation import unknown
 
 CHUNK = 32
 LISTED = 5
@@ -150,7 +150,7 @@ class Readers(Mapping[str, AnyReader]):
         built = build_decoder(decoder.kind, **decoder.options)
         return Reader(built, self._encoder(encoder), self._cache)
 
-    def _encoder(self, part: Part) -> Encoder:
+    def _encoder(self, part: Component) -> Encoder:
         key = json.dumps([part.kind, part.options], sort_keys=True)
         if key not in self._encoders:
             self._encoders[key] = build_encoder(part.kind, **part.options)
@@ -310,7 +310,7 @@ class Examples:
         said = [(part.text or "").strip() for part in sample.prompt if part.is_text]
         return template.replace(SLOT, " ".join(said))
 
-    def _part(self, part: MessagePart) -> str | Medium:
+    def _part(self, part: Part) -> str | Medium:
         if part.is_text:
             return part.text or ""
         item = self.manifest.read_media(part), part.path or ""
@@ -321,7 +321,7 @@ class Examples:
         return self._readers[self._path or modality].of(modality)
 
 
-def _media(sample: Sample) -> list[MessagePart]:
+def _media(sample: Sample) -> list[Part]:
     return [part for part in sample.prompt if not part.is_text]
 
 

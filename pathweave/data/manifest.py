@@ -19,7 +19,7 @@ from pathweave.data.decode.pair import pack_pair
 from pathweave.data.media_store import MediaStore, open_parquet
 from pathweave.data.messages import Part, Sample, parse_sample
 from pathweave.errors import ManifestError, MediaError
-from pathweave.files import write_atomic
+from pathweave.storage.atomic import write_atomic
 
 _PART_FIELDS = ("type", "text", "path")
 

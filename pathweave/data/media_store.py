@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathweave.errors import ManifestError, MediaError
-from pathweave.files import new_file
+from pathweave.storage.atomic import new_file
 
 SCHEMA = pa.schema(
     [

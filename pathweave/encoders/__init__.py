@@ -1,8 +1,7 @@
 """Frozen feature extractors behind one small protocol."""
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -25,6 +24,7 @@ from pathweave.encoders.published import Published
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
+from pathweave.validation import unknown
 
 __all__ = [
     "KINDS",
@@ -97,16 +97,11 @@ def check_encoder(kind: str, options: Mapping[str, object]) -> None:
         RecipeError: If the kind or an option is unknown, missing, or has a wrong value.
     """
     if kind not in KINDS:
-        raise RecipeError(
-            f"encoder must be one of {', '.join(KINDS)}, got {kind!r}{_nearest(kind, KINDS)}"
-        )
+        raise RecipeError(unknown("encoder", kind, KINDS))
     parameters = inspect.signature(KINDS[kind], eval_str=True).parameters
     for option, value in options.items():
         if option not in parameters:
-            raise RecipeError(
-                f"options of encoder {kind!r} must be among {', '.join(parameters)}, "
-                f"got {option!r}{_nearest(option, parameters)}"
-            )
+            raise RecipeError(unknown(f"an option of encoder {kind!r}", option, parameters))
         _check(kind, option, value, parameters[option].annotation)
     weights = weights_of(kind)
     for option, parameter in parameters.items():
@@ -161,8 +156,3 @@ def _rule(annotation: Any) -> str:  # noqa: ANN401
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_rule(part) for part in get_args(annotation))
     return "null" if annotation is NoneType else _WORDS.get(annotation, str(annotation))
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -18,12 +18,12 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pathweave.data.media import Waveform
 from pathweave.encoders.kaldi import HOP, RATE, WINDOW, filter_bank
+from pathweave.encoders.media import Waveform
 from pathweave.encoders.published import Published, assign, device
 from pathweave.encoders.waveforms import stack_waveforms
 from pathweave.errors import RecipeError
-from pathweave.tensors import tensors_hash
+from pathweave.storage.tensors import tensors_hash
 
 PUBLISHED = Published(
     "BEATs iter3+ (AS2M)",

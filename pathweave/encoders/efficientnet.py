@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pathweave.data.media import Frames
+from pathweave.encoders.media import Frames
 from pathweave.encoders.weights import load_weights
 from pathweave.errors import RecipeError
 

@@ -16,10 +16,10 @@ from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
 
-from pathweave.data.media import Frames
 from pathweave.encoders.eva_weights import load_tower
+from pathweave.encoders.media import Frames
 from pathweave.encoders.published import device
-from pathweave.tensors import tensors_hash
+from pathweave.storage.tensors import tensors_hash
 
 _BATCH = 16
 # Of CLIP's training data, for pixels in [0, 1].
@@ -101,7 +101,7 @@ def half_dtype() -> torch.dtype:
     multiplies it natively, else float32.
     """
     # That module imports transformers, which takes seconds.
-    from pathweave.bases.base import native_dtype
+    from pathweave.model.base import native_dtype
 
     return torch.float16 if torch.cuda.is_available() else native_dtype()
 

@@ -17,11 +17,11 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pathweave.data.media import Array
+from pathweave.encoders.media import Array
 from pathweave.encoders.point_groups import at_indices, farthest_points, nearest_points
 from pathweave.encoders.published import Published, assign, device
 from pathweave.errors import MediaError, RecipeError
-from pathweave.tensors import tensors_hash
+from pathweave.storage.tensors import tensors_hash
 
 PUBLISHED = Published(
     "ULIP-2 Point-BERT (8,192 points, coordinates only)",

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from pathweave.data.media import Array
+from pathweave.encoders.media import Array
 from pathweave.errors import MediaError, RecipeError
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.func import functional_call
 
-from pathweave.data.media import Frames, Waveform
+from pathweave.encoders.media import Frames, Waveform
 from pathweave.encoders.published import device
 from pathweave.encoders.towers import PICTURES, as_tokens, load_tower, processed_pictures
 from pathweave.errors import FetchError, MediaError, RecipeError
@@ -64,7 +64,7 @@ class Pretrained:
         precision: Literal["half", "full"] = "half",
     ) -> None:
         # Importing transformers takes longer than a command that needs no model.
-        from pathweave.bases.base import native_dtype
+        from pathweave.model.base import native_dtype
 
         _check_options(pool, seconds)
         self.name = Path(model).name

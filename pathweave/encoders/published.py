@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pathweave.errors import FetchError
-from pathweave.foreign import ForeignFile
+from pathweave.storage.torch_files import ForeignFile
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pathweave.data.media import Waveform
+from pathweave.encoders.media import Waveform
 from pathweave.encoders.spectrogram import (
     htk_frequency,
     htk_mel,

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 from pathweave.bases import hub
 from pathweave.bases.wheel import UnavailableError
 from pathweave.errors import FetchError, RecipeError
-from pathweave.files import sha256_bytes
-from pathweave.tensors import tensors_hash
+from pathweave.storage.atomic import sha256_bytes
+from pathweave.storage.tensors import tensors_hash
 
 # Inputs that are media, and the loaders of processors that make them, in order of preference.
 PICTURES = {

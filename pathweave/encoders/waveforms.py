@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from pathweave.data.media import Waveform
+from pathweave.encoders.media import Waveform
 from pathweave.errors import MediaError
 
 

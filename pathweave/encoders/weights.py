@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pathweave.files import sha256_file
+from pathweave.storage.atomic import sha256_file
 
 _FILE = "model.safetensors"
 _DIGITS = 16

@@ -14,7 +14,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pathweave.data.media import Waveform
+from pathweave.encoders.media import Waveform
 from pathweave.encoders.spectrogram import (
     power_spectrum,
     slaney_frequency,

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from pathweave.bases.hub import is_remote
 from pathweave.bases.llm import CONFIG
-from pathweave.config import Modality, Recipe
 from pathweave.data.decode import build_decoder
 from pathweave.data.examples import common_width
 from pathweave.encoders import check_encoder
@@ -25,6 +24,7 @@ from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.network import Features, Network, empty, weight_size
 from pathweave.estimate.shapes import known_sizes, published_config
 from pathweave.estimate.towers import tower_network
+from pathweave.recipe.schema import Modality, Recipe
 
 UNKNOWN_TOKENS = 32
 """Tokens taken for features that another program computes: no shape tells their number."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from pathweave.config import Recipe
 from pathweave.errors import RecipeError
 from pathweave.estimate.costs import Estimate, Growth, Memory, Operations, StageCost, Trained
 from pathweave.estimate.encoders import features_read
@@ -22,9 +21,10 @@ from pathweave.estimate.network import Features
 from pathweave.estimate.shapes import shape_model
 from pathweave.estimate.workload import Workload
 from pathweave.methods.pathweave import expand
-from pathweave.model import PathWeave
+from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
 from pathweave.nn.projector import PROJECTOR_SITE
-from pathweave.paths import Path
+from pathweave.recipe.schema import Recipe
 
 BITS = {"8bit": 8, "4bit": 4}
 
@@ -82,7 +82,9 @@ def estimate_recipe(
     )
 
 
-def _taken(model: PathWeave, recipe: Recipe, name: str, width: int) -> tuple[Path, nn.ModuleDict]:
+def _taken(
+    model: PathWeave, recipe: Recipe, name: str, width: int
+) -> tuple[ModalPath, nn.ModuleDict]:
     """Return the path of a stage and what the stage trains: nothing if the base came with it."""
     if name in model.paths and not recipe.training_of(name).connector:
         return model.paths[name], nn.ModuleDict()
@@ -93,7 +95,7 @@ def _taken(model: PathWeave, recipe: Recipe, name: str, width: int) -> tuple[Pat
 
 def _stage(
     model: PathWeave,
-    path: Path,
+    path: ModalPath,
     modules: nn.ModuleDict,
     features: Features,
     load: Workload,
@@ -143,7 +145,7 @@ def _stage(
     )
 
 
-def count_trained(path: Path, modules: nn.ModuleDict) -> Trained:
+def count_trained(path: ModalPath, modules: nn.ModuleDict) -> Trained:
     """Count what a stage trains: its path, and whatever else is among its modules."""
     if not len(modules):
         return Trained()
@@ -192,7 +194,7 @@ def _growth(
     return tuple(grown)
 
 
-def _forward(model: PathWeave, path: Path, load: Workload) -> int:
+def _forward(model: PathWeave, path: ModalPath, load: Workload) -> int:
     return connector_flops(model, path, load, training=False).forward
 
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from pathweave.estimate.layers import Adapted, linears, qformer_layers
 from pathweave.estimate.workload import Workload
-from pathweave.model import PathWeave
-from pathweave.paths import Path
+from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def attention(rows: int, context: int, dim: int) -> Flops:
     return Flops(forward, 2 * forward)
 
 
-def connector_flops(model: PathWeave, path: Path, load: Workload, training: bool) -> Flops:
+def connector_flops(model: PathWeave, path: ModalPath, load: Workload, training: bool) -> Flops:
     """Return the cost of one sample from encoder features to soft tokens.
 
     Args:
@@ -76,7 +76,7 @@ def connector_flops(model: PathWeave, path: Path, load: Workload, training: bool
     return total * load.units
 
 
-def folding_flops(model: PathWeave, path: Path) -> Flops:
+def folding_flops(model: PathWeave, path: ModalPath) -> Flops:
     """Return the cost of folding in-adapters into up-projections: once a batch, of any size."""
     total = Flops()
     for linear in linears(model, path, Workload(1, 1, 1, 1, 1)):

@@ -7,11 +7,11 @@ from typing import cast
 from torch import nn
 
 from pathweave.estimate.workload import Workload
-from pathweave.model import PathWeave
+from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Experts
 from pathweave.nn.attention import Attention
 from pathweave.nn.qformer import FeedForward, QFormerLayer
-from pathweave.paths import Path
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def qformer_layers(model: PathWeave) -> list[QFormerLayer]:
     return [cast(QFormerLayer, layer) for layer in model.qformer.layers]
 
 
-def linears(model: PathWeave, path: Path, load: Workload) -> Iterator[Linear]:
+def linears(model: PathWeave, path: ModalPath, load: Workload) -> Iterator[Linear]:
     """Return every linear layer that a unit passes between encoder and language model."""
     if isinstance(path.input_projection, nn.Linear):
         yield Linear(path.input_projection, load.tokens)
@@ -69,7 +69,7 @@ def linears(model: PathWeave, path: Path, load: Workload) -> Iterator[Linear]:
     yield Linear(projector.host, load.queries, adapted(model, path, projector.site))
 
 
-def adapted(model: PathWeave, path: Path, site: str) -> Adapted | None:
+def adapted(model: PathWeave, path: ModalPath, site: str) -> Adapted | None:
     """Return what a path adds at a site, or None."""
     experts = path.at(site)
     if experts is None:
@@ -80,13 +80,15 @@ def adapted(model: PathWeave, path: Path, site: str) -> Adapted | None:
 
 
 def _attention(
-    model: PathWeave, path: Path, attention: Attention, rows: int, context: int
+    model: PathWeave, path: ModalPath, attention: Attention, rows: int, context: int
 ) -> Iterator[Linear]:
     asking, asked = (attention.query, attention.output), (attention.key, attention.value)
     for woven, count in ((w, n) for group, n in ((asking, rows), (asked, context)) for w in group):
         yield Linear(woven.host, count, adapted(model, path, woven.site))
 
 
-def _feed_forward(model: PathWeave, path: Path, block: FeedForward, rows: int) -> Iterator[Linear]:
+def _feed_forward(
+    model: PathWeave, path: ModalPath, block: FeedForward, rows: int
+) -> Iterator[Linear]:
     for woven in (block.expand, block.contract):
         yield Linear(woven, rows, adapted(model, path, woven.site))

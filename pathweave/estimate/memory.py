@@ -4,8 +4,8 @@ from torch import nn
 
 from pathweave.estimate.layers import Adapted, linears, qformer_layers
 from pathweave.estimate.workload import Workload
-from pathweave.model import PathWeave
-from pathweave.paths import Path
+from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
 
 FLOAT32 = 4
 MOMENTS = 2  # AdamW keeps the mean of gradients and of their squares
@@ -26,7 +26,7 @@ def optimizer_bytes(num_trained: int) -> int:
     return num_trained * FLOAT32 * MOMENTS
 
 
-def connector_activations(model: PathWeave, path: Path, load: Workload) -> int:
+def connector_activations(model: PathWeave, path: ModalPath, load: Workload) -> int:
     """Return the bytes that the connector keeps of one sample for the backward pass.
 
     Assumed are float32, no dropout, and fused attention, which keeps queries, keys, values and its
@@ -68,7 +68,7 @@ def _mixture(adapted: Adapted) -> int:
     return adapted.columns(training=True) + num_experts + channels + channels + num_experts + noise
 
 
-def fused_bytes(model: PathWeave, path: Path) -> int:
+def fused_bytes(model: PathWeave, path: ModalPath) -> int:
     """Return the bytes of the fused matrices of a path, which exist once a batch."""
     values = 0
     for linear in linears(model, path, Workload(1, 1, 1, 1, 1)):

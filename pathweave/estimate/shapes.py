@@ -19,16 +19,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pathweave.bases.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, read_config
 from pathweave.bases.manifest import HubSource
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
-from pathweave.config import Recipe, unknown
 from pathweave.errors import RecipeError
-from pathweave.model import PathWeave
+from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
+from pathweave.model.paths import Paths, PathSpec
+from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.paths import Paths, PathSpec
+from pathweave.recipe.schema import Recipe
+from pathweave.validation import unknown
 
 SIZES = Path(__file__).with_name("sizes.yaml")
 

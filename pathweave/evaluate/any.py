@@ -7,13 +7,14 @@ from typing import Any, cast
 from rich.console import Console
 from rich.table import Table
 
-from pathweave.config import Metric, Recipe, TestSet, unknown
 from pathweave.data.examples import Examples
 from pathweave.display import Display
 from pathweave.errors import RecipeError
 from pathweave.evaluate.metrics import METRICS, unit_of
 from pathweave.evaluate.run import evaluate_set, score_set, subset
-from pathweave.load import load_run, make_readers
+from pathweave.recipe.schema import Metric, Recipe, TestSet
+from pathweave.runs.loading import load_run, make_readers
+from pathweave.validation import unknown
 
 
 def evaluate_manifests(

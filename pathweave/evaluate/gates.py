@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pathweave.model import PathWeave
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
 from pathweave.nn import feed_forward_sites, woven_sites
-from pathweave.prompt import Medium
 
 
 @torch.no_grad()

@@ -10,9 +10,9 @@ from rich.table import Table
 from pathweave.evaluate.gates import gate_usage
 from pathweave.evaluate.report import score_table
 from pathweave.evaluate.results import Results
-from pathweave.load import load_run
-from pathweave.path_files import describe_path, load_proof
-from pathweave.run_files import RunDirectory
+from pathweave.runs.loading import load_run
+from pathweave.runs.path_directory import describe_path, load_proof
+from pathweave.runs.run_directory import RunDirectory
 
 
 def inspect_run(root: Path, gates: bool = True) -> dict[str, Any]:

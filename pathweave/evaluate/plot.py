@@ -9,7 +9,7 @@ import numpy as np
 from pathweave.evaluate.report import points, unit
 from pathweave.evaluate.results import Results
 from pathweave.extras import import_extra
-from pathweave.files import write_atomic
+from pathweave.storage.atomic import write_atomic
 
 _DOTS_PER_INCH = 150
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pathweave.errors import RunError
 from pathweave.evaluate.scores import ScoreMatrix
-from pathweave.files import write_json
+from pathweave.storage.atomic import write_json
 
 
 class DatasetInfo(BaseModel, extra="forbid"):

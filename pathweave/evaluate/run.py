@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from pathweave.config import TestSet
 from pathweave.data.examples import Examples
 from pathweave.errors import ManifestError
 from pathweave.evaluate.bootstrap import interval
-from pathweave.evaluate.generate import generate
 from pathweave.evaluate.metrics import METRICS
-from pathweave.evaluate.rank import log_likelihoods
-from pathweave.model import PathWeave
-from pathweave.prompt import Medium
+from pathweave.model.generate import generate
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
+from pathweave.model.rank import log_likelihoods
+from pathweave.recipe.schema import TestSet
 
 SUBSET_SEED = 0
 

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pathweave.evaluate.generate import generate
-from pathweave.files import sha256_bytes
-from pathweave.model import PathWeave, pad
-from pathweave.prompt import Medium, Prompt
+from pathweave.model.generate import generate
+from pathweave.model.pathweave import PathWeave, pad
+from pathweave.model.prompt import Medium, Prompt
+from pathweave.runs.path_directory import describe_path, load_proof
+from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import sha256_bytes
 
 PROOF_TOKENS = 8
 TOLERANCE = 0.05
@@ -126,3 +128,15 @@ def _compute(
     logits = model.llm(inputs_embeds=embeds, attention_mask=mask, logits_to_keep=1).logits
     hashes = [sha256_bytes(row.float().numpy(force=True).tobytes()) for row in logits]
     return soft, hashes, generate(model, prompts, PROOF_TOKENS)
+
+
+def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Verdict]:
+    """Verify saved paths of a run against the proofs kept with them."""
+    verdicts = []
+    for name in names:
+        if not run.path(name).exists():
+            continue  # it came with the base
+        tensors, about = load_proof(run.path(name)), describe_path(run.path(name)).get("proof")
+        if tensors and about:
+            verdicts.append(verify_path(model, name, tensors, about))
+    return verdicts

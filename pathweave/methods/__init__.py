@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 
-from pathweave.config import Recipe
 from pathweave.methods import (
     adapters,
     eproj,
@@ -19,6 +18,7 @@ from pathweave.methods import (
     wise_ft,
 )
 from pathweave.methods.lesson import Method
+from pathweave.recipe.schema import Recipe
 
 _ALL = ("Q-Former", "projector")
 _EARLIER = "what earlier paths have for themselves"

@@ -19,7 +19,7 @@ from pathweave.methods.shared import (
     pulled,
     tune_connector,
 )
-from pathweave.model import PathWeave
+from pathweave.model.pathweave import PathWeave
 
 
 def learn(task: Task) -> Iterator[Lesson]:

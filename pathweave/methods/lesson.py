@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from pathweave.config import Recipe, Training
-from pathweave.model import PathWeave
-from pathweave.prompt import Prompt
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Prompt
+from pathweave.recipe.schema import Recipe, Training
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from pathweave.errors import RecipeError
 from pathweave.extras import import_extra
 from pathweave.methods.lesson import Lesson, Task
 from pathweave.methods.shared import add_path, trainable
+from pathweave.model.paths import matches
 from pathweave.nn import WovenLinear, woven_sites
-from pathweave.paths import matches
 
 ADAPTER = "default"
 

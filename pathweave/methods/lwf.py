@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from pathweave.bases.base import freeze
 from pathweave.methods.lesson import Lesson, Task
 from pathweave.methods.shared import tune_connector
-from pathweave.prompt import Medium, Prompt, instruction
+from pathweave.model.base import freeze
+from pathweave.model.prompt import Medium, Prompt, instruction
 
 
 def learn(task: Task) -> Iterator[Lesson]:

@@ -8,7 +8,6 @@ parts are tuned on a few samples of every modality, while the connector rests.
 
 from collections.abc import Iterator
 
-from pathweave.bases.base import freeze
 from pathweave.methods.lesson import Lesson, Task
 from pathweave.methods.shared import (
     buffer,
@@ -19,6 +18,7 @@ from pathweave.methods.shared import (
     trainable,
     tune_connector,
 )
+from pathweave.model.base import freeze
 
 
 def learn(task: Task) -> Iterator[Lesson]:

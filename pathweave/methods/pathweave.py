@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pathweave.config import Recipe
 from pathweave.methods.lesson import Lesson, Task
 from pathweave.methods.shared import add_path, trainable
-from pathweave.model import PathWeave
+from pathweave.model.pathweave import PathWeave
+from pathweave.recipe.schema import Recipe
 
 
 def learn(task: Task) -> Iterator[Lesson]:

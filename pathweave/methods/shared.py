@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pathweave.bases.base import freeze
-from pathweave.config import Recipe
 from pathweave.methods.lesson import Samples, Source, Task
-from pathweave.model import PathWeave
-from pathweave.paths import Path, PathSpec
-from pathweave.prompt import Prompt
+from pathweave.model.base import freeze
+from pathweave.model.paths import ModalPath, PathSpec
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Prompt
+from pathweave.recipe.schema import Recipe
 
 Amount = TypeVar("Amount", float, Tensor)
 
@@ -28,7 +28,7 @@ def add_path(
     predecessors: tuple[str, ...] = (),
     own: tuple[str, ...] = (),
     queries_from: str | None = None,
-) -> Path:
+) -> ModalPath:
     """Freeze the model, add the path of a stage, and return it.
 
     Where the base came with a path of that name, that one is returned.

@@ -13,19 +13,18 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pathweave.errors import PathError
-from pathweave.files import disk_errors, new_directory
-from pathweave.load import new_model
+from pathweave.model.paths import ModalPath, Paths, matches
 from pathweave.nn import QFormerShape
 from pathweave.nn.projector import PROJECTOR_SITE
-from pathweave.path_files import describe_path, load_order, load_path
-from pathweave.paths import Path as ModalPath
-from pathweave.paths import Paths, matches
 from pathweave.released.importer import LIVE_SITES
 from pathweave.released.layout import Fate, Slot, Stage, hosts, slots
 from pathweave.released.names import file_prefix
 from pathweave.released.projector import Adapter, Term, listed
 from pathweave.released.read import QUIRKS
-from pathweave.run_files import RunDirectory
+from pathweave.runs.loading import new_model
+from pathweave.runs.path_directory import describe_path, load_order, load_path
+from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import disk_errors, new_directory
 
 CONNECTORS = {"connector": "connector.json", "base": "base.json"}
 RELEASED_NORM_EPS = 1e-5

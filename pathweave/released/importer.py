@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from pathweave.errors import PathError
+from pathweave.model.paths import NAME, Paths, PathSpec
 from pathweave.nn import QFormerShape
 from pathweave.nn.projector import PROJECTOR_SITE
-from pathweave.paths import NAME, Paths, PathSpec
 from pathweave.released.checkpoint import Checkpoint, same, understand
 from pathweave.released.layout import Fate, hosts
 from pathweave.released.names import path_name

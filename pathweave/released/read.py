@@ -8,7 +8,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pathweave.errors import PathError
-from pathweave.foreign import ForeignFile
+from pathweave.storage.torch_files import ForeignFile
 
 QUIRKS = "released_quirks"
 """Entry of the metadata of the files we write: whether they are to be read with the quirks."""

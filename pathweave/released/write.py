@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pathweave.bases.base import Base, save_base
-from pathweave.config import Recipe
 from pathweave.encoders import licence_of
 from pathweave.errors import BaseMismatchError, PathError, RecipeError
-from pathweave.files import new_directory, write_json
-from pathweave.path_files import save_path
-from pathweave.recipe_files import dump_recipe
+from pathweave.model.base import Base, save_base
+from pathweave.recipe.reading import dump_recipe
+from pathweave.recipe.schema import Recipe
 from pathweave.released.importer import Imported
 from pathweave.released.report import ImportReport, make_report
-from pathweave.run_files import RunDirectory
-from pathweave.tensors import write_tensors
+from pathweave.runs.path_directory import save_path
+from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import new_directory, write_json
+from pathweave.storage.tensors import write_tensors
 
 UNBOUND = "unbound"
 """Fingerprint in the description of a path that was imported without a base."""

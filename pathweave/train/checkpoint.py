@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pathweave.errors import RunError
-from pathweave.files import new_directory, recover_directory, write_json
-from pathweave.tensors import write_tensors
+from pathweave.storage.atomic import new_directory, recover_directory, write_json
+from pathweave.storage.tensors import write_tensors
 
 
 def save_checkpoint(

@@ -8,21 +8,20 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
-from pathweave.bases.base import freeze
-from pathweave.config import DataSet, Recipe
-from pathweave.connector_files import load_carried
 from pathweave.data.examples import Examples, Readers, common_width
 from pathweave.display import Display
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
-from pathweave.evaluate.verify import Verdict, verify_path
-from pathweave.load import load_finished, make_readers, new_model
+from pathweave.evaluate.verify import verify_run
 from pathweave.methods import METHODS, method_of, stages_of
 from pathweave.methods.lesson import Lesson, Source, Task
-from pathweave.model import PathWeave
-from pathweave.path_files import describe_path, load_proof
-from pathweave.prompt import Medium
-from pathweave.run_files import RunDirectory
+from pathweave.model.base import freeze
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
+from pathweave.recipe.schema import DataSet, Recipe
+from pathweave.runs.connector_directory import load_carried
+from pathweave.runs.loading import load_finished, make_readers, new_model
+from pathweave.runs.run_directory import RunDirectory
 from pathweave.train.log import RunLog, tensorboard_writer
 from pathweave.train.outcome import Outcome, save_outcome
 from pathweave.train.report import make_results
@@ -299,18 +298,6 @@ def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens wid
         if isinstance(part, Medium) and part.path == name
     )
     return torch.cat([medium.features.flatten(0, 1) for medium in media])
-
-
-def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Verdict]:
-    """Verify saved paths of a run against the proofs kept with them."""
-    verdicts = []
-    for name in names:
-        if not run.path(name).exists():
-            continue  # it came with the base
-        tensors, about = load_proof(run.path(name)), describe_path(run.path(name)).get("proof")
-        if tensors and about:
-            verdicts.append(verify_path(model, name, tensors, about))
-    return verdicts
 
 
 def _short(manifest: str) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from pathweave.bases.pretrained import PICTURE_PATH
-from pathweave.config import DataSet, Modality, Recipe
 from pathweave.data.examples import common_width
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes
-from pathweave.files import cache_home
 from pathweave.methods import METHODS, stages_of
-from pathweave.run_files import RunDirectory
+from pathweave.recipe.schema import DataSet, Modality, Recipe
+from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import cache_home
 from pathweave.train.manifests import ManifestReport, Manifests
 from pathweave.train.presence import Presence, check_weights, hub_id, is_published_base
 

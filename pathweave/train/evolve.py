@@ -9,14 +9,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from rich.console import Console
 
-from pathweave.config import Recipe
 from pathweave.display import Display
 from pathweave.errors import PathWeaveError
 from pathweave.evaluate.plot import plot
 from pathweave.evaluate.report import tables
 from pathweave.evaluate.results import Results
-from pathweave.files import sole_writer
-from pathweave.run_files import RunDirectory
+from pathweave.recipe.schema import Recipe
+from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import sole_writer
 from pathweave.train.curriculum import Curriculum
 from pathweave.train.stop import Interrupted
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from pathweave.extras import import_extra
-from pathweave.files import disk_errors
+from pathweave.storage.atomic import disk_errors
 
 
 @runtime_checkable

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathweave.config import DataSet, Recipe, TestSet, unknown
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Part, Sample
 from pathweave.errors import PathWeaveError
+from pathweave.recipe.schema import DataSet, Recipe, TestSet
+from pathweave.validation import unknown
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from pathweave.bases.base import save_base
-from pathweave.config import Recipe
-from pathweave.connector_files import save_shared
 from pathweave.data.examples import Examples
 from pathweave.encoders import licence_of
 from pathweave.evaluate.verify import record_proof
-from pathweave.model import PathWeave
-from pathweave.path_files import save_path
-from pathweave.run_files import RunDirectory
+from pathweave.model.base import save_base
+from pathweave.model.pathweave import PathWeave
+from pathweave.recipe.schema import Recipe
+from pathweave.runs.connector_directory import save_shared
+from pathweave.runs.path_directory import save_path
+from pathweave.runs.run_directory import RunDirectory
 
 PROOF_SAMPLES = 4
 

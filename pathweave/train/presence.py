@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathweave.bases.base import LLM_DIRECTORY, TEXT_DIRECTORY
 from pathweave.bases.fetch import ready_dir
 from pathweave.bases.hub import cached_snapshot, is_remote
 from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
@@ -12,11 +11,13 @@ from pathweave.bases.manifest import find_weights
 from pathweave.bases.mini import LLM, TEXT
 from pathweave.bases.pretrained import BLIP2, INSTRUCTBLIP, QFORMER_TOKENIZER
 from pathweave.bases.shards import Shards
-from pathweave.config import Part, Recipe, unknown
 from pathweave.encoders import check_encoder, weights_of
 from pathweave.encoders.eva_weights import LAVIS
 from pathweave.encoders.published import Published
 from pathweave.errors import FetchError, PathWeaveError, RecipeError
+from pathweave.model.base import LLM_DIRECTORY, TEXT_DIRECTORY
+from pathweave.recipe.schema import Component, Recipe
+from pathweave.validation import unknown
 
 _PROCESSORS = (
     "preprocessor_config.json",
@@ -45,7 +46,7 @@ def check_weights(recipe: Recipe) -> list[Presence]:
     found = _base(recipe.base)
     if recipe.llm is not None:
         found.append(_presence("llm", recipe.llm, _check_llm, recipe.llm))
-    readers: dict[str, tuple[Part, list[str]]] = {}
+    readers: dict[str, tuple[Component, list[str]]] = {}
     for name in recipe.media:
         _, part = recipe.modalities[name].parts
         readers.setdefault(part.model_dump_json(), (part, []))[1].append(name)
@@ -63,7 +64,7 @@ def is_published_base(name: str) -> bool:
     return is_remote(name) or (Path(name) / CONFIG).is_file()
 
 
-def hub_id(part: Part) -> str | None:
+def hub_id(part: Component) -> str | None:
     """Return the identifier of the model of the hub that an encoder is read from, if it is one."""
     # Of the published encoders this one alone is also read from a whole model.
     is_read = "model" in part.options or weights_of(part.kind) is LAVIS
@@ -133,7 +134,7 @@ def _check_llm(name: str) -> None:
     load_tokenizer(directory)
 
 
-def _check_encoder(part: Part) -> None:
+def _check_encoder(part: Component) -> None:
     check_encoder(part.kind, part.options)
     weights = weights_of(part.kind)
     if "model" in part.options:

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from pathweave.config import Recipe
 from pathweave.errors import PathWeaveError
 from pathweave.evaluate.results import DatasetInfo, Environment, Results, StageResults
-from pathweave.model import PathWeave
-from pathweave.path_files import DESCRIPTION, PROOF, describe_path
-from pathweave.run_files import RunDirectory
+from pathweave.model.pathweave import PathWeave
+from pathweave.recipe.schema import Recipe
+from pathweave.runs.path_directory import DESCRIPTION, PROOF, describe_path
+from pathweave.runs.run_directory import RunDirectory
 from pathweave.train.scoring import Scoring
 
 

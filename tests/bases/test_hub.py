@@ -5,7 +5,7 @@ import pytest
 from pathweave.bases import hub
 from pathweave.bases.hub import is_hub_id, snapshot
 from pathweave.errors import FetchError, RecipeError
-from pathweave.load import load_base
+from pathweave.runs.loading import load_base
 from tests.published import write_llm, write_published
 
 COMMIT = "0123456789" * 4

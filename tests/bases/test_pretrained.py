@@ -14,9 +14,9 @@ from pathweave.bases.llm import load_llm_directory, starts_with_bos, use_llm
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.encoders.eva_clip import EvaClip
 from pathweave.errors import FetchError, PathError, PathWeaveError, RecipeError
-from pathweave.evaluate.generate import generate
-from pathweave.model import PathWeave
-from pathweave.prompt import Medium
+from pathweave.model.generate import generate
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
 from tests.published import (
     KINDS,
     QUERIES,

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.runs import command
+from tests.whole_runs import command
 
 COMMANDS = (
     "evolve",

@@ -6,7 +6,7 @@ import pytest
 from pathweave.cli.ask import parse_parts, parse_words
 from pathweave.errors import RunError
 from tests.published import picture, write_published
-from tests.runs import command
+from tests.whole_runs import command
 
 
 @pytest.fixture

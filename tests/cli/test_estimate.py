@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from tests.runs import command
 from tests.tiny import write_tiny_recipe
+from tests.whole_runs import command
 
 SENSORS = ("sight", "sound", "tilt")
 

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from tests.runs import command, events
+from tests.whole_runs import command, events
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from pathweave.evaluate.results import Results
-from tests.runs import command
+from tests.whole_runs import command
 
 
 def test_the_report_is_shown(recipe_file, finished_run, capsys):

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from tests.runs import command, hashes
+from tests.whole_runs import command, hashes
 
 FIELDS = {"predecessors", "parameters", "trained_parameters", "bytes", "gate_usage"}
 FIELDS |= {"content_hash", "modality", "licences"}

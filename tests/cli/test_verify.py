@@ -4,8 +4,8 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
-from pathweave.files import sha256_file
-from tests.runs import command
+from pathweave.storage.atomic import sha256_file
+from tests.whole_runs import command
 
 
 @pytest.fixture

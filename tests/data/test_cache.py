@@ -8,7 +8,7 @@ import torch
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
-from pathweave.data.media import Array, Frames
+from pathweave.encoders.media import Array, Frames
 from pathweave.errors import DiskError, MediaError, RecipeError
 from tests.data.decode.files import npy
 from tests.full_disk import full_disk

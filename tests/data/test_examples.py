@@ -7,10 +7,10 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
 from pathweave.data.decode import build_decoder
 from pathweave.data.examples import Examples, JointReader, Reader, Readers
-from pathweave.data.media import Array
+from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
-from pathweave.prompt import Medium
-from pathweave.recipe_files import parse_recipe
+from pathweave.model.prompt import Medium
+from pathweave.recipe.reading import parse_recipe
 from tests.tiny import WIDTH, write_sensor_data
 
 COUNT = 6

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from pathweave.data.decode.sound import Sound
-from pathweave.data.media import Waveform
 from pathweave.encoders import Encoder, build_encoder
 from pathweave.encoders.beats import Beats, BeatsNetwork, buckets, read_beats
 from pathweave.encoders.kaldi import filter_bank
+from pathweave.encoders.media import Waveform
 from pathweave.errors import FetchError, MediaError, RecipeError
 from tests.data.decode.files import wav
 from tests.encoders.golden import BEATS_CFG, arrays, expanded, parameters, real, write_beats

@@ -4,9 +4,9 @@ from subprocess import run
 import numpy as np
 import pytest
 
-from pathweave.data.media import Array
 from pathweave.encoders import EfficientNetLite0, build_encoder
 from pathweave.encoders.efficientnet import EfficientNet
+from pathweave.encoders.media import Array
 from pathweave.errors import MediaError, RecipeError
 
 

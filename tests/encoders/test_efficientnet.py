@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from pathweave.bases import weights_dir
-from pathweave.data.media import Frames
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0, SameConv2d
+from pathweave.encoders.media import Frames
 from pathweave.errors import RecipeError
 
 GOLDEN = [0.046469, 0.31684, 6.0]

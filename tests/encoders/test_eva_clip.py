@@ -13,10 +13,10 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from pathweave.data.media import Frames
 from pathweave.encoders import Encoder, build_encoder, eva_clip, eva_weights
 from pathweave.encoders.eva_clip import EvaClip
 from pathweave.encoders.eva_weights import LAVIS, empty_tower, renamed, resized_positions
+from pathweave.encoders.media import Frames
 from pathweave.encoders.published import assign
 from pathweave.errors import FetchError, RecipeError
 from tests.encoders.golden import arrays, parameters, real

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from pathweave.data.decode import build_decoder
-from pathweave.data.media import Array
 from pathweave.encoders import Encoder, build_encoder, point_bert
+from pathweave.encoders.media import Array
 from pathweave.encoders.point_bert import PointBert, PointBertShape, read_point_bert
 from pathweave.errors import FetchError, MediaError, RecipeError
 from tests.data.decode.files import npy

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from pathweave.bases import hub
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
-from pathweave.data.media import Frames, Waveform
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
+from pathweave.encoders.media import Frames, Waveform
 from pathweave.encoders.pretrained import Pretrained
 from pathweave.errors import FetchError, MediaError, RecipeError
 from tests.encoders.families import CROPPED, FAMILIES, IDS, PICTURE, SQUARE, TEXT

@@ -9,7 +9,7 @@ from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as Reference
 
 from pathweave.bases import weights_dir
-from pathweave.data.media import Waveform
+from pathweave.encoders.media import Waveform
 from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNetwork
 from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
 from pathweave.errors import MediaError, RecipeError

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from pathweave.bases.base import freeze
-from pathweave.model import PathWeave
+from pathweave.model.base import freeze
+from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Projector, QFormer
-from pathweave.paths import Path
 from tests.tiny import LLM_DIM, chain, randomise, tiny_base
 
 TEXT = "What is it, and of which colour?"  # a token a letter
@@ -15,7 +15,7 @@ QUERIES = 3
 
 def model_of(
     gate: str | None = "softmax", text: bool = True, dim: int = 64, connector: bool = False
-) -> tuple[PathWeave, Path]:
+) -> tuple[PathWeave, ModalPath]:
     """A model of four paths, and the one that is trained: the newest, or the connector's own."""
     base = tiny_base(text=text)
     shape = replace(base.qformer.shape, dim=dim, num_heads=4, hidden_dim=4 * dim, encoder_width=72)

@@ -8,11 +8,10 @@ import torch
 import transformers as hf
 
 from pathweave.bases import hub
-from pathweave.config import Modality, Part
-from pathweave.data.media import Frames, Waveform
 from pathweave.encoders import KINDS
 from pathweave.encoders.beats import BeatsNetwork, BeatsShape
 from pathweave.encoders.efficientnet import EfficientNet
+from pathweave.encoders.media import Frames, Waveform
 from pathweave.encoders.pretrained import Pretrained
 from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNetwork
 from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
@@ -20,12 +19,15 @@ from pathweave.errors import FetchError, RecipeError
 from pathweave.estimate import encoders
 from pathweave.estimate.encoders import UNKNOWN_TOKENS, features_of
 from pathweave.estimate.shapes import known_sizes
+from pathweave.recipe.schema import Component, Modality
 from tests.encoders.families import FAMILIES
 from tests.estimate.measure import measured_flops
 
 
 def modality(decoder, encoder):
-    return Modality(decoder=Part.model_validate(decoder), encoder=Part.model_validate(encoder))
+    return Modality(
+        decoder=Component.model_validate(decoder), encoder=Component.model_validate(encoder)
+    )
 
 
 def shape(decoder, encoder):
@@ -148,7 +150,7 @@ def test_kinds_are_those_that_can_be_built():
         (
             {"kind": "sound"},
             {"kind": "beats", "widows": 3},
-            "options of encoder 'beats' must be among directory, windows, got 'widows'",
+            "an option of encoder 'beats' must be one of ['directory', 'windows'], got 'widows'",
         ),
         (
             {"kind": "picture"},

@@ -6,11 +6,11 @@ import transformers as hf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathweave.bases.base import freeze
 from pathweave.estimate.flops import Flops, attention, connector_flops, folding_flops, product
 from pathweave.estimate.language_model import LanguageModel
 from pathweave.estimate.workload import Workload
-from pathweave.evaluate.generate import generate
+from pathweave.model.base import freeze
+from pathweave.model.generate import generate
 from tests.estimate.measure import measured_flops
 from tests.estimate.models import QUERIES, TEXT, WIDTH, model_of
 from tests.tiny import chain, medium, tiny_model

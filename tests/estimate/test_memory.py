@@ -4,8 +4,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pathweave.bases.base import freeze
-from pathweave.config import Training
 from pathweave.estimate.language_model import LanguageModel
 from pathweave.estimate.memory import (
     connector_activations,
@@ -16,6 +14,8 @@ from pathweave.estimate.memory import (
 )
 from pathweave.estimate.network import Features
 from pathweave.estimate.workload import Workload
+from pathweave.model.base import freeze
+from pathweave.recipe.schema import Training
 from pathweave.train.schedule import make_optimizer
 from tests.estimate.measure import saved_bytes
 from tests.estimate.models import QUERIES, TEXT, model_of

@@ -6,7 +6,7 @@ import pytest
 
 from pathweave.estimate.estimate import estimate_recipe
 from pathweave.evaluate.results import Results
-from pathweave.recipe_files import load_recipe
+from pathweave.recipe.reading import load_recipe
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/pathweave_vicuna7b.yaml"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pathweave.estimate.estimate import estimate_recipe
 from pathweave.estimate.report import as_json, heading, tables
-from pathweave.recipe_files import parse_recipe
+from pathweave.recipe.reading import parse_recipe
 
 VICUNA = {
     "name": "vicuna",

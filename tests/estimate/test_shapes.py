@@ -7,7 +7,7 @@ from pathweave.bases import hub
 from pathweave.errors import FetchError, RecipeError
 from pathweave.estimate.estimate import estimate_recipe
 from pathweave.estimate.shapes import shape_model
-from pathweave.recipe_files import parse_recipe
+from pathweave.recipe.reading import parse_recipe
 from tests.tiny import WIDTH, chain, tiny_base, tiny_model, write_tiny_base
 
 LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 2}

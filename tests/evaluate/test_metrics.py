@@ -6,10 +6,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from pathweave.config import Metric as MetricName
 from pathweave.evaluate.bootstrap import interval, paired_difference
 from pathweave.evaluate.metrics import METRICS, unit_of
 from pathweave.evaluate.tokens import TOKENIZER
+from pathweave.recipe.schema import Metric as MetricName
 from tests.evaluate.golden import captions
 
 TEXTS = [

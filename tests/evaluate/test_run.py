@@ -3,12 +3,9 @@ import json
 import pytest
 import torch
 
-from pathweave.config import TestSet
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.errors import ManifestError
-from pathweave.evaluate.generate import generate
-from pathweave.evaluate.rank import log_likelihoods
 from pathweave.evaluate.run import (
     _blind,
     evaluate_set,
@@ -18,8 +15,11 @@ from pathweave.evaluate.run import (
     text_only_score,
 )
 from pathweave.evaluate.tokens import TOKENIZER
-from pathweave.prompt import Medium
-from pathweave.recipe_files import parse_recipe
+from pathweave.model.generate import generate
+from pathweave.model.prompt import Medium
+from pathweave.model.rank import log_likelihoods
+from pathweave.recipe.reading import parse_recipe
+from pathweave.recipe.schema import TestSet
 from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
 COUNT = 10

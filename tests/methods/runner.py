@@ -6,11 +6,11 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from pathweave.config import Recipe
 from pathweave.display import Display
 from pathweave.evaluate.results import Results
-from pathweave.recipe_files import load_recipe
-from pathweave.run_files import RunDirectory
+from pathweave.recipe.reading import load_recipe
+from pathweave.recipe.schema import Recipe
+from pathweave.runs.run_directory import RunDirectory
 from pathweave.train.curriculum import Curriculum
 
 QUICK = {

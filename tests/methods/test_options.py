@@ -6,14 +6,14 @@ from typing import get_args
 import pytest
 import yaml
 
-from pathweave.config import Method, MethodName
 from pathweave.errors import RecipeError
-from pathweave.method_options import OPTIONS, Ewc
 from pathweave.methods import METHODS, method_of, stages_of
-from pathweave.recipe_files import dump_recipe, load_recipe, parse_recipe
+from pathweave.recipe.method_options import OPTIONS, Ewc
+from pathweave.recipe.reading import dump_recipe, load_recipe, parse_recipe
+from pathweave.recipe.schema import Method, MethodName
 from pathweave.train.dry_run import make_plan
 from tests.methods.world import recipe
-from tests.test_config import tree, write
+from tests.recipe.test_schema import tree, write
 
 
 def test_every_method_has_a_name_and_every_section_a_method():

@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from pathweave.errors import PathError
 from pathweave.evaluate.gates import gate_usage
-from pathweave.evaluate.generate import generate
+from pathweave.model.generate import generate
+from pathweave.model.prompt import Medium
 from pathweave.nn import feed_forward_sites
-from pathweave.path_files import describe_path, load_path, save_path
-from pathweave.prompt import Medium
+from pathweave.runs.path_directory import describe_path, load_path, save_path
 from tests.tiny import chain, medium, randomise, tiny_model
 
 SENSORS = ("sight", "sound", "range", "shape")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.config import MethodName
-from pathweave.method_options import OPTIONS
 from pathweave.methods import METHODS
+from pathweave.model.paths import matches
 from pathweave.nn import feed_forward_sites
-from pathweave.paths import matches
-from pathweave.recipe_files import load_recipe
-from pathweave.run_files import differences
+from pathweave.recipe.method_options import OPTIONS
+from pathweave.recipe.reading import load_recipe
+from pathweave.recipe.schema import MethodName
+from pathweave.runs.run_directory import differences
 from tests.tiny import tiny_model
 
 RECIPES = Path(__file__).parents[2] / "recipes"

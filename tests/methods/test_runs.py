@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from pathweave.errors import DiskError, RecipeError, RunError
-from pathweave.load import load_run
+from pathweave.evaluate.verify import verify_run
 from pathweave.methods import METHODS
-from pathweave.path_files import describe_path
-from pathweave.run_files import RunDirectory
+from pathweave.runs.loading import load_run
+from pathweave.runs.path_directory import describe_path
+from pathweave.runs.run_directory import RunDirectory
 from pathweave.train import outcome
-from pathweave.train.curriculum import verify_run
 from pathweave.train.log import RunLog
 from pathweave.train.stop import Interrupted
-from tests.runs import command, events
+from tests.whole_runs import command, events
 
 SHORT_NAMES = ["sight", "sound"]
 SHORT = {"training__steps": 2, "curriculum": SHORT_NAMES}

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from pathweave.bases.base import freeze
-from pathweave.config import Recipe
 from pathweave.display import Display
 from pathweave.methods import METHODS, method_of
 from pathweave.methods.lesson import Source, Task
-from pathweave.model import PathWeave
-from pathweave.prompt import Medium
-from pathweave.recipe_files import parse_recipe
+from pathweave.model.base import freeze
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
+from pathweave.recipe.reading import parse_recipe
+from pathweave.recipe.schema import Recipe
 from pathweave.train.log import RunLog
 from pathweave.train.stage import Stage, train_stage
 from tests.tiny import WIDTH, tiny_base

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pathweave.model.paths import Paths, PathSpec
 from pathweave.nn import Projector, QFormer, QFormerShape, Route, woven_sites
-from pathweave.paths import Paths, PathSpec
 from tests.tiny import randomise
 
 pytestmark = pytest.mark.unchecked

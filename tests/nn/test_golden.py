@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from pathweave.model.paths import Paths
 from pathweave.nn import Adapter, Gate, InAdapter, QFormer
-from pathweave.paths import Paths
 from tests.released.files import ORDER
 from tests.released.golden import load, released_model
 

@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
-from pathweave.bases.base import save_base
-from pathweave.load import load_run
-from pathweave.path_files import describe_path
-from pathweave.recipe_files import dump_recipe
-from tests import runs
+from pathweave.model.base import save_base
+from pathweave.recipe.reading import dump_recipe
+from pathweave.runs.loading import load_run
+from pathweave.runs.path_directory import describe_path
+from tests import whole_runs as runs
 from tests.released.files import SMALL_HEADS, instructblip_state, write_run
 from tests.released.test_import import natural
 from tests.released.test_write import NAMES, imported, recipe, released_base  # noqa: F401

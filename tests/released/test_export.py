@@ -9,14 +9,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pathweave.errors import PathError
-from pathweave.files import sha256_file
+from pathweave.model.paths import PathSpec
 from pathweave.nn import QFormerShape
-from pathweave.path_files import describe_path, save_path
-from pathweave.paths import PathSpec
 from pathweave.released import export_directory, import_files, write_import
 from pathweave.released.importer import assemble
 from pathweave.released.layout import Fate, Stage
 from pathweave.released.read import QUIRKS
+from pathweave.runs.path_directory import describe_path, save_path
+from pathweave.storage.atomic import sha256_file
 from tests.released.files import (
     ORDER,
     SMALL_HEADS,
@@ -134,8 +134,8 @@ def model_directory(tmp_path, specs, scale=None):
     model.projector.scale = model.base.projector.scale = scale
     from dataclasses import asdict
 
-    from pathweave.files import write_json
-    from pathweave.tensors import write_tensors
+    from pathweave.storage.atomic import write_json
+    from pathweave.storage.tensors import write_tensors
 
     directory = tmp_path / "run"
     (directory / "base").mkdir(parents=True)

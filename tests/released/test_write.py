@@ -6,19 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pathweave.assistant import load
-from pathweave.bases.base import save_base
 from pathweave.errors import BaseMismatchError, PathError, RecipeError
 from pathweave.evaluate.inspect import inspect_run
-from pathweave.files import sha256_file
-from pathweave.load import load_base, load_run
+from pathweave.model.base import save_base
+from pathweave.model.paths import Paths
 from pathweave.nn import Projector, QFormer
-from pathweave.path_files import describe_path, load_order, load_path
-from pathweave.paths import Paths
-from pathweave.recipe_files import parse_recipe
+from pathweave.recipe.reading import parse_recipe
 from pathweave.released import UNBOUND, bind, write_import
 from pathweave.released.importer import assemble
 from pathweave.released.layout import Stage, hosts
+from pathweave.runs.assistant import load
+from pathweave.runs.loading import load_base, load_run
+from pathweave.runs.path_directory import describe_path, load_order, load_path
+from pathweave.storage.atomic import sha256_file
 from tests.published import write_published
 from tests.released.files import ORDER, WIDTHS, instructblip_state, random_state
 from tests.released.test_import import checkpoint, small_run

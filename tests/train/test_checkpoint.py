@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from pathweave.config import Training
 from pathweave.errors import DiskError, RunError
+from pathweave.recipe.schema import Training
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.schedule import make_optimizer
 from tests.full_disk import full_disk

@@ -11,14 +11,14 @@ import transformers
 from pathweave.bases import hub
 from pathweave.data.manifest import Manifest, write_manifest
 from pathweave.estimate.encoders import Features
-from pathweave.recipe_files import load_recipe, parse_recipe
-from pathweave.run_files import RunDirectory
+from pathweave.recipe.reading import load_recipe, parse_recipe
+from pathweave.runs.run_directory import RunDirectory
 from pathweave.train import dry_run
 from pathweave.train.dry_run import make_plan
 from pathweave.train.dry_run_report import lines
 from tests.published import write_published
-from tests.runs import command
 from tests.tiny import write_tiny_recipe
+from tests.whole_runs import command
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -108,7 +108,7 @@ def test_all_problems_are_told_at_once(copied, tmp_path):
     said = problems(copied, tmp_path, **{"modalities.sound.decoder": {"kind": "array", "widht": 1}})
     for part in (
         "base: base must be one of ['mini'], got 'base', or a directory or the hub id",
-        "modalities.sound.decoder: options of decoder 'array' must be among width, got 'widht'",
+        "modalities.sound.decoder: an option of decoder 'array' must be one of ['width'], got 'widht'",
         "sound-train.jsonl must exist, got no such file; beside it are",
         "sight-train.jsonl: the first medium: sight-train-0.npy must be a whole .npy or safete",
     ):

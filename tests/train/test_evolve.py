@@ -11,10 +11,10 @@ import pytest
 
 import pathweave
 from pathweave.evaluate.results import Results
-from pathweave.run_files import RunDirectory
+from pathweave.runs.run_directory import RunDirectory
 from tests.full_disk import full_disk
-from tests.runs import SENSORS, Background, command, events, hashes, num_lines, write_recipe
 from tests.tiny import write_sensor_data
+from tests.whole_runs import SENSORS, Background, command, events, hashes, num_lines, write_recipe
 
 PATH_FILES = {"path.json", "path.safetensors", "proof.safetensors"}
 

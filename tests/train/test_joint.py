@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pathweave.assistant import load
 from pathweave.data.examples import Examples
-from pathweave.evaluate.rank import log_likelihoods
 from pathweave.evaluate.results import Results
-from pathweave.load import load_run, make_readers
-from pathweave.recipe_files import load_recipe
+from pathweave.model.rank import log_likelihoods
+from pathweave.recipe.reading import load_recipe
+from pathweave.runs.assistant import load
+from pathweave.runs.loading import load_run, make_readers
 from pathweave.train.evolve import _media
 from tests.joint import QUESTION, with_joint, write_joint_data
-from tests.runs import SENSORS, command, events, hashes
+from tests.whole_runs import SENSORS, command, events, hashes
 
 FILES = ("path.safetensors", "proof.safetensors", "path.json")
 

@@ -6,11 +6,11 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from pathweave.assistant import load
 from pathweave.data.manifest import write_manifest
-from pathweave.path_files import describe_path
+from pathweave.runs.assistant import load
+from pathweave.runs.path_directory import describe_path
 from tests.published import QUESTION, picture_bytes, write_llm, write_published
-from tests.runs import command, events, hashes, write_recipe
+from tests.whole_runs import command, events, hashes, write_recipe
 
 TEXT = {"type": "text", "text": QUESTION}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.runs import SENSORS, Background, events, hashes
+from tests.whole_runs import SENSORS, Background, events, hashes
 
 # A low rate: Adam turns the rounding of a gradient near zero into a step of the whole rate.
 LR, STEPS = 1e-3, 5

@@ -12,12 +12,12 @@ from pathweave.display import Display
 from pathweave.errors import RunError
 from pathweave.methods.lesson import Source
 from pathweave.methods.pathweave import expand
-from pathweave.recipe_files import load_recipe
+from pathweave.recipe.reading import load_recipe
 from pathweave.train.log import RunLog
 from pathweave.train.stage import Stage, train_stage
 from pathweave.train.stop import Interrupted
-from tests.runs import events
 from tests.tiny import WIDTH, chain, tiny_model
+from tests.whole_runs import events
 
 FIELDS = {"time", "event", "stage", "step", "loss", "lr", "grad_norm", "samples_per_second"}
 

@@ -1,7 +1,5 @@
 """Turns the bytes of a medium into what an encoder accepts."""
 
-import difflib
-from collections.abc import Iterable
 from typing import Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
@@ -12,8 +10,9 @@ from pathweave.data.decode.picture import Picture
 from pathweave.data.decode.points import Points
 from pathweave.data.decode.range_map import RangeMap
 from pathweave.data.decode.sound import Sound
-from pathweave.data.media import Media
+from pathweave.encoders.media import Media
 from pathweave.errors import RecipeError
+from pathweave.validation import unknown
 
 
 @runtime_checkable
@@ -59,16 +58,12 @@ def build_decoder(kind: str, **options: object) -> Decoder:
         Sound(rate=16000, seconds=1.5, windows=1, pad=True)
     """
     if kind not in _KINDS:
-        raise RecipeError(
-            f"decoder must be one of {', '.join(_KINDS)}, got {kind!r}{_nearest(kind, _KINDS)}"
-        )
+        raise RecipeError(unknown("decoder", kind, _KINDS))
     decoder = _KINDS[kind]
     for option in options:
         if option not in decoder.model_fields:
-            names = ", ".join(decoder.model_fields)
             raise RecipeError(
-                f"options of decoder {kind!r} must be among {names}, got {option!r}"
-                f"{_nearest(option, decoder.model_fields)}"
+                unknown(f"an option of decoder {kind!r}", option, decoder.model_fields)
             )
     try:
         return cast(Decoder, decoder.model_validate(options))
@@ -79,8 +74,3 @@ def build_decoder(kind: str, **options: object) -> Decoder:
             f"({first['msg'][0].lower()}{first['msg'][1:]}), got {first['input']!r}; correct it in "
             "the recipe"
         ) from error
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -8,7 +8,7 @@ from safetensors.torch import load
 
 from pathweave.data.decode.describe import describe
 from pathweave.data.decode.npy import MAGIC, read_npy
-from pathweave.data.media import Array
+from pathweave.encoders.media import Array
 from pathweave.errors import MediaError
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
 from pathweave.data.decode.picture import load_rgb, open_picture
-from pathweave.data.media import Frames
+from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
 

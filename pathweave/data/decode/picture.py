@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
-from pathweave.data.media import Frames
+from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
 # Pillow runs Ghostscript, an external program, to read these.

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from pathweave.data.decode.geometry import coordinates, read_points
 from pathweave.data.decode.range_map import brightness
-from pathweave.data.media import Array, Frames
+from pathweave.encoders.media import Array, Frames
 from pathweave.errors import MediaError
 
 # The first view shows front, right side and top, as a shop's catalogue does.

@@ -11,7 +11,7 @@ from pathweave.data.decode.describe import describe
 from pathweave.data.decode.npy import MAGIC, read_npy
 from pathweave.data.decode.pair import is_pair, unpack_pair
 from pathweave.data.decode.picture import load_rgb, open_picture
-from pathweave.data.media import Frames
+from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
 _MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L")

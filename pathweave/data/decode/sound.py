@@ -9,7 +9,7 @@ from jaxtyping import Float32
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
-from pathweave.data.media import Waveform
+from pathweave.encoders.media import Waveform
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
 

@@ -36,13 +36,16 @@ def test_every_setting_that_changes_the_output_is_in_the_fingerprint(kind, optio
 
 
 def test_unknown_kind():
-    with pytest.raises(RecipeError, match=r"must be one of picture, .* got 'sounds'.*'sound'\?"):
+    with pytest.raises(
+        RecipeError, match=r"must be one of \[.*picture.*\], got 'sounds'.*'sound'\?"
+    ):
         build_decoder("sounds")
 
 
 def test_unknown_option():
     with pytest.raises(
-        RecipeError, match=r"among rate, seconds, windows, pad, got 'second'; .*'seconds'\?"
+        RecipeError,
+        match=r"one of \['pad', 'rate', 'seconds', 'windows'\], got 'second'; .*'seconds'\?",
     ):
         build_decoder("sound", second=2)
 

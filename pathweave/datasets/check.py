@@ -1,0 +1,233 @@
+"""What there is of the original data sets under a root, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from os.path import getsize, isdir, lexists
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from pathweave.data.coverage import Coverage
+from pathweave.datasets.declaration import Dataset, datasets, find_dataset
+from pathweave.datasets.media_check import check_medium
+from pathweave.datasets.media_paths import is_file
+from pathweave.datasets.progress import show_bytes
+from pathweave.datasets.reader import Reader
+from pathweave.datasets.utf8 import printable
+from pathweave.display import Bar, Display
+from pathweave.errors import ManifestError, MediaError
+from pathweave.storage.atomic import sha256_file
+
+LISTED = 20
+
+
+class AnnotationFile(BaseModel, frozen=True):
+    """A file of annotations.
+
+    Args:
+        path: Its path under the root.
+        num_bytes: Its size; None if it is not there or cannot be read.
+        sha256: Its hash, if asked for.
+        problem: Why it cannot be read though something of its name is there, or an empty text.
+    """
+
+    path: str
+    num_bytes: int | None
+    sha256: str | None = None
+    problem: str = ""
+
+
+class SplitReport(BaseModel, frozen=True):
+    """What was found of one split.
+
+    Args:
+        dataset: Name of the data set.
+        split: Name of the split.
+        state: ``absent``: none of its annotation files is there; ``damaged``: they cannot be read,
+            or only some of them are there; ``found`` otherwise.
+        files: Its annotation files.
+        coverage: What became of the annotated samples; None unless they were read.
+        corrupt: Samples of which a medium is on disk but broken; they count as usable in coverage
+            until they are decoded.
+        published: Number of samples as published, if known.
+        paper: Number of samples in the paper's runs, if known.
+        problems: The first problems of each kind (missing, broken, flawed, corrupt), with file and
+            row.
+    """
+
+    dataset: str
+    split: str
+    state: Literal["absent", "damaged", "found"]
+    files: list[AnnotationFile]
+    coverage: Coverage | None = None
+    corrupt: int = 0
+    published: int | None = None
+    paper: int | None = None
+    problems: list[str] = []
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values; coverage also in words, as scores show it."""
+        shown = str(self.coverage) if self.coverage else None
+        return {**self.model_dump(), "samples": shown}
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is broken; media that are not on disk do not count."""
+        broken = self.coverage.broken + self.coverage.flawed if self.coverage else 0
+        return self.state != "damaged" and not broken and not self.corrupt
+
+
+def check_root(
+    root: Path,
+    only: Iterable[str] = (),
+    hashes: bool = False,
+    decode: bool = False,
+    listed: int | None = LISTED,
+    display: Display | None = None,
+) -> list[SplitReport]:
+    """Report what there is of every data set under a root.
+
+    Args:
+        root: The directory below which all data sets are.
+        only: Names of data sets to look for; by default all.
+        hashes: Whether to hash annotation files.
+        decode: Whether to decode every medium as a whole instead of looking at its ends.
+        listed: How many problems of each kind to list for each split; None is all.
+        display: Where progress is shown.
+
+    Raises:
+        ManifestError: If there is no such directory.
+        RecipeError: If a name is unknown.
+    """
+    if not isdir(root):
+        raise ManifestError(f"{root} must be a directory of data sets, got none; correct the path")
+    chosen = [find_dataset(name) for name in only] or list(datasets().values())
+    with display or Display(quiet=True) as shown:
+        check = _Check(root, hashes, decode, listed, shown)
+        return [check.split(dataset, split) for dataset in chosen for split in dataset.splits]
+
+
+class _Check:
+    """What is to be done with each split.
+
+    Args:
+        root: The directory below which all data sets are.
+        hashes: Whether to hash annotation files.
+        decode: Whether to decode every medium as a whole.
+        listed: How many problems of each kind to list; None is all.
+        display: Where progress is shown.
+    """
+
+    def __init__(
+        self, root: Path, hashes: bool, decode: bool, listed: int | None, display: Display
+    ) -> None:
+        self._root, self._hashes, self._decode = root, hashes, decode
+        self._listed, self._display = listed, display
+
+    def split(self, dataset: Dataset, name: str) -> SplitReport:
+        split = dataset.splits[name]
+        paths = [*split.records, *split.files.values()]
+        files = [_describe(self._root, path, self._hashes) for path in paths]
+        report = SplitReport(
+            dataset=dataset.name,
+            split=name,
+            state="absent",
+            files=files,
+            published=split.samples,
+            paper=split.paper,
+        )
+        gone = [file for file in files if file.num_bytes is None]
+        problems = [file.problem for file in gone if file.problem]
+        if not problems and set(split.records) <= {file.path for file in gone}:
+            return report
+        if gone:
+            problems += [
+                f"{self._root / file.path} must exist, got no such file; download it "
+                "(docs/datasets.md says where)"
+                for file in gone
+                if not file.problem
+            ]
+            return report.model_copy(update={"state": "damaged", "problems": problems})
+        size = sum(file.num_bytes or 0 for file in files if file.path in split.records)
+        bar = self._display.bar(f"{dataset.name} {name} (KiB)", total=size >> 10)
+        found = self._read(dataset, name, bar)
+        bar.close()
+        return report.model_copy(update=found)
+
+    def _read(self, dataset: Dataset, name: str, bar: Bar) -> dict[str, Any]:
+        kinds: Counter[str] = Counter()
+        told: Counter[str] = Counter()
+        problems: list[str] = []
+
+        def tell(kind: str, problem: str) -> None:
+            told[kind] += 1
+            if self._listed is None or told[kind] <= self._listed:
+                problems.append(f"{kind}: {problem}")
+
+        state = "found"
+        try:
+            for row in Reader(dataset, name, self._root).read(show_bytes(bar)):
+                kinds[row.kind] += row.count
+                if row.kind in ("missing", "broken", "flawed"):
+                    tell(row.kind, f"{row.place}: {row.reason}")
+                checked = (check_medium(medium, self._decode) for medium in row.media)
+                if corrupt := next((problem for problem in checked if problem), ""):
+                    tell("corrupt", f"{row.place}: {corrupt}")
+        except ManifestError as error:
+            state = "damaged"
+            problems.insert(0, str(error))
+        coverage = Coverage(dataset=dataset.name, split=name, **kinds)
+        return {
+            "state": state,
+            "coverage": coverage,
+            "corrupt": told["corrupt"],
+            "problems": problems,
+        }
+
+
+def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
+    file = root / path
+    try:
+        if is_file(file):
+            digest = sha256_file(file) if hashes else None
+            return AnnotationFile(path=path, num_bytes=getsize(file), sha256=digest)
+        there = lexists(file)
+        problem = f"{file} must be a file, got something else of its name; remove it" * there
+    except MediaError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"{file} must be readable, got {error.strerror}; change its permissions"
+    return AnnotationFile(path=path, num_bytes=None, problem=problem)
+
+
+def show_reports(reports: list[SplitReport]) -> None:
+    """Print a table of what was found, the problems, and the names of what is absent."""
+    console = Console()
+    table = Table(box=None, header_style="bold")
+    for column in ("data set", "split"):
+        table.add_column(column, no_wrap=True)
+    for column in ("samples", "corrupt", "left out", "published", "paper"):
+        table.add_column(column, justify="right")
+    for report in (report for report in reports if report.state != "absent"):
+        coverage = report.coverage or Coverage(dataset=report.dataset, split=report.split)
+        samples = f"{coverage}" if report.state == "found" else f"damaged: {coverage}"
+        numbers = (report.corrupt, coverage.left_out, report.published, report.paper)
+        shown = ("" if number is None else f"{number:,}" for number in numbers)
+        table.add_row(report.dataset, report.split, samples, *shown)
+    console.print(table)
+    for report in reports:
+        for problem in report.problems:
+            _print(console, f"{report.dataset} {report.split}: {problem}")
+        for file in report.files:
+            if file.sha256:
+                _print(console, f"{file.sha256}  {file.path}")
+    absent = [f"{report.dataset} {report.split}" for report in reports if report.state == "absent"]
+    if absent:
+        _print(console, f"absent: {', '.join(absent)}")
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,98 @@
+"""Instructions to learn from, written for this project; one is drawn for each sample."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from pathweave.datasets.text import normalise_question
+from pathweave.storage.atomic import sha256_bytes
+
+_VOWELS = set("aeiou")
+
+# Words whose first letter says the wrong thing about their first sound.
+_SOUNDS_VOWEL = ("hour", "honest", "heir", "honor", "honour")
+_SOUNDS_CONSONANT = ("uni", "use", "usu", "eu", "one", "once", "ukulele", "u-")
+
+
+@cache
+def _tree() -> dict[str, Any]:
+    return yaml.safe_load((files("pathweave.datasets") / "templates.yaml").read_bytes())
+
+
+@cache
+def templates(task: str, modality: str) -> tuple[str, ...]:
+    """Return the instructions of a task for a kind of medium.
+
+    Those of ``qa`` hold one ``{}`` for the question. A modality that is not in the file gets the
+    shared ones, with its own name as the noun.
+
+    Args:
+        task: ``caption``, ``qa`` or ``classification``.
+        modality: Name of the modality.
+
+    Example:
+        >>> len(templates("caption", "tremor")), "tremor" in templates("qa", "tremor")[0]
+        (13, True)
+    """
+    groups = _tree()[task]
+    noun = _tree()["nouns"].get(modality, modality.replace("_", " "))
+    known = [group for group in groups if modality in group.get("for", [modality])]
+    return tuple(
+        template.replace("{medium}", noun) for group in known for template in group["templates"]
+    )
+
+
+@cache
+def lead_ins(modality: str) -> tuple[str, ...]:
+    """Return what may stand before a class when it is the answer; one of them may be empty."""
+    tree = _tree()["lead_ins"]
+    noun = _tree()["nouns"].get(modality, modality.replace("_", " "))
+    return tuple(lead.replace("{medium}", noun) for lead in tree.get(modality, tree["shared"]))
+
+
+def draw(choices: Sequence[str], seed: int, sample_id: str) -> str:
+    """Return one of the choices; it depends on the seed and the id and on nothing else.
+
+    Example:
+        >>> draw(["a", "b", "c"], 0, "clip-7") == draw(["a", "b", "c"], 0, "clip-7")
+        True
+    """
+    return choices[int(sha256_bytes(f"{seed} {sample_id}".encode())[:8], 16) % len(choices)]
+
+
+def instruction(task: str, modality: str, question: str, seed: int, sample_id: str) -> str:
+    """Return the instruction of a sample to learn from.
+
+    Args:
+        task: ``caption``, ``qa`` or ``classification``.
+        modality: What is shown.
+        question: The question of ``qa``; not used otherwise.
+        seed: Seed of the draw.
+        sample_id: Id of the sample.
+    """
+    template = draw(templates(task, modality), seed, sample_id)
+    if task == "qa":
+        # Not str.format: a question may hold braces.
+        template = template.replace("{}", normalise_question(question))
+    return template.lower().strip().replace("??", "?")
+
+
+def class_answer(label: str, modality: str, seed: int, sample_id: str) -> str:
+    """Return the answer "a/an label", after a lead-in that is drawn.
+
+    Example:
+        >>> class_answer("Engine", "tremor", 0, "x").endswith("an engine")
+        True
+    """
+    label = label.lower().strip()
+    lead = draw(lead_ins(modality), seed, f"{sample_id} lead-in")
+    return f"{lead} {_article(label)} {label}".strip()
+
+
+def _article(label: str) -> str:
+    if label.startswith(_SOUNDS_VOWEL):
+        return "an"
+    return "an" if label[:1] in _VOWELS and not label.startswith(_SOUNDS_CONSONANT) else "a"

@@ -1,0 +1,1 @@
+"""The model: a base and its paths, from prompts and features to tokens and answers."""

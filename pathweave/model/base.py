@@ -1,0 +1,283 @@
+"""A base: the pretrained vision language model that paths are added to."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from pathweave.errors import PathError
+from pathweave.model.paths import PathSpec
+from pathweave.model.prompt import Template
+from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.storage.atomic import new_directory, write_json
+from pathweave.storage.tensors import hashed_settings, tensors_hash, write_tensors
+
+FORMAT = 1
+SAMPLED_VALUES = 64
+NEEDED = {"format", "kind", "fingerprint", "qformer", "projector_scale", "template", "licences"}
+DESCRIPTION = "base.json"
+LLM_DIRECTORY, TEXT_DIRECTORY = "llm", "text"
+
+
+def with_contiguous_head(llm: PreTrainedModel) -> PreTrainedModel:
+    """Make a language model's head take contiguous input, and return the model.
+
+    Transformers hands the last token's hidden states to the head as a strided view. On a CPU torch
+    then copies the head's weight once per row of the batch: 3.6 GB for 64 rows of a vocabulary of
+    49,152, for nothing.
+    """
+    llm.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
+    return llm
+
+
+@dataclass(frozen=True)
+class ReadyPath:
+    """A path that a base was pretrained with, and how its media are read.
+
+    Attributes:
+        spec: What it is made of; it has no adapters.
+        state: Its tensors, named as in ``Path.state_dict()``.
+        decoder: Kind and options of the decoder.
+        encoder: Kind and options of the encoder.
+    """
+
+    spec: PathSpec
+    state: Mapping[str, Tensor]
+    decoder: Mapping[str, Any]
+    encoder: Mapping[str, Any]
+
+
+@dataclass
+class Base:
+    """Frozen language model, Q-Former and projector, and how text is put to them.
+
+    Attributes:
+        kind: Name of the base, such as ``mini``.
+        llm: The frozen language model.
+        tokenizer: Its tokenizer.
+        qformer: The Q-Former.
+        projector: Map into the language model's embeddings.
+        text_tokenizer: Tokenizer of the Q-Former's text; None for one without text.
+        template: Words around a prompt.
+        licences: Licence of each part, by name.
+        ready_paths: Paths it was pretrained with.
+        llm_identity: Hash that stands for the language model in the fingerprint, where its weights
+            are quantised and so take other forms; None takes the weights themselves.
+        fresh_projector: Whether the projector has random weights, so that a stage must train the
+            connector before any other.
+    """
+
+    kind: str
+    llm: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    qformer: QFormer
+    projector: Projector
+    text_tokenizer: PreTrainedTokenizerBase | None
+    template: Template = field(default_factory=Template)
+    licences: dict[str, str] = field(default_factory=dict)
+    ready_paths: tuple[ReadyPath, ...] = ()
+    llm_identity: str | None = None
+    fresh_projector: bool = False
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends an answer: one at which the language model stops generating."""
+        ends = getattr(self.llm.generation_config, "eos_token_id", None)
+        own = self.tokenizer.eos_token_id
+        if ends is None or own == ends:
+            return cast(int, own)
+        known = ends if isinstance(ends, list) else [ends]
+        return cast(int, own if own in known else known[0])
+
+    def connector_state(self) -> dict[str, Tensor]:
+        """Return the tensors of Q-Former and projector."""
+        parts = {"qformer": self.qformer, "projector": self.projector}
+        return {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+
+    def fingerprint(self) -> str:
+        """Return the hash that a path records of its base: connector, language model, template.
+
+        The connector counts with every value. A language model of billions of parameters counts
+        with the name, shape and first values of each tensor: enough to tell two models apart. They
+        are rounded to bfloat16, so that the type in which it was loaded makes no difference.
+        """
+        settings = [
+            hashed_settings(self.template),
+            hashed_settings(self.qformer.shape),
+            self.projector.scale,
+        ]
+        if self.llm_identity is None:
+            identity = sampled_hash(dict(self.llm.named_parameters()), seed=repr(settings))
+        else:
+            identity = repr([self.llm_identity, settings])
+        return tensors_hash(self.connector_state(), seed=identity)
+
+
+@torch.no_grad()
+def sampled_hash(tensors: Mapping[str, Tensor], seed: str) -> str:
+    """Return a hash of name, shape and first values of tensors, rounded to bfloat16."""
+    sampled = {name: torch.cat([_first_values(t), _shape(t)]) for name, t in tensors.items()}
+    return tensors_hash(sampled, seed=seed)
+
+
+def _first_values(tensor: Tensor) -> Tensor:
+    return tensor.detach().flatten()[:SAMPLED_VALUES].bfloat16().float().cpu()
+
+
+def _shape(tensor: Tensor) -> Tensor:
+    return torch.tensor(tensor.shape, dtype=torch.float32)
+
+
+def native_dtype() -> torch.dtype:
+    """Return bfloat16 where the processor multiplies it natively, else float32."""
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if torch.cuda.is_available() or has_bf16() else torch.float32
+
+
+def freeze(module: nn.Module) -> None:
+    """Make a module constant: no gradients, evaluation mode."""
+    module.requires_grad_(False)
+    module.eval()
+
+
+def save_base(base: Base, directory: Path, whole: bool = False) -> None:
+    """Write the connector and what it belongs to.
+
+    Args:
+        base: The base.
+        directory: What to write.
+        whole: Write the language model and the tokenizers too, so that the directory is a base by
+            itself (``load_directory``).
+
+    Raises:
+        DiskError: If the directory cannot be written.
+    """
+    with new_directory(directory) as temporary:
+        write_tensors(temporary / "connector.safetensors", base.connector_state())
+        if whole:
+            base.llm.save_pretrained(temporary / LLM_DIRECTORY)
+            base.tokenizer.save_pretrained(temporary / LLM_DIRECTORY)
+            if base.text_tokenizer is not None:
+                base.text_tokenizer.save_pretrained(temporary / TEXT_DIRECTORY)
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "kind": base.kind,
+            "fingerprint": base.fingerprint(),
+            "qformer": asdict(base.qformer.shape),
+            "projector_scale": base.projector.scale,
+            "template": asdict(base.template),
+            "licences": base.licences,
+        }
+        write_json(temporary / DESCRIPTION, about)
+
+
+def load_directory(directory: Path, dtype: torch.dtype) -> Base:
+    """Return the base in a directory that ``save_base(..., whole=True)`` wrote.
+
+    Args:
+        directory: The directory.
+        dtype: Type of the language model's weights.
+
+    Raises:
+        PathError: If something is missing or damaged.
+    """
+    about = read_description(directory)
+    parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if about["qformer"]["vocab_size"] else [])]
+    for part in parts:
+        if not (directory / part).is_dir():
+            raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
+    llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+    freeze(with_contiguous_head(llm))
+    qformer = QFormer(QFormerShape(**about["qformer"]))
+    dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
+    text = None
+    if TEXT_DIRECTORY in parts:
+        text = AutoTokenizer.from_pretrained(directory / TEXT_DIRECTORY)
+    base = Base(
+        kind=about["kind"],
+        llm=llm,
+        tokenizer=AutoTokenizer.from_pretrained(directory / LLM_DIRECTORY),
+        qformer=qformer,
+        projector=Projector(qformer.shape.dim, dim, about["projector_scale"]),
+        text_tokenizer=text,
+        template=Template(**about["template"]),
+        licences=about["licences"],
+    )
+    load_connector(base, directory)
+    return base
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """Return what ``base.json`` says of a base or connector.
+
+    Raises:
+        PathError: If it is missing or damaged, or of another format.
+    """
+    try:
+        about = json.loads((directory / DESCRIPTION).read_text())
+        if missing := NEEDED - about.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))} in base.json")
+    except (OSError, ValueError, AttributeError) as error:
+        raise PathError(
+            f"{directory} must hold base.json and connector.safetensors, got {error}; copy the "
+            "whole directory again, or train the first stage anew"
+        ) from error
+    if about["format"] != FORMAT:
+        raise PathError(
+            f"{directory} must have format {FORMAT}, got {about['format']}; install a newer version"
+        )
+    return about
+
+
+def load_connector(base: Base, directory: Path) -> None:
+    """Load a saved connector into a base of the same kind.
+
+    Raises:
+        PathError: If the directory is damaged or was saved from another kind of base.
+    """
+    about = read_description(directory)
+    try:
+        state = load_file(directory / "connector.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise PathError(
+            f"{directory} must hold a whole connector.safetensors, got {error}; copy the "
+            "directory again, or train the first stage anew"
+        ) from error
+    shape = QFormerShape(**about["qformer"])
+    if about["kind"] != base.kind or shape != base.qformer.shape:
+        raise PathError(
+            f"{directory} must be a connector of base {base.kind!r} with {base.qformer.shape}, got "
+            f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
+        )
+    for part, module in (("qformer", base.qformer), ("projector", base.projector)):
+        prefix = f"{part}."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if own.keys() != module.state_dict().keys():
+            differing = sorted(own.keys() ^ module.state_dict().keys())
+            raise PathError(
+                f"{directory / 'connector.safetensors'} must hold exactly the tensors of the "
+                f"{part}, got a difference in {differing[0]}; the file is damaged"
+            )
+        module.load_state_dict(own)
+    base.fresh_projector = False
+    if base.fingerprint() != about["fingerprint"]:
+        raise PathError(
+            f"{directory} must belong to this language model, got another fingerprint; the file "
+            "is damaged or the language model differs from the one it was trained with"
+        )

@@ -1,0 +1,68 @@
+"""Answers to prompts, in batches that may mix paths."""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+from pathweave.model.pathweave import PathWeave, pad
+from pathweave.model.prompt import Prompt
+
+
+@torch.no_grad()
+def generate(
+    model: PathWeave,
+    prompts: Sequence[Prompt],
+    max_tokens: int = 32,
+    beams: int = 1,
+    min_tokens: int = 0,
+    length_penalty: float = 1.0,
+    repetition_penalty: float = 1.0,
+) -> list[str]:
+    """Return the most likely answer to each prompt, by greedy or beam search.
+
+    Args:
+        model: The model; call ``model.eval()`` first.
+        prompts: Text and encoded media.
+        max_tokens: Longest answer, in tokens.
+        beams: Beams of the search; 1 is greedy.
+        min_tokens: Shortest answer, in tokens.
+        length_penalty: Power of its length by which a beam's log-likelihood is divided.
+        repetition_penalty: Positive logits of tokens that are in the answer already are divided by
+            it, negative ones multiplied; 1 changes nothing.
+
+    Raises:
+        PathError: If a medium names a path that the model does not have.
+    """
+    if not prompts:
+        return []
+    started = model.start(prompts)
+    embeds, mask = pad(started.rest, side="left")
+    length = started.mask.shape[1]
+    if started.cache is not None:
+        started.cache.batch_repeat_interleave(beams)
+    tokenizer = model.base.tokenizer
+    ids = model.llm.generate(  # type: ignore[operator]
+        inputs_embeds=F.pad(embeds, (0, 0, length, 0)),  # what the cache holds is cut off again
+        attention_mask=torch.cat([started.mask, mask], dim=1),
+        cache=started.cache,
+        max_new_tokens=max_tokens,
+        min_new_tokens=min_tokens or None,
+        num_beams=beams,
+        length_penalty=length_penalty,
+        logits_processor=_penalties(repetition_penalty),
+        do_sample=False,
+        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
+    )
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    end = model.base.template.end.strip()
+    return [text.split(end)[0].strip() if end else text.strip() for text in texts]
+
+
+def _penalties(repetition_penalty: float) -> LogitsProcessorList:
+    # By ``generate(repetition_penalty=...)`` padding of the prompt would shield as many tokens of
+    # the answer.
+    if repetition_penalty == 1.0:
+        return LogitsProcessorList()
+    return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(repetition_penalty)])

@@ -1,0 +1,309 @@
+"""PathWeave: a base and its paths, from features and text to tokens.
+
+Everything here takes the path of each medium from the prompt itself; a batch and a prompt may mix
+them. Encoders are outside: they are frozen, so their features are computed once (``data.cache``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from pathweave.model.base import Base
+from pathweave.model.paths import Paths
+from pathweave.model.prefix_cache import Ids, Prefixes
+from pathweave.model.prompt import Medium, Prompt, instruction
+from pathweave.nn import Projector, QFormer, feed_forward_sites, woven_sites
+
+IGNORE = -100
+MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
+
+
+@dataclass(frozen=True)
+class Started:
+    """Prompts whose first tokens the language model has read.
+
+    Attributes:
+        cache: Keys and values of those tokens; None if there are none.
+        mask: Which of the cache's columns count (1).
+        rest: Embeddings of the rest of each prompt.
+    """
+
+    cache: DynamicCache | None
+    mask: Int[Tensor, "batch prefix"]
+    rest: list[Float[Tensor, "_ out"]]
+
+    def continued(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
+        """Return what the language model must be told to read on, given where new tokens count."""
+        whole = torch.cat([self.mask, mask], dim=1)
+        positions = (whole.cumsum(1) - 1).clamp(min=0)
+        return {
+            "attention_mask": whole,
+            "position_ids": positions[:, self.mask.shape[1] :],
+            "cache": self.cache,
+            "use_cache": self.cache is not None,
+        }
+
+
+class PathWeave(nn.Module):
+    """A frozen base and any number of paths, first those that the base was pretrained with.
+
+    Args:
+        base: Language model, Q-Former and projector.
+        cues: Words put before the tokens of a medium, by modality or else path.
+
+    Example:
+        ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
+        ``model.generate(prompts)`` (in ``evaluate.generate``) the answers.
+    """
+
+    def __init__(self, base: Base, cues: dict[str, str] | None = None):
+        super().__init__()
+        self.base = base
+        self.llm = base.llm
+        self.qformer = base.qformer
+        self.projector = base.projector
+        self.cues = dict(cues or {})
+        self._prefixes = Prefixes(self.llm)
+        woven = woven_sites(self.qformer) | woven_sites(self.projector)
+        hosts = {
+            site: (layer.host.in_features, layer.host.out_features)
+            for site, layer in (woven | feed_forward_sites(self.qformer)).items()
+        }
+        shape = self.qformer.shape
+        parts = {"qformer": self.qformer, "projector": self.projector}
+        self.paths = Paths(shape.dim, shape.encoder_width, hosts, parts)
+        for ready in base.ready_paths:
+            self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the connector."""
+        return self.projector.linear.host.weight.device
+
+    def train(self, mode: bool = True) -> "PathWeave":
+        """Set the mode of what is being trained; frozen parts stay in evaluation mode."""
+        super().train(False)
+        for module in (self.qformer, self.projector, *self.paths):
+            if any(p.requires_grad for p in module.parameters()):
+                module.train(mode)
+        self.training = mode
+        return self
+
+    def forward(
+        self, prompts: Sequence[Prompt], answers: Sequence[str]
+    ) -> tuple[Float[Tensor, ""], int]:
+        """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
+        ids = [self.answer_ids(answer) for answer in answers]
+        started = self.start(prompts)
+        before = started.rest
+        rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
+        embeds, mask = pad(rows, side="right")
+        labels = torch.full(embeds.shape[:2], IGNORE, device=embeds.device)
+        for row, start, answer in zip(labels, map(len, before), ids, strict=True):
+            row[start : start + len(answer)] = answer
+        hidden = self.llm.base_model(inputs_embeds=embeds, **started.continued(mask))
+        # Position t predicts token t + 1; logits (vocabulary-wide) are made only where needed.
+        wanted = labels[:, 1:] != IGNORE
+        logits = self.llm.get_output_embeddings()(hidden[0][:, :-1][wanted])
+        loss = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
+        return loss, int(wanted.sum())
+
+    def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
+        """Return the tokens of an answer, closed by the end-of-sequence token."""
+        text = f" {answer.strip()}{self.base.template.end}"
+        ids = self._ids(text)
+        return torch.cat([ids, ids.new_tensor([self.base.end_token])])
+
+    def start(self, prompts: Sequence[Prompt]) -> "Started":
+        """Return prompts up to their answers, with what precedes the first media already read."""
+        laid_out = self._lay_out(prompts)
+        cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
+        return Started(cache, mask, [rest for _, rest in laid_out])
+
+    def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
+        """Return each prompt as a sequence in the language model's embedding space."""
+        laid_out = self._lay_out(prompts)
+        first = [torch.tensor(ids, dtype=torch.long, device=self.device) for ids, _ in laid_out]
+        return [
+            torch.cat([self._embed_ids(ids), rest])
+            for ids, (_, rest) in zip(first, laid_out, strict=True)
+        ]
+
+    def _lay_out(self, prompts: Sequence[Prompt]) -> list[tuple[Ids, Float[Tensor, "tokens out"]]]:
+        """Return of each prompt the tokens before its first medium and the embeddings of the rest.
+
+        All of a prompt without media is the rest.
+        """
+        media = [
+            (part, instruction(prompt))
+            for prompt in prompts
+            for part in prompt
+            if isinstance(part, Medium)
+        ]
+        soft = iter(self.soft_tokens([m for m, _ in media], [text for _, text in media]))
+        laid_out: list[tuple[Ids, Tensor]] = []
+        for prompt in prompts:
+            pieces = self._pieces(self.base.template.order(prompt), soft)
+            first = next((i for i, piece in enumerate(pieces) if piece.is_floating_point()), 0)
+            ids = tuple(int(i) for piece in pieces[:first] for i in piece)
+            rest = [p if p.is_floating_point() else self._embed_ids(p) for p in pieces[first:]]
+            laid_out.append((ids, torch.cat(rest)))
+        return laid_out
+
+    def soft_tokens(
+        self, media: Sequence[Medium], texts: Sequence[str]
+    ) -> list[Float[Tensor, "tokens out"]]:
+        """Return the tokens that the connector makes of each medium.
+
+        All paths that share the connector take one pass together; one that has parts of its own
+        takes one with those.
+
+        Args:
+            media: Encoded media, of any mixture of paths.
+            texts: The instruction that the Q-Former reads beside each medium.
+
+        Raises:
+            PathError: If a medium names a path that the model does not have.
+        """
+        soft: dict[int, Tensor] = {}
+        owners = [m.path if self.paths[m.path].own else None for m in media]
+        for owner in dict.fromkeys(owners):
+            chosen = [i for i, of in enumerate(owners) if of == owner]
+            own = {} if owner is None else dict(self.paths[owner].own.items())
+            tokens = self.connect(
+                [media[i] for i in chosen],
+                [texts[i] for i in chosen],
+                cast(QFormer, own.get("qformer", self.qformer)),
+                cast(Projector, own.get("projector", self.projector)),
+            )
+            soft |= zip(chosen, tokens, strict=True)
+        return [soft[i] for i in range(len(media))]
+
+    def connect(
+        self, media: Sequence[Medium], texts: Sequence[str], qformer: QFormer, projector: Projector
+    ) -> list[Float[Tensor, "tokens out"]]:
+        """Return the tokens that a Q-Former and a projector make of each medium with its path."""
+        position = {self.paths[name]: i for i, name in enumerate(self.paths.names)}
+        order = sorted(range(len(media)), key=lambda i: position[self.paths[media[i].path]])
+        units = [len(media[i].features) for i in order]
+        names = [media[i].path for i, count in zip(order, units, strict=True) for _ in range(count)]
+        features, feature_mask = self._project([media[i] for i in order])
+        rows = [texts[i] for i, count in zip(order, units, strict=True) for _ in range(count)]
+        text, text_mask = self._qformer_text(rows)
+        route = self.paths.route(names)
+        queries = torch.stack([self.paths[name].queries for name in names])
+        queries = qformer(queries, features, route, feature_mask, text, text_mask)
+        tokens = projector(queries, route).to(self.llm.dtype)
+        by_medium = tokens.split(units)
+        inverse = {i: position for position, i in enumerate(order)}
+        return [by_medium[inverse[i]].flatten(0, 1) for i in range(len(media))]
+
+    def _project(
+        self, media: Sequence[Medium]
+    ) -> tuple[Float[Tensor, "batch tokens width"], Bool[Tensor, "batch tokens"] | None]:
+        """Normalise and project features path by path; pad to a common number of tokens."""
+        rows: list[Tensor] = []
+        for medium in media:
+            rows.extend(medium.features.to(self.device))
+        projected: list[Tensor] = []
+        names = [m.path for m in media for _ in range(len(m.features))]
+        for name in dict.fromkeys(names):
+            own = [row for row, of in zip(rows, names, strict=True) if of == name]
+            lengths = [len(row) for row in own]
+            projected.extend(self.paths[name].project(torch.cat(own)[None])[0].split(lengths))
+        features, mask = pad(projected, side="right")
+        return features, None if mask.all() else mask.bool()
+
+    def _qformer_text(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[Tensor, "batch text"] | None, Bool[Tensor, "batch text"] | None]:
+        if self.base.text_tokenizer is None:
+            return None, None
+        encoded = self.base.text_tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=min(MAX_TEXT, self.qformer.shape.max_positions),
+            return_tensors="pt",
+        )
+        mask = encoded["attention_mask"].to(self.device).bool()
+        return encoded["input_ids"].to(self.device), None if mask.all() else mask
+
+    def _pieces(
+        self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
+    ) -> list[Int[Tensor, " words"] | Float[Tensor, "tokens out"]]:
+        """Return cue, media tokens and text in the order of the prompt, text as token ids."""
+        template = self.base.template
+        if template.separate:
+            return self._separate_pieces(prompt, soft)
+        pieces: list[Tensor] = []
+        text = template.before
+        for part in prompt:
+            spoken = text if pieces else text.removeprefix(template.before)
+            if isinstance(part, Medium):
+                cue = self._cue(part)
+                text += f" {cue}" if spoken and cue else cue
+                pieces += [self._ids(text), next(soft)]
+                text = ""
+            else:
+                text += f" {part.strip()}" if pieces or spoken else part.strip()
+        pieces.append(self._ids(text + template.after))
+        if template.bos:
+            pieces.insert(0, torch.tensor([self.base.tokenizer.bos_token_id], device=self.device))
+        return pieces
+
+    def _separate_pieces(
+        self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
+    ) -> list[Int[Tensor, " words"] | Float[Tensor, "tokens out"]]:
+        """Return the prompt with every text a sequence of its own, the last one also if empty."""
+        template = self.base.template
+        pieces: list[Tensor] = []
+        text = template.before
+        for part in prompt:
+            if isinstance(part, Medium):
+                spoken = [words for words in (text, self._cue(part)) if words]
+                pieces += [*map(self._sequence, spoken), next(soft)]
+                text = ""
+            else:
+                text += f" {part.strip()}" if text else part.strip()
+        return [*pieces, self._sequence(text + template.after)]
+
+    def _cue(self, medium: Medium) -> str:
+        return self.cues.get(medium.modality or medium.path, "")
+
+    def _sequence(self, text: str) -> Int[Tensor, " words"]:
+        tokenizer = self.base.tokenizer
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        start = [tokenizer.bos_token_id] if self.base.template.bos else []
+        return torch.tensor(start + ids, dtype=torch.long, device=self.device)
+
+    def _ids(self, text: str) -> Int[Tensor, " tokens"]:
+        """Return the tokens of a text; one that starts with a space goes on from another."""
+        # Some tokenizers (Llama's) put a space before every text: there it would be a second one.
+        before = "x" if text.startswith(" ") else ""
+        count = len(self.base.tokenizer.encode(before, add_special_tokens=False))
+        ids = self.base.tokenizer.encode(before + text, add_special_tokens=False)[count:]
+        return torch.tensor(ids, dtype=torch.long, device=self.device)
+
+    def _embed_ids(self, ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens out"]:
+        return self.llm.get_input_embeddings()(ids)
+
+
+def pad(
+    rows: Sequence[Float[Tensor, "_ dim"]], side: str
+) -> tuple[Float[Tensor, "batch tokens dim"], Int[Tensor, "batch tokens"]]:
+    """Stack sequences of unequal length with zeros on one side, and say where they count (1)."""
+    length = max(len(row) for row in rows)
+    padded = rows[0].new_zeros(len(rows), length, rows[0].shape[1])
+    mask = torch.zeros(len(rows), length, dtype=torch.long, device=rows[0].device)
+    for i, row in enumerate(rows):
+        where = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
+        padded[i, where] = row
+        mask[i, where] = 1
+    return padded, mask

@@ -1,0 +1,52 @@
+"""Candidate answers ranked by likelihood; the prompt is computed once for all of them."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from pathweave.model.pathweave import PathWeave, pad
+from pathweave.model.prompt import Prompt
+
+
+@torch.no_grad()
+def log_likelihoods(
+    model: PathWeave, prompts: Sequence[Prompt], choices: Sequence[str]
+) -> Float[Tensor, "prompts choices"]:
+    """Return the log-likelihood of each choice as the whole answer to each prompt, in nats.
+
+    The end of the answer counts too, so that "a shirt" is not favoured over "a shirt dress" for
+    being its beginning. No normalisation by length.
+
+    Args:
+        model: The model; call ``model.eval()`` first.
+        prompts: Text and encoded media.
+        choices: Candidate answers, the same for all prompts.
+    """
+    started = model.start(prompts)
+    embeds, mask = pad(started.rest, side="left")
+    how = started.continued(mask)
+    mask, positions = how["attention_mask"], how["position_ids"]
+    prefix = model.llm(inputs_embeds=embeds, **{**how, "use_cache": True}, logits_to_keep=1)
+    ids = [model.answer_ids(choice) for choice in choices]
+    answers = pad_sequence(ids, batch_first=True)
+    counts = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
+    cache = prefix.cache
+    cache.batch_repeat_interleave(len(choices))
+    answers = answers.repeat(len(prompts), 1)
+    counts = counts.repeat(len(prompts), 1)
+    start = positions[:, -1:].repeat_interleave(len(choices), dim=0) + 1
+    following = model.llm(
+        inputs_embeds=model.llm.get_input_embeddings()(answers[:, :-1]),
+        attention_mask=torch.cat(
+            [mask.repeat_interleave(len(choices), dim=0), counts[:, :-1]], dim=1
+        ),
+        position_ids=start + torch.arange(answers.shape[1] - 1, device=answers.device),
+        cache=cache,
+    )
+    first = prefix.logits.repeat_interleave(len(choices), dim=0)
+    logits = torch.cat([first, following.logits], dim=1).float()
+    chosen = logits.log_softmax(-1).gather(2, answers[..., None])[..., 0]
+    return (chosen * counts).sum(1).view(len(prompts), len(choices))

@@ -1,0 +1,1 @@
+"""Recipes: the schema, the options of each method, and reading them from YAML."""

@@ -1,0 +1,194 @@
+"""Recipes as files and overrides: reading, laying one over another, writing.
+
+What a recipe may hold is in ``config``.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pathweave.bases.hub import is_hub_id
+from pathweave.errors import RecipeError
+from pathweave.recipe.schema import Component, Recipe, explain
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a field that stands twice, of which YAML would silently take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (of yaml)
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"{key.value} twice, in line {key.start_mark.line + 1}; remove one"
+                    raise yaml.composer.ComposerError(problem=problem)
+                seen.add(key.value)
+        return node
+
+
+WEIGHT_OPTIONS = ("directory", "model")  # of encoders: where they are read from
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool = False) -> Recipe:
+    """Read a recipe from YAML or JSON.
+
+    A field ``extends`` names another recipe, relative to the file: that one holds, with the fields
+    that are given here changed.
+
+    Args:
+        path: The file.
+        overrides: Values by dotted field, such as ``{"training.lr": 1e-3}``.
+        quick: Apply the recipe's own ``quick`` overrides first.
+
+    Raises:
+        RecipeError: If the file is missing, malformed, extends one that is missing or itself, or
+            holds an unknown field or a bad value.
+    """
+    tree = _read_tree(path)
+    if quick:
+        if not tree.get("quick"):
+            raise RecipeError(f"{path} must have a section quick: for --quick, got none")
+        overrides = {**tree["quick"], **(overrides or {})}
+    for field, value in (overrides or {}).items():
+        _set(tree, field, value)
+    recipe = parse_recipe(tree, str(path))
+    return _resolved(recipe, path.parent.absolute())
+
+
+def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:
+    """Return the plain values of a YAML file of ours.
+
+    Args:
+        path: The file.
+        what: What it is to be, for messages.
+        field: One of the fields that it is to hold, for messages.
+
+    Raises:
+        RecipeError: If it is missing, no YAML, holds a field twice, or holds no fields.
+    """
+    try:
+        tree = yaml.load(path.read_bytes(), Loader=_Loader)
+    except OSError as error:
+        raise RecipeError(f"{path} must be {what}, got {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} must hold fields such as {field}, got {type(tree).__name__}")
+    return tree
+
+
+def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the plain values of a recipe, laid over those of the recipe that it extends."""
+    tree = read_yaml(path, "a recipe", "modalities:")
+    name = tree.pop("extends", None)
+    if name is None:
+        return tree
+    here = Path(os.path.normpath(path.absolute()))
+    extended = Path(os.path.normpath(here.parent / str(name)))
+    chain = (*extended_by, here)
+    if extended in chain:
+        names = " -> ".join(file.name for file in (*chain, extended))
+        raise RecipeError(f"extends must not lead back to a recipe before it, got {names}; end it")
+    if not isinstance(name, str) or not extended.is_file():
+        raise RecipeError(
+            f"{path}: extends must name a recipe, relative to the file, got {name!r}; correct it"
+        )
+    # By itself, so that an error in it is told of it, and its paths are relative to it.
+    recipe = parse_recipe(_read_tree(extended, chain), str(extended))
+    whole = _resolved(recipe, extended.parent).model_dump(mode="json", exclude_unset=True)
+    return _laid_over(whole, tree)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return two trees as one; a decoder or an encoder (which has a kind) is taken whole."""
+    merged = dict(below)
+    for field, value in above.items():
+        old = below.get(field)
+        are_trees = isinstance(old, dict) and isinstance(value, dict) and "kind" not in value
+        merged[field] = _laid_over(old, value) if are_trees else value  # type: ignore[arg-type]
+    return merged
+
+
+def _resolved(recipe: Recipe, directory: Path) -> Recipe:
+    """Return the recipe with absolute paths, so that it can be stored elsewhere."""
+    modalities = {
+        name: modality.model_copy(
+            update={
+                field: {
+                    key: data.model_copy(update={"manifest": str(directory / data.manifest)})
+                    for key, data in getattr(modality, field).items()
+                }
+                for field in ("train", "test")
+            }
+            | {"encoder": _encoder_resolved(modality.encoder, directory)}
+        )
+        for name, modality in recipe.modalities.items()
+    }
+    models = {
+        field: str(directory / name)
+        for field in ("base", "llm")
+        if (name := getattr(recipe, field)) and (directory / name).is_dir()
+    }
+    return recipe.model_copy(update={"modalities": modalities, **models})
+
+
+def _encoder_resolved(encoder: Component | None, directory: Path) -> Component | None:
+    if encoder is None:
+        return None
+    absolute = {
+        option: str(directory / value)
+        for option, value in encoder.options.items()
+        if option in WEIGHT_OPTIONS
+        and isinstance(value, str)
+        # Weights that are put there later must not make the recipe another one.
+        and ((directory / value).exists() or not is_hub_id(value))
+    }
+    return encoder.model_copy(update=absolute)
+
+
+def parse_recipe(tree: Any, source: str = "recipe") -> Recipe:  # noqa: ANN401
+    """Check a recipe given as plain values.
+
+    Raises:
+        RecipeError: Naming the field, the rule and, for a misspelt field, the nearest valid one.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{source}: {explain(error, Recipe)}") from error
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``field=value`` as given to ``--set``; the value is read as YAML.
+
+    Raises:
+        RecipeError: If there is no ``=``, or the value is no YAML.
+    """
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--set must be given as field=value, got {text!r}")
+    try:
+        return field.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {field}: the value must be YAML, got {value!r}") from error
+
+
+def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
+    *parents, last = field.split(".")
+    for name in parents:
+        if tree.get(name) is None:
+            tree[name] = {}
+        tree = tree[name]
+        if not isinstance(tree, dict):
+            raise RecipeError(f"{field} must name a field, got {name!r}, which holds a value")
+    tree[last] = value
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return a recipe as JSON that ``load_recipe`` reads back."""
+    return json.dumps(recipe.model_dump(mode="json"), indent=2)

@@ -1,0 +1,419 @@
+"""The recipe: one typed schema for YAML, command line and JSON.
+
+Every field says its meaning and unit. ``load_recipe`` names the nearest valid field when one is
+misspelt. Objects of this module stop at the builders: ``nn`` takes numbers and modules.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pathweave.errors import RecipeError
+from pathweave.model.paths import NAME
+from pathweave.nn.adapter import InAdapterInit
+from pathweave.nn.gate import GateKind
+from pathweave.recipe.method_options import L2, OPTIONS, Ewc, Lora, Lwf, Mera, Replay, WiseFt
+from pathweave.validation import explain, unknown
+
+Metric = Literal[
+    "exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match",
+    "cider_d", "cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor",
+]  # fmt: skip
+Positive = Annotated[int, Field(ge=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+SLOT = "{}"  # where a prompt template takes the sample's own text
+
+
+def _as_list(value: object) -> object:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else value
+
+
+def _one_slot(template: str) -> str:
+    if template.count(SLOT) > 1:
+        raise ValueError(f"a prompt must have {SLOT} at most once, got {template!r}")
+    return template
+
+
+Templates = Annotated[
+    tuple[Annotated[str, AfterValidator(_one_slot)], ...], BeforeValidator(_as_list)
+]
+RESERVED_NAMES = {"base", "beams", "companion", "help", "json", "max_tokens", "path", "text"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component(_Strict):
+    """A decoder or an encoder: its kind and the options of that kind."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str = Field(description="Name of the part; the other fields are its options.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields besides ``kind``."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class DataSet(_Strict):
+    """One manifest and how its questions are put."""
+
+    manifest: str = Field(description="Path of the manifest, relative to the recipe.")
+    prompt: Templates = Field(
+        (),
+        description="Words instead of a sample's text, which takes the place of {}; of a list, one "
+        "is drawn for each sample. Null leaves the text as it is.",
+    )
+    path: str | None = Field(
+        None,
+        description="Path that reads all its media, which is that of its modality; null reads each "
+        "medium with the path of its type, or with the former where the modality reads others.",
+    )
+
+
+class TrainSet(DataSet):
+    """One manifest to learn from."""
+
+    weight: float = Field(1.0, gt=0, description="Share of the samples drawn, relative to others.")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="0 draws answers as often as they occur, 1 all alike."
+    )
+    limit: Positive | None = Field(
+        None, description="Samples used of it, evenly spaced; null is as many as of any manifest."
+    )
+
+
+class TestSet(DataSet):
+    """One manifest to be scored on."""
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    metric: Metric = Field(
+        description="One of docs/metrics.md: exact_match of answers, cider_d of captions, ranking "
+        "of choices by likelihood, ..."
+    )
+    max_tokens: Positive = Field(12, description="Longest generated answer, in tokens.")
+    min_tokens: int = Field(0, ge=0, description="Shortest generated answer, in tokens.")
+    beams: Positive = Field(1, description="Beams of the search; 1 is greedy.")
+    length_penalty: float = Field(
+        1.0, description="Power of the length that divides a beam's score; above 0 favours long."
+    )
+    repetition_penalty: float = Field(
+        1.0, gt=0, description="Tokens already in the answer get logits weaker by this; 1 is none."
+    )
+    probe: float | None = Field(
+        None, description="Score of a linear probe on the same features, to show beside."
+    )
+
+
+class Training(_Strict):
+    """How one stage is trained."""
+
+    steps: Positive = Field(200, description="Optimiser steps.")
+    batch_size: Positive = Field(16, description="Samples per optimiser step, over all processes.")
+    micro_batch: Positive | None = Field(
+        None, description="Samples per forward pass and process; None takes all at once."
+    )
+    lr: float = Field(1e-5, gt=0, description="Peak learning rate.")
+    projector_lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of a fully trained projector; None is lr."
+    )
+    up_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Peak learning rate of the adapters' up-projections; None is lr. They start at "
+        "zero and want a higher one than the rest (LoRA+, arXiv 2402.12354).",
+    )
+    gate_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Peak learning rate of the gates; None is lr. As wide as their hosts, they "
+        "want one as low as a whole layer's, or they turn hard before their experts have learnt.",
+    )
+    warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
+    warmup_start_lr: float = Field(0.0, ge=0, description="Learning rate that it rises from.")
+    min_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr left at the last step.")
+    weight_decay: float = Field(0.05, ge=0, description="Decay of weights with two or more axes.")
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999), description="Decay of AdamW's running means of gradient and its square."
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled to this norm.")
+    max_update_rms: float | None = Field(
+        None,
+        gt=0,
+        description="A tensor whose gradient is larger than usual by more than this factor moves "
+        "the less (update clipping of StableAdamW, arXiv 2304.13013: 1); None does not limit it.",
+    )
+    save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
+    connector: bool = Field(
+        False, description="Train the whole connector too (for a base that has never seen data)."
+    )
+
+
+class Modality(_Strict):
+    """A modality: how its media are decoded and encoded, what it learns from, how it is scored.
+
+    One that reads others has no media of its own, only a path: for samples that show several.
+    """
+
+    decoder: Component | None = Field(None, description="How bytes become a medium.")
+    encoder: Component | None = Field(
+        None,
+        description="The frozen feature extractor; a file or directory that it is read from is "
+        "relative to the recipe.",
+    )
+    cue: str = Field("", description="Words put before the tokens of such a medium.")
+    reads: tuple[str, ...] = Field(
+        (),
+        description="Modalities whose media its path reads, with their decoders, encoders of one "
+        "width, and cues; in place of its own.",
+    )
+    train: dict[str, TrainSet] = Field({}, description="What is learnt from, by data set.")
+    test: dict[str, TestSet] = Field({}, description="What is scored, by data set.")
+    training: dict[str, Any] = Field({}, description="Fields of `training` that differ here.")
+    predecessors: tuple[str, ...] | None = Field(
+        None, description="Earlier paths to build on; None is all that have adapters."
+    )
+
+    @model_validator(mode="after")
+    def _reads_itself_or_others(self) -> "Modality":
+        fields = ("decoder", "encoder", "cue")
+        given = [field for field in fields if getattr(self, field)]
+        if self.reads and given:
+            raise ValueError(
+                "a modality that reads others must have no decoder, encoder or cue of its own, "
+                f"got {given[0]!r}; leave it out"
+            )
+        if not self.reads and (missing := [f for f in fields[:2] if f not in given]):
+            raise ValueError(
+                f"a modality must have a decoder and an encoder, got no {missing[0]}; add it, or "
+                "name in reads the modalities whose media it reads"
+            )
+        return self
+
+    @property
+    def parts(self) -> tuple[Component, Component]:
+        """Decoder and encoder of its media.
+
+        Raises:
+            RecipeError: If it has no media of its own.
+        """
+        if self.decoder is None or self.encoder is None:
+            raise RecipeError(
+                f"a medium must be of a modality with a decoder, got one that reads {self.reads}; "
+                "name the modality of the medium"
+            )
+        return self.decoder, self.encoder
+
+
+MethodName = Literal[
+    "pathweave", "adapters", "sequential", "l2", "wise_ft", "eproj", "ewc", "lwf", "replay", "lora",
+    "mera", "independent", "joint",
+]  # fmt: skip
+
+
+class Method(_Strict):
+    """How a stage after the first learns its modality.
+
+    Fields from ``rank`` to ``in_adapter`` are for methods with adapters; ``rank`` and ``sites``
+    also for ``lora``. A method with options of its own takes them from the section of its name.
+    """
+
+    name: MethodName = Field("pathweave", description="The way of learning; docs/methods.md.")
+    queries: Positive = Field(32, description="Query tokens of each path.")
+    rank: Positive = Field(8, description="Bottleneck width of the adapters.")
+    sites: tuple[str, ...] = Field(("*",), description="Patterns of the hosts that are adapted.")
+    plain_sites: tuple[str, ...] = Field(
+        ("projector",), description="Patterns of hosts whose experts are summed without gates."
+    )
+    plain_rank: Positive | None = Field(
+        None, description="Bottleneck width of the adapters at plain sites; null is rank."
+    )
+    gate: GateKind | None = Field("softmax", description="Kind of the gates; null sums experts.")
+    top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
+    in_adapter: InAdapterInit | None = Field(
+        "zero", description="Initial value of the in-adapters; null places none."
+    )
+    standardise: bool = Field(
+        True, description="Start the input norm from the statistics of the training features."
+    )
+    l2: L2 | None = Field(None, description="Options of `l2`.")
+    wise_ft: WiseFt | None = Field(None, description="Options of `wise_ft`.")
+    ewc: Ewc | None = Field(None, description="Options of `ewc`.")
+    lwf: Lwf | None = Field(None, description="Options of `lwf`.")
+    replay: Replay | None = Field(None, description="Options of `replay`.")
+    lora: Lora | None = Field(None, description="Options of `lora`.")
+    mera: Mera | None = Field(None, description="Options of `mera`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_options(cls, tree: Any) -> Any:  # noqa: ANN401 (what a file holds)
+        """Fill in the options of the method, and refuse those of others."""
+        if not isinstance(tree, dict) or not isinstance(name := tree.get("name", "pathweave"), str):
+            return tree
+        for section in OPTIONS:
+            if section != name and tree.get(section) is not None:
+                raise ValueError(
+                    f"{section} must go with name: {section}, got name: {name}; leave it out"
+                )
+        if name in OPTIONS and tree.get(name) is None:
+            return {**tree, name: {}}
+        return tree
+
+
+class Evaluation(_Strict):
+    """How the score matrix is made."""
+
+    batch_size: Positive = Field(64, description="Samples generated for at once.")
+    subset: Positive | None = Field(
+        None,
+        description="Samples per test set scored after every stage, always the same; null is all.",
+    )
+    whole_at_end: bool = Field(True, description="Score whole test sets too, after the last stage.")
+
+
+class Recipe(_Strict):
+    """A whole run: a base, modalities, the order in which they are learnt, and how."""
+
+    name: str = Field(description="Name of the run, for titles.")
+    base: str = Field(
+        "mini",
+        description="`mini`, a directory that holds a base, an InstructBLIP or a BLIP-2, or the id "
+        "of one on the Hugging Face hub.",
+    )
+    llm: str | None = Field(
+        None,
+        description="Directory or hub id of a causal language model in place of the base's own.",
+    )
+    quantise: Literal["8bit", "4bit"] | None = Field(
+        None, description="Hold the language model's weights in so many bits (extra `quant`)."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    modalities: dict[str, Modality] = Field(description="Modalities by name; any names.")
+    curriculum: tuple[str, ...] = Field(min_length=1, description="Order of the stages.")
+    method: Method = Field(Method(), description="How stages after the first learn.")
+    training: Training = Field(Training(), description="How every stage is trained.")
+    evaluation: Evaluation = Field(Evaluation(), description="How it is scored.")
+    bad_samples: float = Field(
+        0.01, ge=0, le=1, description="Share of undecodable samples above which a run stops."
+    )
+    limit: Positive | None = Field(
+        None, description="Samples used of each manifest, evenly spaced; null is all."
+    )
+    quick: dict[str, Any] = Field({}, description="Overrides of `--quick`, by dotted field.")
+
+    @field_validator("modalities")
+    @classmethod
+    def _own_path(cls, modalities: dict[str, Modality]) -> dict[str, Modality]:
+        """Fill in the path of every set of a modality that reads others, and check those given."""
+        return {name: _with_paths(name, modality) for name, modality in modalities.items()}
+
+    @model_validator(mode="after")
+    def _well_named(self) -> "Recipe":
+        with_media = [name for name, modality in self.modalities.items() if not modality.reads]
+        for name, modality in self.modalities.items():
+            if not NAME.fullmatch(name) or name in RESERVED_NAMES:
+                raise ValueError(
+                    "a modality's name must be lower-case letters, digits and underscores and "
+                    f"none of {sorted(RESERVED_NAMES)}, got {name!r}"
+                )
+            for other in modality.reads:
+                if other not in with_media:
+                    raise ValueError(unknown(f"modalities.{name}.reads", other, with_media))
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        for position, name in enumerate(self.curriculum):
+            if name not in self.modalities:
+                raise ValueError(unknown("a stage of curriculum", name, list(self.modalities)))
+            if name in self.curriculum[:position]:
+                raise ValueError(f"a modality must have one stage, got {name!r} twice")
+            unknown_fields = set(self.modalities[name].training) - set(Training.model_fields)
+            for field in sorted(unknown_fields):
+                raise ValueError(
+                    unknown(f"field modalities.{name}.training", field, [*Training.model_fields])
+                )
+            try:
+                self.training_of(name)
+            except ValidationError as error:
+                raise ValueError(
+                    explain(error, Training, f"modalities.{name}.training.")
+                ) from error
+            for earlier in self.modalities[name].predecessors or ():
+                if earlier not in self.curriculum[:position]:
+                    raise ValueError(
+                        f"a predecessor of {name!r} must be an earlier stage, got {earlier!r}"
+                    )
+        return self
+
+    def cut(self, num_stages: int) -> "Recipe":
+        """Return the recipe of the first stages alone, with the modalities they need."""
+        curriculum = self.curriculum[:num_stages]
+        needed = {each for name in curriculum for each in (name, *self.read_by(name))}
+        modalities = {name: of for name, of in self.modalities.items() if name in needed}
+        return self.model_copy(update={"curriculum": curriculum, "modalities": modalities})
+
+    def training_of(self, name: str) -> Training:
+        """Return the training settings of one stage."""
+        merged = {**self.training.model_dump(), **self.modalities[name].training}
+        return Training.model_validate(merged)
+
+    def read_by(self, name: str) -> tuple[str, ...]:
+        """Return the modalities whose media the path of a stage reads: itself, or others."""
+        return self.modalities[name].reads or (name,)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """Modalities whose media the stages read, in order, each once."""
+        return tuple(dict.fromkeys(each for name in self.curriculum for each in self.read_by(name)))
+
+    def about_media(self, name: str) -> dict[str, Any]:
+        """Return how the media of a path are read, as plain values; by modality if it has none."""
+        if self.modalities[name].reads:
+            return {"reads": {other: self.about_media(other) for other in self.read_by(name)}}
+        fields = {"decoder", "encoder", "cue"}
+        return self.modalities[name].model_dump(mode="json", include=fields)
+
+    def encoder_kinds(self, name: str) -> list[str]:
+        """Return the kinds of the encoders of the media that a path reads, each once."""
+        parts = (self.modalities[other].parts for other in self.read_by(name))
+        return list(dict.fromkeys(encoder.kind for _, encoder in parts))
+
+    def limit_of(self, data: DataSet) -> int | None:
+        """Return how many samples of a data set are used; None is all."""
+        own = data.limit if isinstance(data, TrainSet) else None
+        return min((limit for limit in (own, self.limit) if limit is not None), default=None)
+
+
+def _with_paths(name: str, modality: Modality) -> Modality:
+    sets: tuple[DataSet, ...] = (*modality.train.values(), *modality.test.values())
+    for data in sets:
+        if data.path not in (None, name):
+            raise ValueError(
+                f"path of the data sets of {name!r} must be {name!r} or null, got {data.path!r}; "
+                "leave it out"
+            )
+    if not modality.reads:
+        return modality
+    own = {
+        field: {
+            key: data.model_copy(update={"path": name})
+            for key, data in getattr(modality, field).items()
+        }
+        for field in ("train", "test")
+    }
+    return modality.model_copy(update=own)

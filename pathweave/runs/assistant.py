@@ -1,0 +1,111 @@
+"""Ask a model about media: messages in, answers out. Prompts of one call may mix paths freely."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pathweave.validation import unknown
+from pathweave.data.decode.pair import pack_pair
+from pathweave.data.examples import AnyReader
+from pathweave.data.messages import Part, parse_content
+from pathweave.errors import MediaError, PathError
+from pathweave.model.generate import generate
+from pathweave.runs.loading import load_base, load_run, make_readers, native_readers
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium, Prompt
+
+
+class Assistant:
+    """A model with readers for its paths.
+
+    Args:
+        model: The model.
+        readers: Readers by path.
+        root: Directory that relative media paths start from.
+    """
+
+    def __init__(
+        self, model: PathWeave, readers: Mapping[str, AnyReader], root: Path | None = None
+    ) -> None:
+        self.model = model.eval()
+        self.readers = readers
+        self.root = root or Path()
+
+    def ask(
+        self,
+        contents: Sequence[str | Sequence[Mapping[str, str]]],
+        max_tokens: int = 32,
+        beams: int = 1,
+        path: str | None = None,
+    ) -> list[str]:
+        """Return the answer to each content-part list.
+
+        Args:
+            contents: One list of parts a question, such as ``[{"type": "audio", "path": "a.wav"},
+                {"type": "text", "text": "What is heard?"}]``. A medium of two files has the second
+                as ``companion``. A string stands for one part of text.
+            max_tokens: Longest answer, in tokens.
+            beams: Beams of the search; 1 is greedy.
+            path: Read every medium with this path, such as one that reads several modalities;
+                None reads each with that of its own.
+
+        Raises:
+            RequestError: If a question has no parts, or a malformed one.
+            PathError: If a part names a modality that has not been learnt or the path does not
+                read.
+            MediaError: If a medium is missing or cannot be decoded.
+        """
+        parsed = [parse_content(c, f"question {n}") for n, c in enumerate(contents, start=1)]
+        prompts = [self._prompt(parts, path) for parts in parsed]
+        return generate(self.model, prompts, max_tokens, beams)
+
+    def _prompt(self, parts: Sequence[Part], path: str | None) -> Prompt:
+        return [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
+
+    def _medium(self, part: Part, path: str | None) -> Medium:
+        name = path or part.type
+        if name not in self.model.paths:
+            what = "path" if path else "a medium"
+            raise PathError(unknown(what, name, self.model.paths.names))
+        data = self._read(part.path or "")
+        if part.companion is not None:
+            data = pack_pair(self._read(part.companion), data)
+        file = Path(part.path or "")
+        return self.readers[name].medium(name, part.type, (data, file.name))
+
+    def _read(self, path: str) -> bytes:
+        file = self.root / path
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise MediaError(
+                f"{file} must be a file, got {error.strerror}; correct the path"
+            ) from error
+
+
+def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:
+    """Return an assistant over a directory that ``pathweave evolve`` wrote.
+
+    Args:
+        run: The directory.
+        paths: Load these paths and those they build on; None loads all.
+
+    Raises:
+        RunError: If the directory is no run.
+        PathError: If a path is damaged.
+    """
+    model, recipe = load_run(Path(run), None if paths is None else list(paths))
+    return Assistant(model, make_readers(recipe, model.base))
+
+
+def load_alone(base: str) -> Assistant:
+    """Return an assistant over a base and the paths it comes with, without any run.
+
+    Args:
+        base: See ``pathweave.runs.loading.load_base``.
+
+    Raises:
+        RecipeError: If there is no such base.
+        FetchError: If weights cannot be fetched, or are incomplete.
+    """
+    loaded = load_base(base)
+    return Assistant(PathWeave(loaded), native_readers(loaded))

@@ -1,0 +1,209 @@
+"""From a recipe and a directory to a model and its readers."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
+from pathweave.model.base import (
+    DESCRIPTION,
+    Base,
+    freeze,
+    load_connector,
+    load_directory,
+    native_dtype,
+)
+from pathweave.bases.hub import is_remote, snapshot
+from pathweave.bases.llm import CONFIG, use_llm
+from pathweave.bases.mini import load_mini
+from pathweave.bases.pretrained import load_pretrained
+from pathweave.recipe.schema import Modality, Component, Recipe
+from pathweave.validation import unknown
+from pathweave.runs.connector_directory import load_shared
+from pathweave.data.cache import FeatureCache
+from pathweave.data.examples import Readers
+from pathweave.errors import FetchError, PathError, RecipeError
+from pathweave.storage.atomic import cache_home
+from pathweave.model.pathweave import PathWeave
+from pathweave.runs.path_directory import describe_path, load_order, load_path
+from pathweave.model.paths import ModalPath
+from pathweave.runs.run_directory import RunDirectory
+
+
+def load_base(
+    kind: str, seed: int = 0, llm: str | None = None, quantise: str | None = None
+) -> Base:
+    """Return a base; what it has no pretrained weights for starts random, from ``seed``.
+
+    Args:
+        kind: ``mini``, a directory that holds a base, an InstructBLIP or a BLIP-2, or the id of
+            one on the hub, from which it is then fetched.
+        seed: Seed of the parts that start random.
+        llm: Directory or hub id of a causal language model to take instead of the base's own.
+        quantise: ``8bit`` or ``4bit`` to hold the language model's weights in so many bits.
+
+    Raises:
+        RecipeError: If there is no such base, or it is no model of the right kind.
+        FetchError: If weights cannot be fetched, or are incomplete.
+        PathError: If the directory of a base is incomplete.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
+    # A bar for loading weights would tear the bars of a run apart.
+    transformers_logging.disable_progress_bar()
+    torch.manual_seed(seed)
+    own = None if llm is None else _directory("llm", llm)
+    if kind != "mini":
+        directory = _directory("base", kind)
+        if (directory / CONFIG).is_file():
+            return load_pretrained(directory, own, quantise=quantise)
+        if not (directory / DESCRIPTION).is_file():
+            raise FetchError(
+                f"{directory} must hold a base ({DESCRIPTION}) or an InstructBLIP or BLIP-2 "
+                f"({CONFIG}), got neither; copy or download the whole directory"
+            )
+    if quantise and own is None:
+        raise RecipeError(
+            "quantise must go with an InstructBLIP or BLIP-2 as base, or with llm, got base "
+            f"{kind!r}; leave quantise out"
+        )
+    base = load_mini() if kind == "mini" else load_directory(directory, native_dtype())
+    if own is not None:
+        use_llm(base, own, quantise)
+    return base
+
+
+def _directory(field: str, name: str) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if is_remote(name):
+        return snapshot(name)
+    if field == "llm":
+        raise RecipeError(
+            "llm must be the directory or the hub id (owner/name) of a causal language model, got "
+            f"{name!r}; correct it"
+        )
+    raise RecipeError(
+        f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a base"
+    )
+
+
+def new_model(recipe: Recipe) -> PathWeave:
+    """Return the base of a recipe, with cues and with no paths but those it comes with."""
+    cues = {name: modality.cue for name, modality in recipe.modalities.items()}
+    base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise)
+    return PathWeave(base, cues)
+
+
+def load_run(root: Path, only: list[str] | None = None) -> tuple[PathWeave, Recipe]:
+    """Return the model of a run with its finished paths, and the run's recipe.
+
+    Args:
+        root: Directory of the run.
+        only: Load these paths and their predecessors; None loads all.
+
+    Raises:
+        RunError: If the directory is no run.
+        PathError: If a path is damaged, or a predecessor is missing or another.
+    """
+    run = RunDirectory(root)
+    recipe = run.recipe()
+    model = new_model(recipe)
+    load_finished(model, run, recipe, only)
+    freeze(model)
+    return model, recipe
+
+
+def load_finished(
+    model: PathWeave, run: RunDirectory, recipe: Recipe, only: list[str] | None = None
+) -> list[str]:
+    """Load the connector of a run and its finished paths into a new model.
+
+    A path of the run takes the place of the one of that name that the base came with. Those that
+    belong to the base's own connector are dropped where the run has another one. Where stages have
+    changed the connector, all paths are read with it as the last of them left it.
+
+    Args:
+        model: The model.
+        run: The directory of the run.
+        recipe: Its recipe.
+        only: Load these paths and their predecessors; None loads all.
+
+    Returns:
+        The finished stages, in order.
+    """
+    finished = run.finished(recipe)
+    newest = run.newest_connector(finished)
+    own_connector = newest is not None or (bool(finished) and run.base.exists())
+    changed: dict[str, dict[str, Tensor]] = {}
+    if newest is not None:
+        changed = load_shared(model, newest)
+    elif own_connector:
+        load_connector(model.base, run.base)
+    for name in model.paths.names:
+        if own_connector or name in finished:
+            model.paths.drop(name)
+    wanted = None if only is None else [n for n in only if n not in model.paths]
+    fingerprint = model.base.fingerprint() if finished else ""
+    made_for = dict.fromkeys(finished, fingerprint)
+    if newest is not None:
+        made_for = _fingerprints(run, finished, fingerprint)
+    for name in load_order({name: run.path(name) for name in finished}, wanted):
+        path = load_path(run.path(name), model.paths, made_for[name])
+        if name in changed:
+            _change(path, changed[name])
+    return finished
+
+
+def _fingerprints(run: RunDirectory, finished: list[str], newest: str) -> dict[str, str]:
+    """Return the fingerprint of the base that each path was made for.
+
+    A stage that changed the connector says what the fingerprint was before, so the paths of a run
+    are a chain, which ends with the connector as it is now.
+    """
+    made_for = {}
+    for name in reversed(finished):
+        made_for[name] = newest
+        newest = describe_path(run.path(name)).get("connector_before", newest)
+    return made_for
+
+
+def _change(path: ModalPath, tensors: dict[str, Tensor]) -> None:
+    """Give a path what a later stage has changed in it."""
+    try:
+        path.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise PathError(
+            f"path {path.spec.name!r} must fit what a later stage changed in it, got: "
+            f"{' '.join(str(error).split())}; copy the whole run again"
+        ) from error
+
+
+def make_readers(recipe: Recipe, base: Base | None = None) -> Readers:
+    """Return readers of the declared modalities over the shared cache of features.
+
+    Args:
+        recipe: Declares the modalities.
+        base: Its paths are read as it says, where the recipe does not declare their modality.
+    """
+    return Readers({**native_modalities(base), **recipe.modalities}, _cache())
+
+
+def native_modalities(base: Base | None) -> dict[str, Modality]:
+    """Return how the media of the paths that a base comes with are read, by name."""
+    ready = base.ready_paths if base is not None else ()
+    return {
+        path.spec.name: Modality(
+            decoder=Component.model_validate(path.decoder), encoder=Component.model_validate(path.encoder)
+        )
+        for path in ready
+    }
+
+
+def native_readers(base: Base) -> Readers:
+    """Return readers of the media of the paths that a base comes with."""
+    return Readers(native_modalities(base), _cache())
+
+
+def _cache() -> FeatureCache:
+    return FeatureCache(cache_home() / "features")

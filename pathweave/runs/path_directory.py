@@ -1,0 +1,192 @@
+"""The file on disk is the path: a directory of safetensors and JSON, complete in itself.
+
+path.json            format, spec, modality, base fingerprint, predecessors by content hash,
+                     training settings, scores, versions, licences, hashes of the other files
+path.safetensors     every tensor of the path and no other
+proof.safetensors    inputs and outputs recorded when the path was finished (``verify``)
+"""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pathweave.errors import BaseMismatchError, PathError
+from pathweave.storage.atomic import new_directory, recover_directory, sha256_file, write_json
+from pathweave.model.paths import ModalPath, Paths, PathSpec
+from pathweave.storage.tensors import write_tensors
+
+FORMAT = 1
+DESCRIPTION, TENSORS, PROOF = "path.json", "path.safetensors", "proof.safetensors"
+NEEDED = {"spec", "content_hash", "base_fingerprint", "predecessors"}
+
+
+def save_path(
+    path: ModalPath,
+    paths: Paths,
+    directory: Path,
+    base_fingerprint: str,
+    about: Mapping[str, Any] | None = None,
+    proof: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a path so that it can be copied, shared and loaded alone.
+
+    Args:
+        path: The path.
+        paths: Where its predecessors are.
+        directory: What to write; an existing one is replaced when the new one is complete.
+        base_fingerprint: Fingerprint of the base it was trained for.
+        about: Anything to keep with it: modality, training settings, scores, licences.
+        proof: Recorded inputs and outputs.
+
+    Raises:
+        DiskError: If the directory cannot be written.
+    """
+    with new_directory(directory) as temporary:
+        write_tensors(temporary / TENSORS, path.state_dict())
+        if proof is not None:
+            write_tensors(temporary / PROOF, proof)
+        files = {f.name: sha256_file(f) for f in sorted(temporary.iterdir())}
+        description = {
+            "format": FORMAT,
+            "spec": _spec(path.spec),
+            "content_hash": path.content_hash(),
+            "base_fingerprint": base_fingerprint,
+            "predecessors": {n: paths[n].content_hash() for n in path.spec.predecessors},
+            "parameters": path.count(),
+            "files": files,
+            "versions": versions(),
+            **(about or {}),
+        }
+        write_json(temporary / DESCRIPTION, description)
+
+
+def _spec(spec: PathSpec) -> dict[str, Any]:
+    """Return a spec as plain values; a field that most paths do not need is left out there."""
+    return {name: value for name, value in asdict(spec).items() if name != "own" or value}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def describe_path(directory: Path) -> dict[str, Any]:
+    """Return the description of a saved path, checked for completeness.
+
+    Raises:
+        PathError: If the directory is no path, or a file of it is missing or damaged.
+    """
+    recover_directory(directory)
+    try:
+        description = json.loads((directory / DESCRIPTION).read_text())
+        files, made = description["files"], description["format"]
+        if missing := NEEDED - description.keys():
+            raise KeyError(*sorted(missing))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PathError(
+            f"{directory} must hold a path ({DESCRIPTION}, {TENSORS}), got {error!r}; copy the "
+            "whole directory again"
+        ) from error
+    if made != FORMAT:
+        raise PathError(
+            f"{directory} must have format {FORMAT}, got {made}; install a newer version"
+        )
+    for name, expected in files.items():
+        file = directory / name
+        found = sha256_file(file) if file.is_file() else "no file"
+        if found != expected:
+            raise PathError(
+                f"{file} must have sha256 {expected[:12]}..., got {found[:12]}; the path is "
+                "damaged: copy the directory again"
+            )
+    return description
+
+
+def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath:
+    """Add a saved path to ``paths``.
+
+    Raises:
+        BaseMismatchError: If it was made for another base.
+        PathError: If it is damaged, or a predecessor is missing or another than it was made with.
+    """
+    description = describe_path(directory)
+    name = description["spec"]["name"]
+    if description["base_fingerprint"] != base_fingerprint:
+        raise BaseMismatchError(
+            f"path {name!r} must be loaded into base {description['base_fingerprint'][:12]}..., "
+            f"got base {base_fingerprint[:12]}...; load the base it was trained with"
+        )
+    for predecessor, expected in description["predecessors"].items():
+        if predecessor not in paths:
+            raise PathError(
+                f"path {name!r} must find its predecessor {predecessor!r}, got {paths.names}; copy "
+                f"the directory of {predecessor!r} beside it"
+            )
+        if (found := paths[predecessor].content_hash()) != expected:
+            raise PathError(
+                f"predecessor {predecessor!r} of path {name!r} must be {expected[:12]}..., got "
+                f"{found[:12]}...: another path of that name; copy the right one"
+            )
+    spec = {k: tuple(v) if isinstance(v, list) else v for k, v in description["spec"].items()}
+    try:
+        tensors = load_file(directory / TENSORS)
+        path = paths.expand(PathSpec(**cast(Any, spec)))
+    except (SafetensorError, TypeError) as error:
+        raise PathError(f"{directory} must hold a path of this format, got {error}") from error
+    try:
+        path.load_state_dict(tensors)
+    except RuntimeError as error:
+        paths.drop(name)
+        reason = " ".join(str(error).split())
+        raise PathError(f"{directory / TENSORS} must fit its spec, got: {reason}") from error
+    path.requires_grad_(False)
+    return path.eval()
+
+
+def load_proof(directory: Path) -> dict[str, Tensor]:
+    """Return the recorded inputs and outputs of a saved path; empty if none were recorded."""
+    file = directory / PROOF
+    return load_file(file) if file.is_file() else {}
+
+
+def load_order(
+    directories: Mapping[str, Path], wanted: Sequence[str] | None = None
+) -> list[str]:
+    """Return names of saved paths so that every path comes after its predecessors.
+
+    Args:
+        directories: Where the paths are, by name.
+        wanted: Return only these and what they build on; None is all.
+
+    Raises:
+        PathError: If a wanted path or a predecessor is missing.
+    """
+    order: list[str] = []
+
+    def visit(name: str, wanted_by: str) -> None:
+        if name not in directories:
+            raise PathError(
+                f"{wanted_by} must find path {name!r}, got {sorted(directories)}; copy the "
+                f"directory of {name!r} beside them"
+            )
+        if name not in order:
+            for earlier in describe_path(directories[name])["predecessors"]:
+                visit(earlier, f"path {name!r}")
+            order.append(name)
+
+    for name in directories if wanted is None else wanted:
+        visit(name, "the run")
+    return order

@@ -1,0 +1,145 @@
+"""The directory of a run: what ``evolve`` writes and every other command reads.
+
+recipe.json          the resolved recipe
+base/                the connector, once the stage that trains it is done
+paths/NAME/          one path directory per finished stage
+connectors/NAME/     the connector after the newest stage, for methods that change it
+scores.json          score of every test set after every stage
+predictions/         answers behind the scores
+log.jsonl            every step and event
+checkpoint/          state of the stage that is running; checkpoint-NAME/ of a later lesson of it
+results.json, .png   the report
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pathweave.recipe.schema import Recipe
+from pathweave.errors import RunError
+from pathweave.storage.atomic import recover_directory, write_atomic
+from pathweave.recipe.reading import dump_recipe, parse_recipe
+
+
+class RunDirectory:
+    """Names of the files of a run.
+
+    Args:
+        root: The directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.recipe_file = root / "recipe.json"
+        self.base = root / "base"
+        self.paths = root / "paths"
+        self.connectors = root / "connectors"
+        self.scores = root / "scores.json"
+        self.predictions = root / "predictions"
+        self.log = root / "log.jsonl"
+        self.checkpoint = root / "checkpoint"
+        self.results = root / "results.json"
+        self.picture = root / "results.png"
+
+    def path(self, name: str) -> Path:
+        """Return the directory of one path."""
+        return self.paths / name
+
+    def connector(self, name: str) -> Path:
+        """Return the directory of the connector as a stage left it, if it changed it."""
+        return self.connectors / name
+
+    def newest_connector(self, finished: Sequence[str]) -> Path | None:
+        """Return the directory of the connector after the last stage that changed it, if any."""
+        changed = [self.connector(name) for name in finished]
+        kept = [directory for directory in changed if recover_directory(directory)]
+        return kept[-1] if kept else None
+
+    def lesson_checkpoint(self, lesson: str) -> Path:
+        """Return the directory of the state of a lesson, by name; the first has none."""
+        return self.root / f"checkpoint-{lesson}" if lesson else self.checkpoint
+
+    def stage_predictions(self, after: str, name: str, dataset: str) -> Path:
+        """Return the file of the answers to the compared samples of a test set after a stage."""
+        return self.predictions / f"after-{after}" / f"{name}-{dataset}.jsonl"
+
+    def whole_predictions(self, name: str, dataset: str) -> Path:
+        """Return the file of the answers to a whole test set after the last stage."""
+        return self.predictions / "whole" / f"{name}-{dataset}.jsonl"
+
+    def finished(self, recipe: Recipe) -> list[str]:
+        """Return the stages whose path is saved, in order."""
+        done = []
+        for name in recipe.curriculum:
+            if not (self.path(name) / "path.json").is_file():
+                break
+            done.append(name)
+        return done
+
+    def recipe(self) -> Recipe:
+        """Return the recipe of the run.
+
+        Raises:
+            RunError: If this is no directory of a run.
+        """
+        try:
+            tree = json.loads(self.recipe_file.read_text())
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self.root} must be the directory of a run (with recipe.json), got {error}; make "
+                "one with: pathweave evolve RECIPE --out DIR"
+            ) from error
+        return parse_recipe(tree, str(self.recipe_file))
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse another recipe than that of the run; one to be resumed may add stages at the end.
+
+        Raises:
+            RunError: If the directory holds a run that differs in more than later stages.
+        """
+        if not self.recipe_file.exists():
+            return
+        before = self.recipe()
+        count = len(before.curriculum)
+        fields = differences(_settled(before.cut(count)), _settled(recipe.cut(count)))
+        if fields:
+            raise RunError(
+                f"{self.root} must be resumed with the recipe it was begun with (later stages may "
+                f"be added at the end), got another value of {', '.join(fields[:3])}; choose "
+                "another --out, or remove the directory"
+            )
+
+    def claim(self, recipe: Recipe) -> None:
+        """Write the recipe of a run.
+
+        Raises:
+            RunError: If the directory holds a run of another recipe.
+            DiskError: If it cannot be written.
+        """
+        self.check(recipe)
+        write_atomic(self.recipe_file, dump_recipe(recipe).encode())
+
+
+def _settled(recipe: Recipe) -> dict[str, Any]:
+    """Return what may not change while a run is resumed: all but labels and limits."""
+    return recipe.model_dump(mode="json", exclude={"name", "quick", "bad_samples"})
+
+
+def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: ANN401
+    """Return the dotted fields in which two trees of plain values differ.
+
+    Example:
+        >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        ['a.c']
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        fields = dict.fromkeys([*before, *after])
+        return [
+            found
+            for field in fields
+            for found in differences(
+                before.get(field), after.get(field), f"{at}.{field}".strip(".")
+            )
+        ]
+    return [] if before == after else [at]

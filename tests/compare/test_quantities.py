@@ -1,0 +1,179 @@
+"""Transfer and forgetting on arrays: by hand, and equal to those of the score matrix."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pathweave.compare.quantities import (
+    ACCURACY,
+    CAPTIONS,
+    FINAL,
+    FORGETTING,
+    LOST,
+    MEAN,
+    MIXED,
+    TRANSFER,
+    WHOLE,
+    CellScores,
+    Key,
+    kind_of,
+    quantities,
+)
+from pathweave.compare.tables import Table, latex, markdown
+from pathweave.evaluate.scores import ScoreMatrix
+
+NAMES = ["see", "hear", "feel"]
+METRICS = {(name, d): m for name in NAMES for d, m in (("qa", "exact_match"), ("say", "cider_d"))}
+
+
+def cell(scores, whole=None, metrics=METRICS, curriculum=NAMES):
+    as_arrays = {key: np.atleast_1d(np.array(value, float)) for key, value in scores.items()}
+    wholes = {key: np.atleast_1d(np.array(value, float)) for key, value in (whole or {}).items()}
+    return CellScores(curriculum, metrics, as_arrays, wholes)
+
+
+BY_HAND = {
+    # After seeing, hearing, feeling; questions in percent, captions in points.
+    **{(0, "see", "qa"): 80.0, (0, "see", "say"): 200.0},
+    **{(1, "see", "qa"): 50.0, (1, "see", "say"): 120.0},
+    **{(1, "hear", "qa"): 60.0, (1, "hear", "say"): 100.0},
+    **{(2, "see", "qa"): 60.0, (2, "see", "say"): 90.0},
+    **{(2, "hear", "qa"): 45.0, (2, "hear", "say"): 110.0},
+    **{(2, "feel", "qa"): 70.0, (2, "feel", "say"): 300.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "modality", "kind", "expected"),
+    [
+        (TRANSFER, "see", ACCURACY, 80.0),
+        (TRANSFER, "hear", ACCURACY, 60.0),
+        (TRANSFER, "hear", CAPTIONS, 100.0),
+        (TRANSFER, "hear", MIXED, 80.0),
+        (TRANSFER, MEAN, ACCURACY, 65.0),  # of hear and feel: see is the base
+        (TRANSFER, MEAN, MIXED, (80.0 + 185.0) / 2),
+        (FORGETTING, "hear", ACCURACY, 30.0),
+        (FORGETTING, "hear", MIXED, (30.0 + 80.0) / 2),
+        (FORGETTING, "feel", ACCURACY, (20.0 + 15.0) / 2),
+        (FORGETTING, "feel", CAPTIONS, (110.0 - 10.0) / 2),  # hear has gained 10
+        (FORGETTING, MEAN, ACCURACY, (30.0 + 17.5) / 2),
+        (LOST, "see", ACCURACY, 20.0),
+        (LOST, "hear", CAPTIONS, -10.0),
+        (LOST, MEAN, ACCURACY, 17.5),
+        (FINAL, "see", CAPTIONS, 90.0),
+        (FINAL, MEAN, ACCURACY, (60.0 + 45.0 + 70.0) / 3),
+    ],
+)
+def test_by_hand(quantity, modality, kind, expected):
+    assert quantities(cell(BY_HAND))[Key(quantity, modality, kind)] == pytest.approx([expected])
+
+
+def test_what_is_not_known_is_left_out():
+    scores = {key: value for key, value in BY_HAND.items() if key[0] < 2}
+    found = quantities(cell(scores))
+    assert Key(TRANSFER, "hear", MIXED) in found
+    for key in (
+        Key(TRANSFER, "feel", MIXED),
+        Key(TRANSFER, MEAN, MIXED),  # of two modalities one is not there
+        Key(FORGETTING, "feel", MIXED),
+        Key(FINAL, MEAN, MIXED),
+        Key(WHOLE, MEAN, MIXED),
+    ):
+        assert key not in found
+    assert Key(WHOLE, "see", ACCURACY) in quantities(cell(BY_HAND, {("see", "qa"): 77.0}))
+    assert Key(WHOLE, "see", MIXED) not in quantities(cell(BY_HAND, {("see", "qa"): 77.0}))
+
+
+def test_modalities_learnt_at_once_are_scored_when_all_are_learnt():
+    scores = {key: value for key, value in BY_HAND.items() if key[0] != 1}
+    found = quantities(cell(scores))
+    assert found[Key(TRANSFER, "hear", ACCURACY)] == [45.0]
+    assert found[Key(TRANSFER, MEAN, ACCURACY)] == [57.5]
+    assert found[Key(LOST, "see", ACCURACY)] == [20.0]
+    assert Key(FORGETTING, "feel", ACCURACY) not in found
+
+
+def test_metrics_are_of_two_kinds():
+    accuracies = {"exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match"}
+    captions = {"cider", "cider_d", "bleu_1", "bleu_4", "rouge_l", "meteor"}
+    assert {kind_of(metric) for metric in accuracies} == {ACCURACY}
+    assert {kind_of(metric) for metric in captions} == {CAPTIONS}
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_every_draw_gives_what_the_score_matrix_gives(data):
+    num_stages = data.draw(st.integers(1, 4))
+    names = [f"m{i}" for i in range(num_stages)]
+    sets = [("qa", "exact_match"), ("more", "ranking")][: data.draw(st.integers(1, 2))]
+    score = st.floats(0, 100).map(lambda value: round(value, 2))
+    draws = 3
+    values = {
+        (stage, names[i], dataset): np.array(data.draw(st.lists(score, min_size=3, max_size=3)))
+        for stage in range(num_stages)
+        for i in range(stage + 1)
+        for dataset, _ in sets
+    }
+    found = quantities(CellScores(names, {(n, d): m for n in names for d, m in sets}, values, {}))
+    for draw in range(draws):
+        matrix = ScoreMatrix(names)
+        for (stage, modality, dataset), drawn in values.items():
+            matrix.add(stage, modality, dataset, float(drawn[draw]))
+        transfers = [matrix.transfer(stage) for stage in range(num_stages)]
+        forgettings = [matrix.forgetting_mean(stage) for stage in range(1, num_stages)]
+        for stage, name in enumerate(names):
+            of = found[Key(TRANSFER, name, MIXED)]
+            assert of[draw] == pytest.approx(transfers[stage])
+            if stage:
+                assert found[Key(FORGETTING, name, MIXED)][draw] == pytest.approx(
+                    forgettings[stage - 1]
+                )
+        for name in names[:-1]:
+            lost = matrix.forgetting(num_stages - 1, name)
+            assert found[Key(LOST, name, MIXED)][draw] == pytest.approx(lost)
+        if num_stages > 1:
+            means = [np.mean(transfers[1:]), np.mean(forgettings)]
+            keys = [Key(quantity, MEAN, MIXED) for quantity in (TRANSFER, FORGETTING)]
+            assert [found[key][draw] for key in keys] == pytest.approx(means)
+        else:
+            assert Key(FORGETTING, MEAN, MIXED) not in found
+
+
+# Tables
+
+WORDS = st.text("abcxyz019 .±%_", max_size=14)
+
+
+@given(st.integers(1, 9), st.data())
+@settings(max_examples=40, deadline=None)
+def test_markdown_fits_and_loses_no_cell(num_columns, data):
+    header = [f"column {i}" for i in range(num_columns + 1)]
+    rows = data.draw(
+        st.lists(st.lists(WORDS, min_size=num_columns + 1, max_size=num_columns + 1), max_size=4)
+    )
+    table = Table("Title", header, rows)
+    lines = markdown(table, width=60).splitlines()
+    grid = [line for line in lines if line.startswith("|")]
+    assert all(len(line) <= 60 for line in grid)
+    parts, seen = [], []
+    for line in [*lines, ""]:
+        if line.startswith("|"):
+            parts.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif parts:
+            first, _, *others = parts
+            assert [row[0] for row in others] == [row[0].strip() for row in rows]
+            seen += list(zip(first[1:], *[row[1:] for row in others], strict=True))
+            parts = []
+    expected = zip(header[1:], *[[c.strip() for c in row[1:]] for row in rows], strict=True)
+    assert seen == list(expected)
+
+
+def test_latex_is_of_booktabs_and_escaped():
+    text = latex([Table("Share & size", ["a_b", "50 %"], [["x_y", "1.0 ±0.2"]], "n: #1")])
+    assert r"\caption{Share \& size}" in text
+    assert r"a\_b & 50 \% \\" in text
+    assert "x\\_y & 1.0 $\\pm$0.2 \\\\\n\\bottomrule" in text
+    assert r"\begin{tabular}{lr}" in text
+    assert r"\end{tabular}\par\footnotesize n: \#1" in text
+    assert text.count(r"\toprule") == text.count(r"\midrule") == 1

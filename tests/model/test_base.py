@@ -1,0 +1,120 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from pathweave.errors import PathError
+from pathweave.model.base import load_connector, load_directory, save_base
+from pathweave.model.pathweave import PathWeave
+from tests.tiny import chain, medium, randomise, tiny_base
+
+
+def logits(base):
+    """What the language model says after one prompt through a path made from a seed."""
+    model = PathWeave(base).eval()
+    torch.manual_seed(3)
+    randomise(model.paths.expand(chain("sight")[0]))
+    with torch.no_grad():
+        embeds = model.embed_prompts([[medium("sight"), "What is it?"]])[0]
+        return model.llm(inputs_embeds=embeds[None]).logits
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_whole_base_is_read_back(tmp_path, text):
+    base = tiny_base(seed=1, text=text)
+    save_base(base, tmp_path / "base", whole=True)
+    again = load_directory(tmp_path / "base", torch.float32)
+    assert again.fingerprint() == base.fingerprint()
+    assert (again.kind, again.template, again.licences) == (
+        base.kind,
+        base.template,
+        base.licences,
+    )
+    assert (again.text_tokenizer is None) == (not text)
+    assert not any(p.requires_grad for p in again.llm.parameters())
+    assert torch.equal(logits(again), logits(base))
+
+
+def test_a_connector_is_read_into_a_base_of_its_kind(tmp_path):
+    base, other = tiny_base(), tiny_base()
+    other.projector.linear.host.weight.data += 1
+    save_base(other, tmp_path / "base")
+    assert sorted(f.name for f in (tmp_path / "base").iterdir()) == [
+        "base.json",
+        "connector.safetensors",
+    ]
+    load_connector(base, tmp_path / "base")
+    assert base.fingerprint() == other.fingerprint()
+    assert torch.equal(logits(base), logits(other))
+
+
+def test_the_fingerprint_changes_with_every_part():
+    base = tiny_base()
+    before = base.fingerprint()
+    assert tiny_base().fingerprint() == before
+    for weight in (
+        base.qformer.layers[2].query_ffn.norm.bias,
+        base.projector.linear.host.weight,
+        base.llm.lm_head.weight,
+    ):
+        value = weight.data.view(-1)[3].clone()
+        weight.data.view(-1)[3] += 1e-3
+        assert base.fingerprint() != before
+        weight.data.view(-1)[3] = value
+    assert base.fingerprint() == before
+    assert tiny_base(seed=1).fingerprint() != before
+
+
+def test_another_language_model_is_refused(tmp_path):
+    save_base(tiny_base(), tmp_path / "base")
+    base = tiny_base()
+    base.llm.lm_head.weight.data[0, 0] += 1
+    with pytest.raises(PathError, match="must belong to this language model, got another finger"):
+        load_connector(base, tmp_path / "base")
+
+
+def test_another_kind_is_refused(tmp_path):
+    save_base(tiny_base(), tmp_path / "base")
+    with pytest.raises(PathError, match=r"must be a connector of base 'tiny' with .*name the base"):
+        load_connector(tiny_base(text=False), tmp_path / "base")
+    other = tiny_base()
+    other.kind = "huge"
+    with pytest.raises(PathError, match=r"of base 'huge' with .* got 'tiny' with"):
+        load_connector(other, tmp_path / "base")
+
+
+@pytest.mark.parametrize("part", ["llm", "text"])
+def test_a_missing_part_is_named(tmp_path, part):
+    save_base(tiny_base(), tmp_path / "base", whole=True)
+    shutil.rmtree(tmp_path / "base" / part)
+    with pytest.raises(PathError, match=rf"base must hold {part}/, got none; copy the whole dir"):
+        load_directory(tmp_path / "base", torch.float32)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"kind": "tiny"}'])
+def test_a_broken_description_is_refused(tmp_path, content):
+    save_base(tiny_base(), tmp_path / "base")
+    file = tmp_path / "base" / "base.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(PathError, match=r"must hold base\.json and connector\.safetensors, got"):
+        load_connector(tiny_base(), tmp_path / "base")
+    with pytest.raises(PathError, match=r"must hold base\.json and connector\.safetensors, got"):
+        load_directory(tmp_path / "base", torch.float32)
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    save_base(tiny_base(), tmp_path / "base")
+    file = tmp_path / "base" / "base.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    with pytest.raises(PathError, match="must have format 1, got 2; install a newer version"):
+        load_connector(tiny_base(), tmp_path / "base")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"damaged"])
+def test_a_damaged_connector_is_refused(tmp_path, content):
+    save_base(tiny_base(), tmp_path / "base")
+    file = tmp_path / "base" / "connector.safetensors"
+    file.unlink() if content is None else file.write_bytes(content)
+    with pytest.raises(PathError, match=r"must hold a whole connector\.safetensors, got"):
+        load_connector(tiny_base(), tmp_path / "base")

@@ -1,0 +1,200 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pathweave.errors import PathError
+from pathweave.model.paths import PathSpec, matches
+from pathweave.storage.tensors import tensors_hash
+from tests.tiny import chain, tiny_model
+
+SPEC = chain("sight", "sound", "range")[2]
+CROSS = "*/cross_attention/*"
+
+
+@pytest.fixture
+def paths():
+    return tiny_model(*chain("sight", "sound")).paths
+
+
+@pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", None])
+@pytest.mark.parametrize("encoder_width", [12, 7])
+def test_the_count_by_kind_adds_up(gate, encoder_width):
+    path = tiny_model(*chain("sight", "sound", "range")[:2]).paths.expand(
+        replace(SPEC, gate=gate, encoder_width=encoder_width)
+    )
+    count = path.count()
+    assert sum(count.values()) == sum(p.numel() for p in path.parameters())
+    assert count["queries"] == 3 * 16
+    assert count["input"] == 2 * encoder_width + (0 if encoder_width == 12 else 7 * 12 + 12)
+    sites = len(path.experts)
+    assert count["in_adapters"] == sites * (4 * 4 + 4)
+    columns = {"softmax": 2, "noisy_softmax": 4, None: 0}[gate]
+    # Gates read the host's input: 12 wide for the keys and values of cross-attention, else 16.
+    assert count["gates"] == columns * ((sites - 4) * 16 + 4 * 12)
+
+
+def test_without_rank_there_are_no_experts(paths):
+    assert paths["sight"].count()["adapters"] == 0
+    assert paths["sight"].at("projector") is None
+    assert paths["sight"].adapter("projector") is None
+    assert paths.mixtures("sight") == {}
+
+
+def test_features_of_another_width_are_projected(paths):
+    path = paths.expand(replace(SPEC, encoder_width=7))
+    assert path.project(torch.randn(2, 5, 7)).shape == (2, 5, 12)
+    same = paths["sound"]
+    x = torch.randn(2, 5, 12)
+    assert torch.equal(same.project(x), same.input_norm(x))
+
+
+def test_the_hash_changes_with_every_tensor(paths):
+    path = paths["sound"]
+    before = path.content_hash()
+    for parameter in path.parameters():
+        value = parameter.data.view(-1)[-1].clone()
+        parameter.data.view(-1)[-1] = value + 1e-6 * value.abs()
+        assert path.content_hash() != before
+        parameter.data.view(-1)[-1] = value
+    assert path.content_hash() == before
+
+
+def test_the_hash_changes_with_every_field(paths):
+    path = paths["sound"]
+    before = path.content_hash()
+    others = {"gate": None, "in_adapter": None, "name": "other", "norm_eps": 1e-6, "plain_rank": 3}
+    for field, value in vars(path.spec).items():
+        path.spec = replace(
+            paths["sound"].spec,
+            **{field: others.get(field, (value + 1) if isinstance(value, int) else ("x",))},
+        )
+        assert path.content_hash() != before, field
+        path.spec = replace(path.spec, **{field: value})
+    assert path.content_hash() == before
+
+
+def test_equal_paths_have_equal_hashes():
+    one, two = (tiny_model(*chain("sight", "sound")).paths for _ in range(2))
+    assert one["sound"].content_hash() == two["sound"].content_hash()
+    assert one["sound"].content_hash() != one["sight"].content_hash()
+
+
+@pytest.mark.parametrize("name", ["", "Range", "3d", "a-b", "a.b", "a b", "../x", "a\n"])
+def test_a_bad_name_is_refused(paths, name):
+    with pytest.raises(PathError, match="name must be lower-case letters, digits and underscores"):
+        paths.expand(replace(SPEC, name=name))
+    assert paths.names == ["sight", "sound"]
+
+
+def test_a_name_that_is_taken_is_refused(paths):
+    with pytest.raises(PathError, match=r"must be new, got 'sound' of \['sight', 'sound'\]"):
+        paths.expand(replace(SPEC, name="sound"))
+
+
+def test_an_unknown_path_is_named_with_the_nearest(paths):
+    with pytest.raises(PathError, match=r"one of \[.*\], got 'sonud'; did you mean 'sound'\?"):
+        paths["sonud"]
+    with pytest.raises(PathError, match=r"got 'zzz'$"):
+        paths["zzz"]
+    with pytest.raises(PathError, match=r"got 'soun'; did you mean 'sound'\?"):
+        paths.expand(replace(SPEC, predecessors=("soun",)))
+    with pytest.raises(PathError, match=r"got 'sigth'; did you mean 'sight'\?"):
+        paths.expand(SPEC, queries_from="sigth")
+    assert paths.names == ["sight", "sound"]
+
+
+def test_a_pattern_that_matches_no_host_is_refused(paths):
+    with pytest.raises(PathError, match=r"must match a host, got 'layer_9/\*'; hosts are layer_0/"):
+        paths.expand(replace(SPEC, sites=("projector", "layer_9/*")))
+    paths.expand(replace(SPEC, rank=0, sites=("layer_9/*",)))  # nothing is adapted anyway
+
+
+def test_patterns_choose_hosts(paths):
+    path = paths.expand(replace(SPEC, sites=(CROSS, "projector"), plain_sites=("projector",)))
+    assert len(path.experts) == 2 * 4 + 1
+    assert all(matches(site, (CROSS, "projector")) for site in path.experts)
+    assert path.at("projector").gate is None
+    assert len(path.at("projector").in_adapters) == 0
+    assert path.at("layer_0/cross_attention/key").gate is not None
+
+
+def test_adapters_at_plain_sites_may_have_a_rank_of_their_own(paths):
+    spec = replace(SPEC, plain_sites=("projector",), plain_rank=3)
+    path = paths.expand(spec)
+    assert path.adapter("projector").rank == 3
+    assert path.adapter("layer_0/cross_attention/key").rank == spec.rank != 3
+    heir = paths.expand(replace(spec, name="last", predecessors=("range",), plain_rank=None))
+    assert heir.adapter("projector").rank == spec.rank
+    assert paths.mixtures("last")["projector"].expert_of.tolist() == [0] * 3 + [1] * spec.rank
+
+
+def test_a_predecessor_may_lack_a_host(paths):
+    paths.expand(replace(SPEC, name="narrow", predecessors=("sound",), sites=(CROSS,)))
+    path = paths.expand(replace(SPEC, name="last", predecessors=("sound", "narrow"), rank=2))
+    assert path.at("projector").num_earlier == 1
+    assert path.at("layer_0/cross_attention/key").num_earlier == 2
+    mixtures = paths.mixtures("last")
+    assert mixtures["projector"].expert_of.tolist() == [0] * 4 + [1] * 2
+    assert mixtures["layer_0/cross_attention/key"].expert_of.max() == 2
+
+
+def test_dropping(paths):
+    paths.expand(SPEC)
+    with pytest.raises(PathError, match=r"'sound' cannot be dropped: \['range'\] build on it"):
+        paths.drop("sound")
+    with pytest.raises(PathError, match=r"got 'rang'; did you mean 'range'\?"):
+        paths.drop("rang")
+    paths.drop("range")
+    paths.drop("sound")
+    assert paths.names == ["sight"]
+    assert len(paths) == 1
+    assert "sound" not in paths
+
+
+def test_queries_start_from_an_earlier_path_if_they_are_as_many(paths):
+    source = paths["sound"].queries
+    same = paths.expand(replace(SPEC, name="same"), queries_from="sound").queries
+    assert torch.equal(same, source)
+    assert same.data_ptr() != source.data_ptr()
+    fewer = paths.expand(replace(SPEC, name="fewer", num_queries=2), queries_from="sound")
+    assert fewer.queries.shape == (2, 16)
+
+
+def test_a_route_has_a_run_per_change_of_path(paths):
+    route = paths.route(["sound", "sound", "sight", "sound"])
+    assert [count for _, count in route.runs] == [2, 1, 1]
+    assert route.runs[0][0] is route.runs[2][0]
+    assert route.runs[1][0] == {}
+    with pytest.raises(PathError, match="got 'range'"):
+        paths.route(["sound", "range"])
+
+
+def test_defaults_of_a_spec():
+    spec = PathSpec("sound", encoder_width=12, num_queries=4)
+    assert (spec.rank, spec.gate, spec.in_adapter, spec.sites) == (8, "softmax", "zero", ("*",))
+
+
+def test_the_norm_of_the_input_has_the_epsilon_of_the_spec(paths):
+    small = torch.randn(2, 3, 12) * 1e-3
+    for eps in (1e-6, 1e-2):
+        path = paths.expand(replace(SPEC, name=f"eps_{eps:.0e}".replace("-", "_"), norm_eps=eps))
+        centred = small - small.mean(-1, keepdim=True)
+        expected = centred / (small.var(-1, correction=0, keepdim=True) + eps).sqrt()
+        torch.testing.assert_close(path.project(small), expected, atol=1e-6, rtol=1e-4)
+        path.standardise_input(small.flatten(0, 1))
+        spread = path.project(small).flatten(0, 1).std(0)
+        assert (spread > 0.5).all()
+
+
+def test_a_later_field_at_its_default_leaves_hashes_as_they_were(paths):
+    later = ("norm_eps", "plain_rank", "own")
+    before = sorted((n, v) for n, v in vars(paths["sound"].spec).items() if n not in later)
+    assert paths["sound"].content_hash() == tensors_hash(
+        paths["sound"].state_dict(), seed=repr(before)
+    )
+
+
+def test_features_of_another_width_are_refused(paths):
+    with pytest.raises(PathError, match=r"'sound' must be given features of width 12, got 5; name"):
+        paths["sound"].project(torch.zeros(1, 2, 5))

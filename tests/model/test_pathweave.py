@@ -1,0 +1,199 @@
+import pytest
+import torch
+
+from pathweave.errors import PathError
+from pathweave.model.paths import PathSpec
+from pathweave.model.pathweave import IGNORE, pad
+from pathweave.model.prompt import Medium, Template
+from tests.published import tokenizer
+from tests.tiny import WIDTH, chain, medium, tiny_model
+
+
+@pytest.fixture
+def model():
+    return tiny_model(*chain("sight", "sound", "range"))
+
+
+def varied_prompts():
+    """Prompts of unequal length: of one path and another, of several media, of text alone."""
+    return [
+        [medium("sound", seed=1), "What is it?"],
+        ["Look here:", medium("range", units=2, tokens=3, seed=2), "and", medium("sight"), "Same?"],
+        ["Say hello."],
+        [medium("sight", tokens=1, seed=3)],
+    ]
+
+
+ANSWERS = ["a dog", "no, it is another", "hello", "b"]
+
+
+def said(model, embeds):
+    """The words among the embeddings of a prompt; what is no word is a bullet."""
+    table = model.llm.get_input_embeddings().weight
+    words = ""
+    for row in embeds:
+        found = (table == row).all(-1).nonzero()
+        words += model.base.tokenizer.decode(found[0]) if len(found) else "*"
+    return words
+
+
+@torch.no_grad()
+def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
+    prompts = varied_prompts()
+    rows, labels = [], []
+    for before, answer in zip(model.embed_prompts(prompts), ANSWERS, strict=True):
+        ids = torch.tensor([*model.base.tokenizer.encode(f" {answer}"), 0])
+        rows.append(torch.cat([before, model.llm.get_input_embeddings()(ids)]))
+        labels.append(torch.cat([torch.full((len(before),), IGNORE), ids]))
+    embeds, mask = pad(rows, side="right")
+    labels = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
+    theirs = model.llm(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
+    loss, count = model(prompts, ANSWERS)
+    assert count == sum(len(f" {answer}") + 1 for answer in ANSWERS)
+    torch.testing.assert_close(loss / count, theirs, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_loss_of_a_batch_is_the_sum_of_single_losses(model):
+    prompts = varied_prompts()
+    together, count = model(prompts, ANSWERS)
+    single = [model([prompt], [answer]) for prompt, answer in zip(prompts, ANSWERS, strict=True)]
+    torch.testing.assert_close(together, sum(loss for loss, _ in single), atol=1e-4, rtol=1e-5)
+    assert count == sum(n for _, n in single)
+
+
+@torch.no_grad()
+def test_each_unit_reads_the_instruction_of_its_own_medium(model):
+    media = [medium("sound", units=3, seed=1), medium("sound", units=2, seed=2)]
+    texts = ["What is it?", "Who speaks, and how loudly?"]
+    together = model.soft_tokens(media, texts)
+    for i in range(2):
+        alone = model.soft_tokens([media[i]], [texts[i]])[0]
+        torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=1e-5)
+    swapped = model.soft_tokens(media, texts[::-1])
+    assert not torch.allclose(together[0], swapped[0], atol=1e-3)
+
+
+@torch.no_grad()
+def test_units_follow_each_other(model):
+    whole = medium("sound", units=3)
+    tokens = model.soft_tokens([whole], ["What?"])[0]
+    assert tokens.shape == (9, 32)
+    for i, unit in enumerate(whole.features):
+        alone = model.soft_tokens([Medium("sound", unit[None])], ["What?"])[0]
+        torch.testing.assert_close(tokens[3 * i : 3 * i + 3], alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_words_stand_where_the_prompt_puts_them(model):
+    model.cues["sight"] = ""
+    texts = [said(model, embeds) for embeds in model.embed_prompts(varied_prompts())]
+    assert texts == [
+        "sound:*** What is it? Answer:",
+        "Look here: range:****** and*** Same? Answer:",
+        "Say hello. Answer:",
+        "*** Answer:",
+    ]
+    several = model.embed_prompts([["One.", " Two. ", medium("sound"), "A", "b", medium("range")]])
+    assert said(model, several[0]) == "One. Two. sound:*** A b range:*** Answer:"
+
+
+@torch.no_grad()
+def test_the_template_of_the_base_is_put_around(model):
+    model.base.template = Template(bos=True, before="[user] ", after="\n[model]", end="[end]")
+    prompts = [["Say hello."], [medium("sound"), "What?"]]
+    texts = [said(model, embeds) for embeds in model.embed_prompts(prompts)]
+    assert texts == [
+        "<end>[user] Say hello.\n[model]",
+        "<end>[user] sound:*** What?\n[model]",
+    ]
+    assert model.base.tokenizer.decode(model.answer_ids(" a dog ")) == " a dog[end]<end>"
+
+
+@torch.no_grad()
+def test_texts_may_be_sequences_of_their_own(model):
+    model.base.template = Template(bos=True, separate=True, before="Hm.", after="?")
+    model.cues["sound"] = " sound: "
+    prompts = [
+        [medium("sound"), medium("range"), " What is it "],
+        ["See this", medium("sound"), "One.", "Two."],
+        [medium("sound")],
+        [],
+    ]
+    texts = [said(model, embeds) for embeds in model.embed_prompts(prompts)]
+    assert texts == [
+        "<end>Hm.<end> sound: ***<end>range:***<end>What is it?",
+        "<end>Hm. See this<end> sound: ***<end>One. Two.?",
+        "<end>Hm.<end> sound: ***<end>?",
+        "<end>Hm.?",
+    ]
+    model.base.template = Template(separate=True)
+    model.cues.clear()
+    texts = [said(model, embeds) for embeds in model.embed_prompts(prompts[:3])]
+    assert texts == ["******What is it", "See this***One. Two.", "***"]
+
+
+@torch.no_grad()
+def test_a_tokenizer_that_puts_a_space_before_every_text_puts_it_once(model):
+    model.base.tokenizer = tokenizer(leading_space=True)
+    decoded = model.base.tokenizer.decode
+    assert decoded(model._ids("What")) == decoded(model._ids(" What")) == " What"
+    assert decoded(model.answer_ids("a dog")[:-1]) == " a dog"
+
+
+@torch.no_grad()
+def test_a_base_without_text_takes_none():
+    model = tiny_model(*chain("sight", "sound"), text=False)
+    one, other = (model.soft_tokens([medium("sound")], [text])[0] for text in ("This?", "That?"))
+    assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_a_long_instruction_is_cut_to_what_the_qformer_can_read(model):
+    long = "word " * 40
+    found = model.soft_tokens([medium("sound")], [long])[0]
+    assert torch.equal(found, model.soft_tokens([medium("sound")], [long[:64]])[0])
+
+
+@torch.no_grad()
+def test_paths_may_differ_in_width_of_features(model):
+    model.paths.expand(PathSpec("wide", encoder_width=2 * WIDTH, num_queries=3, rank=2))
+    media = [medium("wide", width=2 * WIDTH), medium("sound")]
+    texts = ["What?", "Who?"]
+    together = model.soft_tokens(media, texts)
+    for i in range(2):
+        alone = model.soft_tokens([media[i]], [texts[i]])[0]
+        torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_an_unknown_path_is_named_with_the_nearest(model):
+    with pytest.raises(PathError, match=r"path must be one of .*'sonud'; did you mean 'sound'\?"):
+        model([[medium("sonud"), "What?"]], ["a dog"])
+
+
+def test_no_media_no_tokens(model):
+    assert model.soft_tokens([], []) == []
+
+
+def test_training_mode_is_for_what_is_trained(model):
+    model.paths["range"].requires_grad_(True)
+    model.train()
+    assert model.training
+    assert all(module.training for module in model.paths["range"].modules())
+    for frozen in (model.llm, model.qformer, model.projector, model.paths["sound"]):
+        assert not any(module.training for module in frozen.modules())
+    model.projector.requires_grad_(True)
+    model.train()
+    assert model.projector.training
+    model.eval()
+    assert not any(module.training for module in model.modules())
+
+
+def test_padding_goes_to_the_side_that_is_asked_for():
+    rows = [torch.ones(1, 2), torch.full((3, 2), 2.0)]
+    padded, mask = pad(rows, side="left")
+    assert padded[:, :, 0].tolist() == [[0, 0, 1], [2, 2, 2]]
+    assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+    padded, mask = pad(rows, side="right")
+    assert padded[:, :, 0].tolist() == [[1, 0, 0], [2, 2, 2]]
+    assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]

@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+
+from pathweave.runs.assistant import Assistant, load
+from pathweave.data.decode.pair import unpack_pair
+from pathweave.data.examples import JointReader
+from pathweave.errors import MediaError, PathError, RequestError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+TEXT = {"type": "text", "text": "How is it?"}
+
+
+@pytest.fixture(scope="module")
+def assistant(finished_run, recipe_file, shared_home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATHWEAVE_HOME", str(shared_home))
+        loaded = load(finished_run)
+    return Assistant(loaded.model, loaded.readers, root=recipe_file.parent)
+
+
+def part(name: str, index: int = 0) -> dict[str, str]:
+    return {"type": name, "path": f"{name}-test-{index}.npy"}
+
+
+def test_a_mixed_batch_is_answered_as_one_by_one(assistant):
+    contents = [
+        [part("sight"), TEXT],
+        [part("tilt", 1), part("sound", 2), {"type": "text", "text": "Which one is higher?"}],
+        [TEXT],
+        [part("sound", 3), TEXT],
+    ]
+    together = assistant.ask(contents, max_tokens=4)
+    assert together == [assistant.ask([content], max_tokens=4)[0] for content in contents]
+    assert assistant.ask([]) == []
+
+
+def test_what_is_loaded_is_what_was_asked_for(finished_run):
+    assert load(str(finished_run), paths=["sound"]).model.paths.names == ["sound"]
+
+
+def test_a_modality_that_was_not_learnt_is_refused(assistant):
+    with pytest.raises(PathError, match=r"must be one of .* got 'tild'; did you mean 'tilt'"):
+        assistant.ask([[{"type": "tild", "path": "x.npy"}, TEXT]])
+
+
+def test_a_malformed_question_is_refused_by_its_number(assistant):
+    with pytest.raises(RequestError, match="question 2: content must have at least 1, got none"):
+        assistant.ask([[TEXT], []])
+
+
+def test_a_string_is_a_question(assistant):
+    assert assistant.ask(["How is it?"]) == assistant.ask([[TEXT]])
+
+
+class PairDecoder:
+    """Decodes the medium of a pair, and keeps what it is given."""
+
+    fingerprint = "pair"
+
+    def __init__(self, decoder):
+        self.decoder, self.seen = decoder, []
+
+    def __call__(self, data, name):
+        self.seen.append((*unpack_pair(data, name), name))
+        return self.decoder(self.seen[-1][1], name)
+
+
+def test_a_medium_is_read_with_its_companion(assistant):
+    reader = assistant.readers["tilt"]
+    decoder = PairDecoder(reader.decoder)
+    readers = {"tilt": replace(reader, decoder=decoder)}
+    pairs = Assistant(assistant.model, readers, assistant.root)
+    asked = {**part("tilt"), "companion": "sound-test-0.npy"}
+    assert pairs.ask([[asked, TEXT]], 3) == assistant.ask([[part("tilt"), TEXT]], 3)
+    files = ("sound-test-0.npy", "tilt-test-0.npy")
+    read = [(assistant.root / file).read_bytes() for file in files]
+    assert decoder.seen == [(*read, "tilt-test-0.npy")]
+    with pytest.raises(MediaError, match=r"none\.jpg must be a file, got No such file"):
+        pairs.ask([[{**asked, "companion": "none.jpg"}, TEXT]])
+
+
+def test_a_companion_is_read_with_a_path_that_reads_several_modalities(assistant):
+    def joint(reader):
+        readers = {"sound": JointReader("sound", ("tilt",), {"tilt": reader})}
+        return Assistant(assistant.model, readers, assistant.root)
+
+    reader = assistant.readers["tilt"]
+    decoder = PairDecoder(reader.decoder)
+    asked = {**part("tilt", 1), "companion": "sound-test-1.npy"}
+    answers = joint(replace(reader, decoder=decoder)).ask([[asked, TEXT]], 3, path="sound")
+    assert answers == joint(reader).ask([[part("tilt", 1), TEXT]], 3, path="sound")
+    assert [name for *_, name in decoder.seen] == ["tilt-test-1.npy"]
+
+
+def test_a_missing_or_broken_medium_is_refused(assistant, tmp_path):
+    with pytest.raises(MediaError, match=r"none.npy must be a file, got No such file"):
+        assistant.ask([[{"type": "tilt", "path": "none.npy"}, TEXT]])
+    (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(MediaError, match=r"cut.npy must have a readable .npy header"):
+        assistant.ask([[{"type": "tilt", "path": str(tmp_path / "cut.npy")}, TEXT]])

@@ -1,0 +1,164 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pathweave.errors import PathError
+from pathweave.storage.atomic import sha256_file
+from pathweave.runs.path_directory import describe_path, load_order, load_path, load_proof, save_path
+from tests.tiny import chain, tiny_model
+
+NAMES = ("sight", "sound", "range")
+
+
+def saved(directory, **fields):
+    """Write three paths and return them with where each is."""
+    model = tiny_model(*chain(*NAMES, **fields))
+    places = {name: directory / name for name in NAMES}
+    for path in model.paths:
+        save_path(path, model.paths, places[path.spec.name], "base-1")
+    return model.paths, places
+
+
+def change(place, **fields):
+    """Edit the description of a path, as a newer or a broken writer would."""
+    file = place / "path.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+@pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", "top_k", None])
+@pytest.mark.parametrize("in_adapter", ["identity", None])
+def test_round_trip(tmp_path, gate, in_adapter):
+    paths, places = saved(tmp_path, gate=gate, in_adapter=in_adapter, plain_sites=("projector",))
+    fresh = tiny_model().paths
+    for name in NAMES:
+        path = load_path(places[name], fresh, "base-1")
+        assert path.spec == paths[name].spec
+        assert path.content_hash() == paths[name].content_hash()
+        assert not path.training
+        assert not any(p.requires_grad for p in path.parameters())
+    assert fresh.names == list(NAMES)
+
+
+def test_the_description(tmp_path):
+    model = tiny_model(*chain("sight", "sound", "range"))
+    proof = {"features_0": torch.ones(1, 2)}
+    about = {"scores": {"qa": 71.5}, "licences": {"data": ["CC0-1.0"]}}
+    save_path(model.paths["range"], model.paths, tmp_path / "range", "base-1", about, proof)
+    described = describe_path(tmp_path / "range")
+    assert described["predecessors"] == {"sound": model.paths["sound"].content_hash()}
+    assert described["content_hash"] == model.paths["range"].content_hash()
+    assert described["parameters"] == model.paths["range"].count()
+    assert described["scores"] == {"qa": 71.5}
+    assert set(described["files"]) == {"path.safetensors", "proof.safetensors"}
+    assert set(described["versions"]) == {"python", "torch", "transformers"}
+    assert torch.equal(load_proof(tmp_path / "range")["features_0"], proof["features_0"])
+    assert sorted(f.name for f in tmp_path.rglob("*")) == sorted(
+        ["range", "path.json", *described["files"]]
+    )
+
+
+def test_saving_again_replaces_what_was_there(tmp_path):
+    model = tiny_model(*chain("sight"))
+    proof = {"features_0": torch.ones(1, 2)}
+    save_path(model.paths["sight"], model.paths, tmp_path / "sight", "base-1", proof=proof)
+    save_path(model.paths["sight"], model.paths, tmp_path / "sight", "base-2")
+    assert describe_path(tmp_path / "sight")["base_fingerprint"] == "base-2"
+    assert load_proof(tmp_path / "sight") == {}
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    _, places = saved(tmp_path)
+    change(places["sight"], format=2)
+    with pytest.raises(PathError, match="must have format 1, got 2; install a newer version"):
+        describe_path(places["sight"])
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"format": 1}', '{"files": {}}', "{"])
+def test_a_description_that_is_none_is_refused(tmp_path, content):
+    _, places = saved(tmp_path)
+    file = places["sight"] / "path.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(PathError, match=r"sight must hold a path .*; copy the whole directory"):
+        describe_path(places["sight"])
+
+
+@pytest.mark.parametrize("key", ["spec", "base_fingerprint", "predecessors"])
+def test_a_description_without_a_key_is_refused(tmp_path, key):
+    _, places = saved(tmp_path)
+    file = places["sight"] / "path.json"
+    described = json.loads(file.read_text())
+    del described[key]
+    file.write_text(json.dumps(described))
+    with pytest.raises(PathError, match=rf"sight must hold a path .*{key}"):
+        load_path(places["sight"], tiny_model().paths, "base-1")
+
+
+def test_a_spec_that_is_unknown_is_refused(tmp_path):
+    _, places = saved(tmp_path)
+    spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
+    change(places["sight"], spec={**spec, "colour": "red"})
+    fresh = tiny_model().paths
+    with pytest.raises(PathError, match=r"must hold a path of this format, got .*'colour'"):
+        load_path(places["sight"], fresh, "base-1")
+    assert fresh.names == []
+
+
+def test_a_spec_that_does_not_fit_its_tensors_is_refused(tmp_path):
+    _, places = saved(tmp_path)
+    spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
+    change(places["sight"], spec={**spec, "num_queries": 9})
+    fresh = tiny_model().paths
+    with pytest.raises(PathError, match=r"path\.safetensors must fit its spec, got: .*queries"):
+        load_path(places["sight"], fresh, "base-1")
+    assert fresh.names == []
+
+
+def test_tensors_that_are_no_safetensors_are_refused(tmp_path):
+    _, places = saved(tmp_path)
+    file = places["sight"] / "path.safetensors"
+    file.write_bytes(b"no tensors")
+    change(places["sight"], files={file.name: sha256_file(file)})
+    with pytest.raises(PathError, match="must hold a path of this format, got"):
+        load_path(places["sight"], tiny_model().paths, "base-1")
+
+
+def test_a_tensor_too_many_is_refused(tmp_path):
+    _, places = saved(tmp_path)
+    file = places["sight"] / "path.safetensors"
+    save_file({**load_file(file), "stranger": torch.ones(1)}, file)
+    change(places["sight"], files={file.name: sha256_file(file)})
+    with pytest.raises(PathError, match=r"must fit its spec, got: .*stranger"):
+        load_path(places["sight"], tiny_model().paths, "base-1")
+
+
+def test_a_path_that_is_there_already_is_refused(tmp_path):
+    paths, places = saved(tmp_path)
+    with pytest.raises(PathError, match="name must be new, got 'sight'"):
+        load_path(places["sight"], paths, "base-1")
+    assert paths.names == list(NAMES)
+
+
+def test_the_order_puts_predecessors_first(tmp_path):
+    _, places = saved(tmp_path)
+    backwards = {name: places[name] for name in reversed(NAMES)}
+    order = load_order(backwards)
+    assert sorted(order) == sorted(NAMES)
+    assert order.index("sound") < order.index("range")
+    assert load_order(backwards, ["range"]) == ["sound", "range"]
+    assert load_order(backwards, []) == []
+
+
+def test_a_missing_predecessor_is_named(tmp_path):
+    _, places = saved(tmp_path)
+    del places["sound"]
+    with pytest.raises(PathError, match=r"path 'range' must find path 'sound', got \['range', 's"):
+        load_order(places)
+    with pytest.raises(PathError, match=r"the run must find path 'shape', got"):
+        load_order(places, ["shape"])
+
+
+def test_a_path_without_proof_has_none(tmp_path):
+    _, places = saved(tmp_path)
+    assert load_proof(places["sight"]) == {}

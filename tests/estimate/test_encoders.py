@@ -150,7 +150,7 @@ def test_kinds_are_those_that_can_be_built():
         (
             {"kind": "sound"},
             {"kind": "beats", "widows": 3},
-            "an option of encoder 'beats' must be one of ['directory', 'windows'], got 'widows'",
+            r"option of encoder 'beats' must be one of \['directory', 'windows'\], got 'widows'",
         ),
         (
             {"kind": "picture"},

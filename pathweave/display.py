@@ -1,4 +1,4 @@
-"""Live progress in the terminal: bars with rate and time left."""
+"""Progress of long work: bars in a terminal, a line now and then where there is none."""
 
 import time
 from types import TracebackType
@@ -14,16 +14,23 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+SECONDS_BETWEEN_LINES = 20.0
+
 
 class Display:
-    """Progress bars with rate and time left; silent when told so.
+    """Progress with rate and time left; silent when told so.
+
+    In a terminal every task has a bar. Where output goes to a file or a pipe, a task that takes
+    longer prints a line from time to time.
 
     Args:
         quiet: Show nothing (all processes but the first, and ``--json``).
+        every: Seconds between two lines of a task, where there is no terminal.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, every: float = SECONDS_BETWEEN_LINES) -> None:
         self.console = Console(stderr=True, quiet=quiet)
+        self.every = every
         self._progress = Progress(
             TextColumn("{task.description:<28}"),
             BarColumn(bar_width=24),
@@ -33,7 +40,7 @@ class Display:
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console,
-            disable=quiet,
+            disable=quiet or not self.console.is_terminal,
             transient=True,
         )
 
@@ -47,35 +54,52 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Progress.stop() would add an empty line where the output is no terminal.
-        self._progress.live.stop()
+        self._progress.stop()
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""
         self._progress.print(message)
 
     def bar(self, description: str, total: int, done: int = 0) -> "Bar":
-        """Add a bar."""
-        return Bar(
-            self._progress,
-            self._progress.add_task(description, total=total, completed=done, note=""),
-        )
+        """Add a bar.
+
+        Args:
+            description: What is done, in a few words.
+            total: How many there are to do.
+            done: How many were done before; they do not count for the rate.
+        """
+        task = self._progress.add_task(description, total=total, completed=done, note="")
+        return Bar(self, self._progress, task)
 
 
 class Bar:
-    """One bar of a display; it disappears when closed."""
+    """The progress of one task; a bar disappears when closed."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
+    def __init__(self, display: Display, progress: Progress, task: TaskID) -> None:
+        self._display = display
         self._progress = progress
         self._task = task
-        self._began = time.perf_counter()
+        self._began = self._told = time.monotonic()
         self._count = 0
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Say that ``count`` more are done; without a note the rate is shown."""
+        now = time.monotonic()
         self._count += count
-        rate = self._count / max(time.perf_counter() - self._began, 1e-9)
-        self._progress.update(self._task, advance=count, note=note or f"{rate:.1f}/s")
+        rate = self._count / max(now - self._began, 1e-9)
+        note = note or f"{rate:.1f}/s"
+        self._progress.update(self._task, advance=count, note=note)
+        if not self._display.console.is_terminal and now - self._told >= self._display.every:
+            self._told = now
+            task = self._progress.tasks[self._progress.task_ids.index(self._task)]
+            left = round((task.remaining or 0) / rate) if rate else 0
+            self._display.console.print(
+                f"{task.description}  {task.completed:,.0f}/{task.total:,.0f}  {note}  "
+                f"{left // 60}:{left % 60:02} left",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
     def close(self) -> None:
         """Remove the bar."""

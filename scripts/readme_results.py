@@ -44,9 +44,9 @@ def section(results: Results) -> str:
     lines = [
         f"`make evolve` on {environment.num_cpus} CPU cores, Python {environment.python}, torch "
         f"{environment.torch}, language model in {environment.dtype}: {seconds / 60:.0f} minutes "
-        f"of training, {peak:.1f} GB peak memory. One seed.",
+        f"of training, {peak:.1f} GB peak memory. One seed. Scores are of whole test sets.",
         "",
-        "| modality | set (whole test set) | score | linear probe | majority | text only |",
+        "| modality | test set | score | linear probe | majority | text only |",
         "|---|---|---|---|---|---|",
     ]
     for modality, dataset in results.columns:
@@ -56,7 +56,7 @@ def section(results: Results) -> str:
         lines.append(f"| {modality} | {dataset.name} ({size}) | {shown} |")
     lines += [
         "",
-        "| stage | trained parameters | share of full tuning | on disk | T | F | training |",
+        "| stage | trained parameters | share of full fine-tuning | on disk | T | F | training |",
         "|---|---|---|---|---|---|---|",
     ]
     matrix = results.matrix
@@ -70,9 +70,10 @@ def section(results: Results) -> str:
     subset = results.columns[0][1].num_samples
     lines += [
         "",
-        f"T and F are the paper's, in points, on the same {subset} samples of each set after every "
-        "stage. The first stage stands for the pretrained vision language model of the paper: it "
-        "trains the whole connector.",
+        f"T (transfer) is the score of a modality right after its stage, F (forgetting) what "
+        "earlier modalities have lost since their best, in the mean; both as in the paper, in points "
+        f"on the same {subset} samples of each set. The first stage makes the base: it trains the whole connector, and stands for "
+        "the pretrained model that the paper starts from.",
         "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,9 @@
 """The main job, whole, on the real small base and the shipped benchmark (``--quick``)."""
 
+import ast
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +68,30 @@ def test_verify_inspect_and_ask_work_on_the_run(run, tmp_path):
     asked = command("ask", str(run), *media, "What is this?", "--json")
     assert asked.returncode == 0, asked.stderr
     assert isinstance(json.loads(asked.stdout)["answer"], str)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work_as_they_stand(run):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0] for line in readme.splitlines() if "runs/mcl_mini" in line]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("pathweave ")]
+    assert [words[0] for words in commands] == ["ask", "ask", "inspect", "verify", "evaluate"]
+    for words in commands:
+        done = command(*(str(run) if word == "runs/mcl_mini" else word for word in words))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_asks_the_run_about_the_examples(run):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    program = block.replace("runs/mcl_mini", str(run))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(ast.literal_eval(done.stdout)) == 2
 
 
 @pytest.mark.slow

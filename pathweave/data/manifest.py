@@ -71,7 +71,7 @@ class Manifest:
         (1, 'hello')
     """
 
-    def __init__(self, path: Path, on_error: Literal["raise", "collect"] = "raise") -> None:
+    def __init__(self, path: str | Path, on_error: Literal["raise", "collect"] = "raise") -> None:
         self.path = Path(path)
         self.problems: list[str] = []
         self._rows = _open_rows(self.path)

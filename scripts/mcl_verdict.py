@@ -12,9 +12,9 @@ BEGIN, END = "<!-- verdict: begin -->", "<!-- verdict: end -->"
 GRIDS = {"grid": "mcl_mini_grid", "full length": "mcl_mini_full_length"}
 KINDS = {"accuracy": "questions", "captions": "captions"}
 CLAIMS = {
-    "F, sequential tuning": ("F", "sequential"),
-    "final, sequential tuning": ("final", "sequential"),
-    "T, sequential tuning": ("T", "sequential"),
+    "F, sequential fine-tuning": ("F", "sequential"),
+    "final, sequential fine-tuning": ("final", "sequential"),
+    "T, sequential fine-tuning": ("T", "sequential"),
     "T, EProj": ("T", "eproj"),
     "T, L2": ("T", "l2"),
     "T, WiSE-FT": ("T", "wise_ft"),
@@ -68,11 +68,11 @@ def _own(rows: Rows, kind: str) -> str:
 
 
 def difference(row: Mapping[str, str] | None) -> str:
-    """Return PathWeave minus the other with its noise; the report's is the other way round.
+    """Return PathWeave minus the other with its interval; the report's is the other way round.
 
     Example:
         >>> difference({"minus_reference": "-4.17", "both_half": "6.59"})
-        '+4.2 ± 6.6 (noise)'
+        '+4.2 ± 6.6 (n.s.)'
         >>> difference(None)
         ''
     """
@@ -80,7 +80,7 @@ def difference(row: Mapping[str, str] | None) -> str:
         return ""
     value, half = -float(row["minus_reference"]), float(row["both_half"])
     digits = 1 if half < 10 else 0
-    return f"{value:+.{digits}f} ± {half:.{digits}f}" + " (noise)" * (abs(value) <= half)
+    return f"{value:+.{digits}f} ± {half:.{digits}f}" + " (n.s.)" * (abs(value) <= half)
 
 
 if __name__ == "__main__":

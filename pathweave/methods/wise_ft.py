@@ -2,7 +2,7 @@ r"""WiSE-FT (arXiv 2109.01903), applied once per inner epoch as in the paper (al
 
 $\theta \leftarrow (1 - \alpha)\,\theta_{before} + \alpha\,\theta_{tuned}$: alpha is the share of
 the tuned weights, as in WiSE-FT. With alpha 0 the connector does not move, with 1 this is
-sequential tuning. Training goes on from the averaged weights.
+sequential fine-tuning. Training goes on from the averaged weights.
 """
 
 from collections.abc import Iterator

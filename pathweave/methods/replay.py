@@ -1,4 +1,4 @@
-"""Experience replay (arXiv 1902.10486): sequential fine-tuning with samples of every earlier modality.
+"""Experience replay (arXiv 1902.10486): sequential fine-tuning with samples of earlier modalities.
 
 A replayed sample trains all that it passes, so the earlier paths' own parts too. A buffer that
 holds everything makes the last stage joint training.

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.evaluate.cider import MAX_N, Ngram, ngrams
-from pathweave.evaluate.samples import of_each
+from pathweave.evaluate.references import of_each
 from pathweave.evaluate.tokens import tokenize
 
 # As in coco-caption, so that 0 / 0 is 1e-6, hardly more than 0.

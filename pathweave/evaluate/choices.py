@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from pathweave.errors import ManifestError
 from pathweave.evaluate.normalise import ARTICLES, comparable, plain
-from pathweave.evaluate.samples import check_references, of_each
+from pathweave.evaluate.references import check_references, of_each
 from pathweave.evaluate.tokens import tokenize
 
 # What follows the letter A where it is a name: the end, a mark, or a word that no article precedes.

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from pathweave.evaluate.samples import check_references
+from pathweave.evaluate.references import check_references
 from pathweave.evaluate.tokens import tokenize
 
 MAX_N = 4

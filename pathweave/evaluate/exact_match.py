@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.evaluate.normalise import comparable
-from pathweave.evaluate.samples import of_each
+from pathweave.evaluate.references import of_each
 
 
 def exact_match(

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.errors import PathWeaveError
-from pathweave.evaluate.samples import check_references
+from pathweave.evaluate.references import check_references
 from pathweave.evaluate.tokens import tokenize
 
 # English parameters of the program: Fmean, penalty, share of content words; weights of equal

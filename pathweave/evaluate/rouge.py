@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from pathweave.evaluate.samples import of_each
+from pathweave.evaluate.references import of_each
 from pathweave.evaluate.tokens import tokenize
 
 BETA = 1.2

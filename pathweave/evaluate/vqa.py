@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.evaluate.normalise import comparable, normalise, plain, strip_punctuation, unify
-from pathweave.evaluate.samples import of_each
+from pathweave.evaluate.references import of_each
 
 
 def vqa_accuracy(

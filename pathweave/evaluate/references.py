@@ -1,4 +1,4 @@
-"""Samples to score: predictions with references, checked and taken one at a time."""
+"""References of the samples to score: checked, and taken one sample at a time."""
 
 from collections.abc import Callable, Sequence
 

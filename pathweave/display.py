@@ -1,9 +1,11 @@
 """Progress of long work: bars in a terminal, a line now and then where there is none."""
 
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +15,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
+from rich.table import Table
+
+UNLIMITED = 10_000  # columns of a terminal that any table fits
 
 SECONDS_BETWEEN_LINES = 20.0
 
@@ -104,3 +110,30 @@ class Bar:
     def close(self) -> None:
         """Remove the bar."""
         self._progress.remove_task(self._task)
+
+
+class WholeTable(Table):
+    """A table that never cuts a word: cells wrap between words, where the terminal is narrow.
+
+    Where even that does not fit, the lines are longer than the terminal; print it with
+    ``crop=False`` to have them whole.
+    """
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType | Segment]:
+        wide = options.update(width=UNLIMITED)
+        narrowest, widest = [], []
+        for column in self.columns:
+            column.width = None
+            sizes = [Measurement.get(console, wide, c) for c in (column.header, *column.cells)]
+            narrowest.append(max(size.minimum for size in sizes))
+            widest.append(max(size.maximum for size in sizes))
+        frame = self.__rich_measure__(console, wide).maximum - sum(widest)
+        spare = max(0, options.max_width - frame - sum(narrowest))
+        wanted = max(1, sum(widest) - sum(narrowest))
+        for column, low, high in zip(self.columns, narrowest, widest, strict=True):
+            column.width = min(high, low + (high - low) * spare // wanted)
+        needed = frame + sum(max(0, column.width or 0) for column in self.columns)
+        room = options.update(width=max(options.max_width, needed))
+        yield from super().__rich_console__(console, room)

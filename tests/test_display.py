@@ -4,7 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
-from pathweave.display import Display
+from pathweave.display import Display, WholeTable
 
 
 def test_lines_and_progress_go_to_standard_error_alone(capsys):
@@ -64,3 +64,18 @@ def test_a_quiet_display_says_nothing(capsys):
         display.say("after sound: 50.0")
         display.bar("train sound", total=2).advance()
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("width", [20, 80, 100])
+def test_a_table_cuts_no_word(width):
+    rows = [["point_cloud caption", "1,234,567", "sound 0.33  tilt 0.67"], ["a", "", "b c d " * 30]]
+    table = WholeTable("test set", "trained parameters", "gate usage of path_number_3")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table, crop=False)
+    shown = console.file.getvalue()
+    headings = "test set trained parameters gate usage of path_number_3"
+    assert {*headings.split(), *" ".join(rows[0] + rows[1]).split()} <= {*shown.split()}
+    if width > 60:
+        assert width - 4 < max(map(len, shown.splitlines())) <= width

@@ -3,13 +3,14 @@
 Commands import what they need when they run, so that ``--help`` answers at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import MutableMapping
 
 import typer
 
-from pathweave.cli.ask import ask
+from pathweave.cli.ask import AskCommand, ask
 from pathweave.cli.compare import compare
 from pathweave.cli.data import data_app
 from pathweave.cli.estimate import estimate
@@ -42,7 +43,7 @@ app.command()(compare)
 app.command("mcl", hidden=True)(compare)  # its name until 0.1
 app.add_typer(data_app, name="data")
 # The options of ask are the modalities of the run, which only the run knows.
-app.command(context_settings={"ignore_unknown_options": True})(ask)
+app.command(cls=AskCommand, context_settings={"ignore_unknown_options": True})(ask)
 
 
 def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -59,6 +60,8 @@ def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
 def main() -> None:
     """Run the command line; errors that a user can cause are one line, never a traceback."""
     wait_passively()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal has no letter for
     try:
         app()
     except PathWeaveError as error:

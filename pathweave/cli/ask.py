@@ -1,11 +1,22 @@
 """``pathweave ask``: put a question about media to a model."""
 
 import json
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pathweave.errors import RunError
+
+
+class AskCommand(TyperCommand):
+    """A command that leaves ``--`` among its words: what follows is text, dashes or not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (typer has its own)
+        """Parse the words of the command line."""
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [*args[:end], *args[end : end + 1], *args[end:]])
 
 
 def ask(
@@ -20,8 +31,8 @@ def ask(
         str | None,
         typer.Option(help="Read every medium with this path; by default each with its own."),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 32,
-    beams: Annotated[int, typer.Option(help="Beams of the search; 1 is greedy.")] = 1,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
+    beams: Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask about one or more media; every modality of the run is an option.
@@ -29,6 +40,8 @@ def ask(
     Media are put to the model in the order given, then the text. --companion FILE after a medium
     names its second file, for decoders that take a pair. With --base there is no run: a pretrained
     InstructBLIP or BLIP-2 is asked as it is.
+
+    After -- all is text, such as a question that begins with a dash.
 
     Example: pathweave ask runs/mcl_mini --image photo.jpg "What is in the picture?"
 
@@ -43,7 +56,8 @@ def ask(
     assistant = load(run) if base is None else load_alone(base)
     answer = assistant.ask([parts], max_tokens, beams, path)[0]
     result = {"answer": answer, "prompt": parts}
-    typer.echo(json.dumps(result, ensure_ascii=False) if as_json else answer)
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    typer.echo(json.dumps(result, ensure_ascii=not is_unicode) if as_json else answer)
 
 
 def parse_words(words: list[str]) -> tuple[str, list[dict[str, str]]]:
@@ -76,14 +90,23 @@ def _split(words: list[str]) -> tuple[list[dict[str, str]], list[str]]:
     """Return the media that the options name, and the other words."""
     media: list[dict[str, str]] = []
     plain: list[str] = []
+    for word in words:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise RunError(
+                f"the words of ask must be UTF-8, got {word!a}; correct the terminal's "
+                "encoding, or rename the file"
+            )
     rest = iter(words)
     for word in rest:
+        if word == "--":
+            plain.extend(rest)
+            break
         if not word.startswith("--"):
             plain.append(word)
             continue
         option, equals, value = word.removeprefix("--").partition("=")
         file = value if equals else next(rest, None)
-        if not file:
+        if not file or (not equals and file == "--"):
             raise RunError(f"--{option} must be followed by a file, got nothing")
         if option != "companion":
             media.append({"type": option.replace("-", "_"), "path": file})

@@ -24,14 +24,14 @@ def evaluate(
         typer.Option(help="Read every medium with this path; by default each with its own."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only so many samples.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 12,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score paths of a run on manifests.
 
     Example: pathweave evaluate runs/mcl_mini my-test.jsonl --metric exact_match
     """
-    from pathweave.evaluate.any import evaluate_manifests, show_scores
+    from pathweave.evaluate.manifests import evaluate_manifests, show_scores
 
     scores = evaluate_manifests(run, manifests or [], metric, path, limit, max_tokens, as_json)
     if as_json:

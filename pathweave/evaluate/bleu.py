@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.evaluate.cider import MAX_N, Ngram, ngrams
-from pathweave.evaluate.exact_match import check_references
+from pathweave.evaluate.references import of_each
 from pathweave.evaluate.tokens import tokenize
 
 # As in coco-caption, so that 0 / 0 is 1e-6, hardly more than 0.
@@ -34,9 +34,7 @@ def bleu_statistics(
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
     """
-    check_references(predictions, references)
-    pairs = zip(predictions, references, strict=True)
-    return np.array([_counts(prediction, accepted) for prediction, accepted in pairs], float)
+    return of_each(_counts, predictions, references)
 
 
 def bleu(totals: Float[np.ndarray, "sets 10"], max_n: int = MAX_N) -> Float[np.ndarray, " sets"]:

@@ -15,12 +15,11 @@ ten (in the paper only D has). Both are here times 100, the scale that papers pr
 import math
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
-from pathweave.evaluate.exact_match import check_references
+from pathweave.evaluate.references import check_references
 from pathweave.evaluate.tokens import tokenize
 
 MAX_N = 4
@@ -41,43 +40,15 @@ def ngrams(words: Sequence[str]) -> Counter[Ngram]:
     )
 
 
-def cider_statistics(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], is_d: bool = True
+def cider_d(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, "samples 1"]:
-    """Return the score of each sample, in [0, 1000]; that of the set is their mean.
+    """Return the CIDEr-D of each caption, in [0, 1000]; that of the set is their mean.
 
-    The document frequencies, hence the score of each sample, are those of this very set.
-
-    Args:
-        predictions: One caption a sample.
-        references: All reference captions of each sample, in the same order.
-        is_d: Clip counts and penalise differences in length (CIDEr-D).
-
-    Raises:
-        ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
-    """
-    check_references(predictions, references)
-    counts = [[ngrams(tokenize(reference)) for reference in accepted] for accepted in references]
-    document_frequency: Counter[Ngram] = Counter()
-    for accepted in counts:
-        document_frequency.update(set().union(*accepted))
-    log_documents = math.log(len(references))
-    idf = {ngram: log_documents - math.log(df) for ngram, df in document_frequency.items()}
-    weigh = partial(_Vector, idf=idf, unseen=log_documents)
-    scores = []
-    for prediction, accepted in zip(predictions, counts, strict=True):
-        vector = weigh(ngrams(tokenize(prediction)))
-        similarities = [_similarity(vector, weigh(reference), is_d) for reference in accepted]
-        scores.append(1000.0 * sum(similarities) / len(similarities))
-    return np.array(scores)[:, None]
-
-
-def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Return the mean CIDEr-D of a set of captions, on the scale papers print (100 = 1.0).
-
-    A caption equal to its only reference, in a set where no n-gram occurs in two samples, scores
-    1000 if it has four words; usual scores are below 150. A set of one sample scores 0, for every
-    phrase then occurs in every sample: evaluate at least a few dozen.
+    The document frequencies, hence the score of each caption, are those of this very set. A caption
+    equal to its only reference, in a set where no n-gram occurs in two samples, scores 1000 if it
+    has four words; usual scores are below 150. A set of one sample scores 0, for every phrase then
+    occurs in every sample: evaluate at least a few dozen.
 
     Args:
         predictions: One caption a sample.
@@ -87,10 +58,36 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
 
     Example:
-        >>> round(cider_d(["a red car", "two dogs run"], [["a red car"], ["the dogs run"]]), 1)
-        520.8
+        >>> cider_d(["a red car", "two dogs run"], [["a red car"], ["the dogs run"]]).round(1).T
+        array([[750. , 291.7]])
     """
-    return float(cider_statistics(predictions, references).mean())
+    return _scores(predictions, references, is_d=True)
+
+
+def cider(
+    predictions: Sequence[str], references: Sequence[Sequence[str]]
+) -> Float[np.ndarray, "samples 1"]:
+    """Return the CIDEr of each caption, as ``cider_d`` does CIDEr-D."""
+    return _scores(predictions, references, is_d=False)
+
+
+def _scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], is_d: bool
+) -> Float[np.ndarray, "samples 1"]:
+    check_references(predictions, references)
+    counts = [[ngrams(tokenize(reference)) for reference in accepted] for accepted in references]
+    document_frequency: Counter[Ngram] = Counter()
+    for accepted in counts:
+        document_frequency.update(set().union(*accepted))
+    log_documents = math.log(len(references))
+    idf = {ngram: log_documents - math.log(df) for ngram, df in document_frequency.items()}
+    scores = []
+    for prediction, accepted in zip(predictions, counts, strict=True):
+        vector = _Vector(ngrams(tokenize(prediction)), idf, log_documents)
+        vectors = [_Vector(reference, idf, log_documents) for reference in accepted]
+        similarities = [_similarity(vector, reference, is_d) for reference in vectors]
+        scores.append(1000.0 * sum(similarities) / len(similarities))
+    return np.array(scores)[:, None]
 
 
 class _Vector:

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
+from pathweave.display import WholeTable
 from pathweave.evaluate.gates import gate_usage
 from pathweave.evaluate.report import score_table
 from pathweave.evaluate.results import Results
@@ -68,9 +68,8 @@ def show_inspection(inspection: dict[str, Any]) -> None:
     learnt = len(inspection["paths"])
     total = len(inspection["curriculum"])
     console.print(f"{inspection['run']}: base {inspection['base']}, {learnt} of {total} stages")
-    table = Table(title="Paths", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("path", "builds on", "trained", "on disk", "gate usage", "hash"):
-        table.add_column(heading)
+    headings = ("path", "builds on", "trained", "on disk", "gate usage", "hash")
+    table = WholeTable(*headings, title="Paths", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, path in inspection["paths"].items():
         usage = "  ".join(f"{expert} {w:.2f}" for expert, w in path["gate_usage"].items())
         table.add_row(
@@ -81,19 +80,17 @@ def show_inspection(inspection: dict[str, Any]) -> None:
             usage or "-",
             path["content_hash"][:8],
         )
-    console.print(table)
+    console.print(table, crop=False)
     if inspection["results"]:
-        console.print(score_table(Results.model_validate(inspection["results"])))
-    licences = Table(title="Licences")
-    licences.add_column("path")
-    licences.add_column("parts")
+        console.print(score_table(Results.model_validate(inspection["results"])), crop=False)
+    licences = WholeTable("path", "parts", title="Licences")
     for name, path in inspection["paths"].items():
         stated = path["licences"].get("encoder", "not stated")
         parts = {**path["licences"], "encoder": f"{_encoders(path['modality'])} ({stated})"}
         data = ", ".join(parts.pop("data", []))
         parts["data"] = data or "not stated"
         licences.add_row(name, "  ".join(f"{part}: {value}" for part, value in parts.items()))
-    console.print(licences)
+    console.print(licences, crop=False)
 
 
 def _encoders(about: dict[str, Any]) -> str:

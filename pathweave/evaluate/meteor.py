@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.errors import PathWeaveError
-from pathweave.evaluate.exact_match import check_references
+from pathweave.evaluate.references import check_references
 from pathweave.evaluate.tokens import tokenize
 
 # English parameters of the program: Fmean, penalty, share of content words; weights of equal
@@ -49,10 +49,18 @@ def meteor_statistics(
     """
     check_references(predictions, references)
     lines = [
-        " ||| ".join(["SCORE", *map(_words, accepted), _words(prediction)])
+        " ||| ".join(["SCORE", *(" ".join(tokenize(text)) for text in (*accepted, prediction))])
         for prediction, accepted in zip(predictions, references, strict=True)
     ]
-    counts = np.array([_parse(line) for line in _run(lines)])
+    answers = _run(lines)
+    rows = [[float(count) for count in answer.split()] for answer in answers]
+    for answer, row in zip(answers, rows, strict=True):
+        if len(row) != NUM_STATISTICS:
+            raise PathWeaveError(
+                f"meteor-1.5.jar must answer {NUM_STATISTICS} numbers a caption, got "
+                f"{answer!r:.100}; install pycocoevalcap 1.2"
+            )
+    counts = np.array(rows)
     is_equal = (counts[:, 20] == 1) & (counts[:, 21:] == counts[:, :2]).all(1)
     counts[is_equal, 20] = 0
     return counts
@@ -81,16 +89,13 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros_like(a), where=b != 0)
 
 
-def _words(caption: str) -> str:
-    return " ".join(tokenize(caption))
-
-
 def _run(lines: list[str]) -> list[str]:
     """Return the program's answer to each line."""
-    command = [_java(), "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar", "meteor-1.5.jar", "-", "-"]
+    java, folder = _program()
+    command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar", "meteor-1.5.jar", "-", "-"]
     command += ["-stdio", "-l", "en", "-norm"]
     done = subprocess.run(
-        command, cwd=_folder(), input="\n".join(lines) + "\n", text=True, encoding="utf-8",
+        command, cwd=folder, input="\n".join(lines) + "\n", text=True, encoding="utf-8",
         capture_output=True,
     )  # fmt: skip
     answers = done.stdout.splitlines()
@@ -103,31 +108,17 @@ def _run(lines: list[str]) -> list[str]:
     return answers
 
 
-def _parse(answer: str) -> list[float]:
-    counts = [float(count) for count in answer.split()]
-    if len(counts) != NUM_STATISTICS:
-        raise PathWeaveError(
-            f"meteor-1.5.jar must answer {NUM_STATISTICS} numbers a caption, got {answer!r:.100}; "
-            "install pycocoevalcap 1.2"
-        )
-    return counts
-
-
-def _java() -> str:
-    java = shutil.which("java")
+def _program() -> tuple[str, Path]:
+    """Return Java and the folder of the program."""
+    java, found = shutil.which("java"), importlib.util.find_spec("pycocoevalcap")
     if java is None:
         raise PathWeaveError(
             "meteor must find Java to run its program, got no command 'java'; install a Java "
             "runtime or choose another metric"
         )
-    return java
-
-
-def _folder() -> Path:
-    found = importlib.util.find_spec("pycocoevalcap")
     if found is None or not found.submodule_search_locations:
         raise PathWeaveError(
             "meteor must find the package pycocoevalcap for its program, got none; run "
             "pip install pycocoevalcap==1.2 or choose another metric"
         )
-    return Path(found.submodule_search_locations[0]) / "meteor"
+    return java, Path(found.submodule_search_locations[0]) / "meteor"

@@ -14,13 +14,13 @@ from jaxtyping import Float
 
 from pathweave.evaluate.bleu import bleu, bleu_statistics
 from pathweave.evaluate.bootstrap import Combine, Statistics, score
-from pathweave.evaluate.cider import cider_statistics
-from pathweave.evaluate.exact_match import exact_match_statistics
+from pathweave.evaluate.choices import ranking, word_match
+from pathweave.evaluate.cider import cider, cider_d
+from pathweave.evaluate.exact_match import exact_match
 from pathweave.evaluate.meteor import meteor, meteor_statistics
-from pathweave.evaluate.rouge import rouge_l_statistics
+from pathweave.evaluate.rouge import rouge_l
 from pathweave.evaluate.tokens import TOKENIZER
-from pathweave.evaluate.vqa import vqa_released_statistics, vqa_statistics
-from pathweave.evaluate.word_match import word_match_statistics
+from pathweave.evaluate.vqa import vqa_accuracy, vqa_accuracy_released
 
 
 def mean(
@@ -55,11 +55,6 @@ class Metric:
     ranks_choices: bool = False
     takes_choices: bool = False
     tokenizer: str | None = None
-
-    @property
-    def is_per_sample(self) -> bool:
-        """Whether samples have scores of which that of the set is the mean."""
-        return self.combine is mean
 
     def measure(
         self,
@@ -98,55 +93,47 @@ def _bleu(max_n: int) -> Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(
-            "exact_match",
-            "answers: equal to a reference after VQA normalisation",
-            exact_match_statistics,
-        ),
+        Metric("exact_match", "answers: equal to a reference after VQA normalisation", exact_match),
         Metric(
             "vqa_accuracy",
             "answers: agreement with annotators; needs the answer of every one as references",
-            vqa_statistics,
+            vqa_accuracy,
         ),
         Metric(
             "vqa_accuracy_released",
             "the same as the released code computes it, references hardly normalised",
-            vqa_released_statistics,
+            vqa_accuracy_released,
         ),
         Metric(
             "ranking",
             "top-1 by likelihood; needs choices, the same for all samples",
-            exact_match_statistics,
+            ranking,
             ranks_choices=True,
+            takes_choices=True,
         ),
         Metric(
             "word_match",
             "top-1 by generation: the class that the text names; needs choices",
-            word_match_statistics,
+            word_match,
             takes_choices=True,
             tokenizer=TOKENIZER,
         ),
         _CAPTION(
             "cider_d",
             "captions: CIDEr-D, which coco-caption and papers print as CIDEr",
-            cider_statistics,
+            cider_d,
             unit="CIDEr-D x100",
             best=1000.0,
         ),
         _CAPTION(
             "cider",
             "captions: CIDEr without clipping and without a penalty for length",
-            partial(cider_statistics, is_d=False),
+            cider,
             unit="CIDEr x100",
             best=1000.0,
         ),
         *map(_bleu, (1, 2, 3, 4)),
-        _CAPTION(
-            "rouge_l",
-            "captions: ROUGE-L, beta 1.2",
-            rouge_l_statistics,
-            unit="ROUGE-L x100",
-        ),
+        _CAPTION("rouge_l", "captions: ROUGE-L, beta 1.2", rouge_l, unit="ROUGE-L x100"),
         _CAPTION(
             "meteor",
             "captions: METEOR 1.5; needs the package pycocoevalcap and Java",

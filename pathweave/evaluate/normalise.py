@@ -3,10 +3,12 @@
 The published evaluation lower-cases, removes articles and most punctuation, writes number words
 as digits and puts back missing apostrophes. It does the latter steps only where the annotators
 disagree; here they are done always. Its table turns "somebody'd" into "somebodyd"; here it is the
-other way round, as for all other words.
+other way round, as for all other words. Two ways to write the same characters, such as an accent of
+its own or a curly apostrophe, are the same here.
 """
 
 import re
+import unicodedata
 
 _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
@@ -14,7 +16,7 @@ _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 # As published: a period before a digit stays (".5"), any other goes ("5.", "u.s.").
 _PERIOD = re.compile(r"\.(?!\d)")
 
-_ARTICLES = {"a", "an", "the"}
+ARTICLES = {"a", "an", "the"}
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DIGITS = {word: str(number) for number, word in enumerate(_NUMBERS)} | {"none": "0"}
@@ -34,25 +36,59 @@ _CONTRACTIONS = """
 """.split()  # noqa: SIM905 (as a list it would fill a hundred lines)
 
 
-def _without_one_apostrophe(word: str) -> list[str]:
-    places = [i for i, letter in enumerate(word) if letter == "'"]
-    return [word[:i] + word[i + 1 :] for i in places]
+_MISSPELT = {
+    right[:i] + right[i + 1 :]: right
+    for right in _CONTRACTIONS
+    for i, letter in enumerate(right)
+    if letter == "'"
+}
 
 
-_MISSPELT = {wrong: right for right in _CONTRACTIONS for wrong in _without_one_apostrophe(right)}
+# Typographic signs that keyboards have another key for.
+_TYPOGRAPHIC = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201b\u02bc\uff07", "'")
+    | dict.fromkeys("\u201c\u201d", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+)
+
+
+def unify(text: str) -> str:
+    """Return a text with composed accents (NFC) and the signs that are on keyboards."""
+    return unicodedata.normalize("NFC", text).translate(_TYPOGRAPHIC)
+
+
+def plain(text: str) -> str:
+    """Return a unified text on one line, without space around it."""
+    return unify(text).replace("\n", " ").replace("\t", " ").strip()
 
 
 def normalise(answer: str) -> str:
-    """Return an answer in the form in which answers are compared.
+    """Return an answer in the form that the published evaluation compares.
 
     Example:
         >>> normalise("The two Dogs, dont bark!")
         "2 dogs don't bark"
     """
-    answer = answer.replace("\n", " ").replace("\t", " ").strip()
-    words = strip_punctuation(answer).lower().split()
+    return " ".join(word for word in _words(answer) if word not in ARTICLES)
+
+
+def comparable(answer: str) -> str:
+    """Return an answer in the form in which answers are compared: empty for an empty answer alone.
+
+    That is its normal form. An answer of articles alone ("A", "the") keeps them; one of marks alone
+    ("+", "?") is compared as it is but for case.
+
+    Example:
+        >>> [comparable(answer) for answer in ("A dog", "A.", "+", " ")]
+        ['dog', 'a', '+', '']
+    """
+    return normalise(answer) or " ".join(_words(answer)) or plain(answer).casefold()
+
+
+def _words(answer: str) -> list[str]:
+    words = strip_punctuation(plain(answer)).lower().split()
     words = [_DIGITS.get(word, word) for word in words]
-    return " ".join(_MISSPELT.get(word, word) for word in words if word not in _ARTICLES)
+    return [_MISSPELT.get(word, word) for word in words]
 
 
 def strip_punctuation(text: str) -> str:

@@ -3,13 +3,14 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pathweave.display import WholeTable
 from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.results import DatasetInfo, Results
 
 REFERENCES = {
     "whole\nset": "whole",
     "linear\nprobe": "probe",
-    "major-\nity": "majority",
+    "majority": "majority",
     "text\nonly": "text_only",
 }
 
@@ -26,7 +27,7 @@ def score_table(results: Results) -> Table:
     units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
     parts = [f"{m} {d.name} {d.coverage}" for m, d in results.columns if d.coverage is not None]
     covered = f"; samples there are: {', '.join(parts)}" if parts else ""
-    table = Table(
+    table = WholeTable(
         title=f"{results.recipe}: scores after each stage",
         caption=f"stages: {stages}; {', '.join(units)}{covered}",
         box=SIMPLE_HEAD,
@@ -58,7 +59,9 @@ def score_table(results: Results) -> Table:
 
 def transfer_table(results: Results) -> Table:
     """Return transfer T and forgetting F of each stage, in points."""
-    table = Table(title="Transfer T (higher is better) and forgetting F (0: nothing lost), points")
+    table = WholeTable(
+        title="Transfer T (higher is better) and forgetting F (0: nothing lost), points"
+    )
     table.add_column("after learning")
     for heading in ("T", "F", *(f"F of\n{modality}" for modality in results.curriculum[:-1])):
         table.add_column(heading, justify="right")
@@ -79,16 +82,16 @@ def transfer_table(results: Results) -> Table:
 
 def parameter_table(results: Results) -> Table:
     """Return what each stage trained, against full tuning of the connector."""
-    table = Table(
+    table = WholeTable(
         title="Trained parameters",
         caption="share: of what full tuning of the connector would train at that stage",
         box=SIMPLE_HEAD,
         padding=0,
     )
     table.add_column("stage")
-    headings = ("adapters", "in-adapt.", "gates", "other", "total", "share", "time", "disk")
+    headings = ("adapters", "in-\nadapters", "gates", "other", "total", "share", "time", "disk")
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     for stage in results.stages:
         counts = (stage.adapters, stage.in_adapters, stage.gates, stage.other, stage.trained)
         table.add_row(

@@ -1,4 +1,4 @@
-"""What a run is reported from: one JSON file, read by the tables and the picture."""
+"""Results of a run: one JSON file, read by the tables and the picture."""
 
 from pathlib import Path
 from typing import Any

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from pathweave.evaluate.exact_match import check_references
+from pathweave.evaluate.references import of_each
 from pathweave.evaluate.tokens import tokenize
 
 BETA = 1.2
 
 
-def rouge_l_statistics(
+def rouge_l(
     predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, "samples 1"]:
     """Return ROUGE-L of each sample, in percent; that of the set is their mean.
@@ -32,15 +32,14 @@ def rouge_l_statistics(
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
 
     Example:
-        >>> rouge_l_statistics(["a cat sat"], [["a black cat sat", "birds"]]).round(1)
+        >>> rouge_l(["a cat sat"], [["a black cat sat", "birds"]]).round(1)
         array([[83.6]])
     """
-    check_references(predictions, references)
-    pairs = zip(predictions, references, strict=True)
-    return np.array([[_f_measure(tokenize(p), [*map(tokenize, r)])] for p, r in pairs])
+    return of_each(_f_measure, predictions, references)
 
 
-def _f_measure(prediction: list[str], accepted: list[list[str]]) -> float:
+def _f_measure(caption: str, references: Sequence[str]) -> float:
+    prediction, accepted = tokenize(caption), [*map(tokenize, references)]
     common = [_longest_common_subsequence(prediction, reference) for reference in accepted]
     if not max(common):
         return 0.0

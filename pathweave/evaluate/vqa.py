@@ -6,16 +6,16 @@ left out: Acc = mean over j of min(1, (annotators other than j who gave the answ
 with only three annotators who agree scores 66.7 at most, in both functions here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from pathweave.evaluate.exact_match import check_references
-from pathweave.evaluate.normalise import normalise, strip_punctuation
+from pathweave.evaluate.normalise import comparable, normalise, plain, strip_punctuation, unify
+from pathweave.evaluate.references import of_each
 
 
-def vqa_statistics(
+def vqa_accuracy(
     predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, "samples 1"]:
     """Return the accuracy of each answer, in percent, as the official evaluation computes it.
@@ -31,13 +31,20 @@ def vqa_statistics(
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
 
     Example:
-        >>> vqa_statistics(["Two."], [["2", "two", "two dogs", "3"]]).round(1)
+        >>> vqa_accuracy(["Two."], [["2", "two", "two dogs", "3"]]).round(1)
         array([[50.]])
     """
-    return _accuracies(predictions, references, _official)
+
+    def score(prediction: str, references: Sequence[str]) -> float:
+        answer, accepted = plain(prediction), [*map(plain, references)]
+        if len(set(accepted)) > 1:
+            answer, accepted = comparable(answer), [*map(comparable, accepted)]
+        return _leave_one_out(answer, accepted)
+
+    return of_each(score, predictions, references)
 
 
-def vqa_released_statistics(
+def vqa_accuracy_released(
     predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, "samples 1"]:
     """Return the accuracy of each answer as the released code computes it (that of LAVIS).
@@ -54,40 +61,20 @@ def vqa_released_statistics(
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
 
     Example:
-        >>> vqa_released_statistics(["Two."], [["2", "two", "two dogs", "3"]]).round(1)
+        >>> vqa_accuracy_released(["Two."], [["2", "two", "two dogs", "3"]]).round(1)
         array([[25.]])
     """
-    return _accuracies(predictions, references, _released)
+
+    def score(prediction: str, accepted: Sequence[str]) -> float:
+        accepted = [*map(unify, accepted)]
+        if len(set(accepted)) > 1:
+            accepted = [strip_punctuation(reference) for reference in accepted]
+        return _leave_one_out(normalise(prediction), accepted)
+
+    return of_each(score, predictions, references)
 
 
-def _accuracies(
-    predictions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    prepare: Callable[[str, list[str]], tuple[str, list[str]]],
-) -> Float[np.ndarray, "samples 1"]:
-    check_references(predictions, references)
-    pairs = zip(predictions, references, strict=True)
-    return np.array([[_leave_one_out(*prepare(p, list(r)))] for p, r in pairs])
-
-
-def _official(prediction: str, accepted: list[str]) -> tuple[str, list[str]]:
-    prediction, *accepted = (_one_line(text) for text in (prediction, *accepted))
-    if len(set(accepted)) == 1:
-        return prediction, accepted
-    return normalise(prediction), [normalise(reference) for reference in accepted]
-
-
-def _released(prediction: str, accepted: list[str]) -> tuple[str, list[str]]:
-    if len(set(accepted)) > 1:
-        accepted = [strip_punctuation(reference) for reference in accepted]
-    return normalise(prediction), accepted
-
-
-def _leave_one_out(answer: str, accepted: list[str]) -> float:
+def _leave_one_out(answer: str, accepted: Sequence[str]) -> float:
     agreeing = [reference == answer for reference in accepted]
     num_agreeing = sum(agreeing)
     return 100.0 * sum(min(1.0, (num_agreeing - own) / 3) for own in agreeing) / len(agreeing)
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\n", " ").replace("\t", " ").strip()

@@ -74,7 +74,7 @@ def show(results: Results, out: Path) -> None:
     """Print the tables of a run and what to try next."""
     console = Console()
     for table in tables(results):
-        console.print(table)
+        console.print(table, crop=False)
     run = RunDirectory(out)
     console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}", soft_wrap=True)
     console.print(

@@ -1,4 +1,4 @@
-"""What a run is reported from: scores, trained parameters, sizes, machine."""
+"""Maker of the results of a run: scores, trained parameters, sizes, machine."""
 
 import os
 import platform

@@ -1,7 +1,10 @@
+import io
 import json
 import shutil
+import sys
 
 import pytest
+import typer
 
 from pathweave.cli.ask import parse_parts, parse_words
 from pathweave.errors import RunError
@@ -26,13 +29,70 @@ def test_words_become_parts_in_order():
     assert parse_words(["run", "--c", "y.npy"])[1] == [{"type": "c", "path": "y.npy"}]
 
 
+def test_after_two_dashes_all_is_text():
+    parts = parse_words(["run", "--c", "y.npy", "--", "--text", "-5", "--", "x"])[1]
+    assert parts[1:] == [{"type": "text", "text": "--text -5 -- x"}]
+
+
+def test_text_that_begins_with_a_dash(finished_run, media, capsys):
+    words = ("ask", finished_run, "--tilt", media["tilt"], "--max-tokens", 2, "--json")
+    assert command(*words, "--", "--max-tokens", "-is it?") == 0
+    asked = json.loads(capsys.readouterr().out)
+    assert asked["prompt"][1] == {"type": "text", "text": "--max-tokens -is it?"}
+
+
+@pytest.mark.parametrize("words", [["run", "caf\udce9"], ["run", "--c", "caf\udce9.npy", "What?"]])
+def test_words_in_another_encoding_are_one_line(words, capsys):
+    assert command("ask", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: the words of ask must be UTF-8, got 'caf\\udce9")
+    assert (captured.err.count("\n"), captured.out) == (1, "")
+
+
+@pytest.mark.parametrize("option", ["--max-tokens", "--beams"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_token_and_no_beam_are_refused(option, value, capsys):
+    assert command("ask", "run", "What?", option, value) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"'{option}'" in error
+    assert "Invalid value" in error
+    assert "Traceback" not in error
+
+
+def terminal_of(encoding, monkeypatch):
+    """What is printed from here on goes to a terminal of this encoding."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    return terminal
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437", "utf-8"])
+def test_json_is_valid_on_any_terminal(finished_run, monkeypatch, encoding):
+    terminal = terminal_of(encoding, monkeypatch)
+    question = "caf\u00e9 \u4e2d \U0001f600?"
+    assert command("ask", finished_run, question, "--max-tokens", 2, "--json") == 0
+    shown = terminal.buffer.getvalue().decode(terminal.encoding)
+    assert json.loads(shown)["prompt"][0]["text"] == question
+    assert (question in shown) == (terminal.encoding == "utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437", "utf-8"])
+def test_what_a_terminal_has_no_letter_for_is_escaped(monkeypatch, encoding):
+    terminal = terminal_of(encoding, monkeypatch)
+    assert command("ask", "--help") == 0
+    typer.echo("\u201ccaf\u00e9\u201d")
+    shown = terminal.buffer.getvalue().decode(terminal.encoding).splitlines()[-1]
+    is_unicode = terminal.encoding == "utf-8"
+    assert shown == ("\u201ccaf\u00e9\u201d" if is_unicode else "\\u201ccaf\u00e9\\u201d")
+
+
 @pytest.mark.parametrize("words", [["run"], [], ["--c", "y.npy"]])
 def test_too_few_words_are_refused(words):
     with pytest.raises(RunError, match="must be given DIR and a medium or a text, got too little"):
         parse_words(words)
 
 
-@pytest.mark.parametrize("words", [["run", "--c"], ["run", "--c="]])
+@pytest.mark.parametrize("words", [["run", "--c"], ["run", "--c="], ["run", "--c", "--", "What?"]])
 def test_a_medium_needs_a_file(words):
     with pytest.raises(RunError, match="--c must be followed by a file, got nothing"):
         parse_words(words)

@@ -44,6 +44,24 @@ def test_a_table_says_how_much_was_scored(finished_run, manifest, capsys):
     assert "6 of 6" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("columns", [20, 80, 100])
+def test_the_score_is_whole_on_any_terminal(finished_run, manifest, capsys, monkeypatch, columns):
+    [score] = scores(capsys, finished_run, manifest, "--metric", "ranking")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert command("evaluate", finished_run, manifest, "--metric", "ranking") == 0
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    for value in ("sound-test", "metric", "scored", f"{score['score']:.1f}", f"{score['low']:.1f}"):
+        assert value in shown
+
+
+def test_no_token_is_refused(finished_run, manifest, capsys):
+    assert command("evaluate", finished_run, manifest, "--max-tokens", 0) == 2
+    error = capsys.readouterr().err
+    assert "'--max-tokens'" in error
+    assert "Traceback" not in error
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

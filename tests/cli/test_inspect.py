@@ -32,6 +32,18 @@ def test_tables_name_every_path(finished_run, capsys):
     assert all(name in shown for name in ("sight", "sound", "tilt", "CC0-1.0"))
 
 
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_tables_are_whole(finished_run, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert command("inspect", finished_run) == 0
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    for word in ("builds", "trained", "gate", "usage", "hash", "sound", "encoder:", "CC0-1.0"):
+        assert word in shown
+    for digest in hashes(finished_run).values():
+        assert digest[:8] in shown
+
+
 def test_a_run_that_has_not_learnt_anything(finished_run, tmp_path, capsys):
     shutil.copy(finished_run / "recipe.json", tmp_path)
     assert command("inspect", tmp_path, "--json") == 0

@@ -24,6 +24,12 @@ def test_every_path_holds(finished_run, capsys):
         assert verdict["max_difference"] == 0
 
 
+def test_a_proof_has_four_samples(finished_run):
+    for name in ("sight", "sound", "tilt"):
+        proof = json.loads((finished_run / "paths" / name / "path.json").read_text())["proof"]
+        assert len(proof["texts"]) == len(proof["logits"]) == len(proof["answers"]) == 4
+
+
 def tamper(directory):
     """Change a path's tensors as somebody would who mends the hash, too."""
     file, about = directory / "path.safetensors", directory / "path.json"

@@ -9,4 +9,4 @@ FILE = Path(__file__).parents[1] / "golden" / "captions.json"
 
 @cache
 def captions():
-    return json.loads(FILE.read_text())
+    return json.loads(FILE.read_text(encoding="utf-8"))

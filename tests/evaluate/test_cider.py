@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pathweave.errors import ManifestError
-from pathweave.evaluate.cider import cider_d, cider_statistics
+from pathweave.evaluate.cider import cider, cider_d
 from tests.evaluate.golden import captions
 
 PREDICTIONS = [
@@ -42,40 +42,44 @@ REFERENCES = [
 GOLDEN = 1.5979604163081982
 
 
+def score(predictions, references):
+    return cider_d(predictions, references).mean()
+
+
 def test_same_as_the_usual_program():
-    assert cider_d(PREDICTIONS, REFERENCES) == pytest.approx(100 * GOLDEN, abs=1e-6)
+    assert score(PREDICTIONS, REFERENCES) == pytest.approx(100 * GOLDEN, abs=1e-6)
 
 
 def test_identical_captions_without_shared_words():
     captions = ["red car on road", "two dogs run fast", "water flows down hill"]
-    assert cider_d(captions, [[caption] for caption in captions]) == pytest.approx(1000)
+    assert score(captions, [[caption] for caption in captions]) == pytest.approx(1000)
 
 
 def test_disjoint_captions():
-    assert cider_d(["red car", "two dogs"], [["blue sky"], ["four birds"]]) == 0.0
+    assert score(["red car", "two dogs"], [["blue sky"], ["four birds"]]) == 0.0
 
 
 def test_worked_by_hand():
     # One word each, so only unigrams count: cosine 1 for the first sample, 0 for the second.
     # Mean over n = 1..4: 1/4; over the samples: 1/8; times 10 and 100.
-    assert cider_d(["cat", "dog"], [["cat"], ["bird"]]) == pytest.approx(125)
+    assert score(["cat", "dog"], [["cat"], ["bird"]]) == pytest.approx(125)
 
 
 def test_repeated_words_are_clipped():
     # Against "cat" (weight w = log 2), "cat cat" weighs 2 w, clipped to w: cosine 1/2, and one
     # pair of words more: exp(-1 / 72).
     expected = 1000 * 0.5 / 4 / 2 * math.exp(-1 / 72)
-    assert cider_d(["cat cat", "dog"], [["cat"], ["bird"]]) == pytest.approx(expected)
+    assert score(["cat cat", "dog"], [["cat"], ["bird"]]) == pytest.approx(expected)
 
 
 def test_length_is_penalised():
-    short = cider_d(["red cat sits", "x"], [["red cat sits"], ["y"]])
-    long = cider_d(["red cat sits " + "on " * 12, "x"], [["red cat sits"], ["y"]])
+    short = score(["red cat sits", "x"], [["red cat sits"], ["y"]])
+    long = score(["red cat sits " + "on " * 12, "x"], [["red cat sits"], ["y"]])
     assert long < 0.2 * short
 
 
 def test_one_sample_scores_zero():
-    assert cider_d(["a cat"], [["a cat"]]) == 0.0
+    assert score(["a cat"], [["a cat"]]) == 0.0
 
 
 def plain(prediction, references, all_references, is_d):
@@ -109,16 +113,16 @@ SETS = st.lists(st.tuples(LETTERS, st.lists(LETTERS, min_size=1, max_size=3)), m
 def test_against_the_formula_written_plainly(drawn, is_d):
     predictions, references = zip(*drawn, strict=True)
     spaced = [" ".join(p) for p in predictions], [[" ".join(r) for r in a] for a in references]
-    found = cider_statistics(*spaced, is_d=is_d)[:, 0]
+    found = (cider_d if is_d else cider)(*spaced)[:, 0]
     expected = [plain(p, r, references, is_d) for p, r in drawn]
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_plain_cider_neither_clips_nor_penalises():
     captions = ["cat cat", "dog"], [["cat"], ["bird"]]
-    assert cider_statistics(*captions, is_d=False)[:, 0] == pytest.approx([250, 0])
+    assert cider(*captions)[:, 0] == pytest.approx([250, 0])
     found = captions_of_the_golden_file()
-    assert (cider_statistics(*found, is_d=False) >= cider_statistics(*found) - 1e-9).all()
+    assert (cider(*found) >= cider_d(*found) - 1e-9).all()
 
 
 def captions_of_the_golden_file():
@@ -126,7 +130,7 @@ def captions_of_the_golden_file():
 
 
 def test_same_as_the_usual_program_on_every_sample():
-    scores = cider_statistics(*captions_of_the_golden_file())[:, 0]
+    scores = cider_d(*captions_of_the_golden_file())[:, 0]
     np.testing.assert_allclose(scores / 100, captions()["cider_d"]["each"], atol=1e-6)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pathweave.evaluate.bootstrap import interval, paired_difference
-from pathweave.evaluate.metrics import METRICS, unit_of
+from pathweave.evaluate.metrics import METRICS, mean, unit_of
 from pathweave.evaluate.tokens import TOKENIZER
 from pathweave.recipe.schema import Metric as MetricName
 from tests.evaluate.golden import captions
@@ -61,8 +61,8 @@ def test_the_order_of_samples_does_not_matter(name):
 def test_a_metric_of_samples_is_their_mean(name):
     metric, found = METRICS[name], captions()
     statistics = metric.measure(found["predictions"], found["references"], found["references"])
-    assert metric.is_per_sample == (not name.startswith("bleu"))
-    if metric.is_per_sample:
+    assert (metric.combine is mean) == (not name.startswith("bleu"))
+    if metric.combine is mean:
         assert metric.score(statistics) == pytest.approx(statistics[:, 0].mean())
 
 
@@ -83,7 +83,7 @@ def test_intervals_and_differences_of_every_metric(name):
 
 def test_only_ranking_ranks():
     assert [m.name for m in METRICS.values() if m.ranks_choices] == ["ranking"]
-    assert [m.name for m in METRICS.values() if m.takes_choices] == ["word_match"]
+    assert [m.name for m in METRICS.values() if m.takes_choices] == ["ranking", "word_match"]
 
 
 def test_units():
@@ -94,7 +94,7 @@ def test_units():
 
 
 def test_every_metric_is_explained():
-    document = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    document = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(\w+)`", document, re.MULTILINE)
     assert named == list(METRICS)
     assert f"`{TOKENIZER}`" in document

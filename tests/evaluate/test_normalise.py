@@ -1,6 +1,6 @@
 import pytest
 
-from pathweave.evaluate.normalise import normalise
+from pathweave.evaluate.normalise import comparable, normalise
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,10 @@ from pathweave.evaluate.normalise import normalise
         ("?", ""),
         ("", ""),
         ("the", ""),
+        ("dont\u2019", "dont'"),
+        ("don\u2019t", "don't"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("t\u2011shirt", "t shirt"),
     ],
 )
 def test_known_answers(answer, normal):
@@ -46,3 +50,18 @@ def test_known_answers(answer, normal):
 @pytest.mark.parametrize("answer", ["A dog, 2.5 cats", "couldnt", "x/y", "10,000"])
 def test_normal_answers_stay(answer):
     assert normalise(normalise(answer)) == normalise(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "form"),
+    [
+        ("The cat.", "cat"),
+        ("A.", "a"),
+        ("The A", "the a"),
+        (" ?! ", "?!"),
+        ("\u2212", "-"),
+        ("", ""),
+    ],
+)
+def test_only_an_empty_answer_is_compared_as_empty(answer, form):
+    assert comparable(answer) == form

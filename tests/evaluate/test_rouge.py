@@ -4,17 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pathweave.errors import ManifestError
-from pathweave.evaluate.rouge import rouge_l_statistics
+from pathweave.evaluate.rouge import rouge_l
 from tests.evaluate.golden import captions
 
 
 def score(prediction, *references):
-    return rouge_l_statistics([prediction], [list(references)])[0, 0]
+    return rouge_l([prediction], [list(references)])[0, 0]
 
 
 def test_same_as_the_usual_program():
     found = captions()
-    scores = rouge_l_statistics(found["predictions"], found["references"])[:, 0]
+    scores = rouge_l(found["predictions"], found["references"])[:, 0]
     np.testing.assert_allclose(scores / 100, found["rouge_l"]["each"], atol=1e-6)
     assert scores.mean() / 100 == pytest.approx(found["rouge_l"]["score"], abs=1e-6)
 
@@ -63,4 +63,4 @@ def test_the_longest_common_subsequence_against_its_table(first, second):
 
 def test_wrong_arguments():
     with pytest.raises(ManifestError, match="must be as many"):
-        rouge_l_statistics(["a"], [])
+        rouge_l(["a"], [])

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pathweave.evaluate.verify import record_proof, verify_path
+from pathweave.evaluate.verify import Verdict, record_proof, verify_path
+from pathweave.model.generate import generate
 from tests.tiny import chain, medium, randomise, tiny_model
 
 SPECS = chain("sight", "sound", "range", "shape")
@@ -62,6 +63,22 @@ def test_on_another_machine_rounding_is_tolerated_and_no_more(model):
     assert not replace(verdict, answers_equal=False).holds
     weight.data[0] += 10.0
     assert not verify_path(model, "sound", tensors, about).holds
+
+
+@pytest.mark.parametrize(
+    ("difference", "holds"), [(0.0, True), (0.05, True), (0.0501, False), (0.5, False)]
+)
+def test_on_another_machine_a_twentieth_of_the_largest_component_is_tolerated(difference, holds):
+    verdict = Verdict("sound", False, difference, answers_equal=True, same_machine=False)
+    assert verdict.holds == holds
+    assert not replace(verdict, same_machine=True).holds
+
+
+def test_the_answer_of_a_proof_has_eight_tokens_at_most(model):
+    _, about = record_proof(model, PROMPTS)
+    longer = generate(model, PROMPTS, 9)
+    assert about["answers"] == generate(model, PROMPTS, 8)
+    assert about["answers"] != longer
 
 
 def test_what_is_recorded(model):

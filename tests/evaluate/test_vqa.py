@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from pathweave.errors import ManifestError
 from pathweave.evaluate.normalise import normalise
-from pathweave.evaluate.vqa import vqa_released_statistics, vqa_statistics
+from pathweave.evaluate.vqa import vqa_accuracy, vqa_accuracy_released
 
 
 def official(prediction, *references):
-    return vqa_statistics([prediction], [list(references)])[0, 0]
+    return vqa_accuracy([prediction], [list(references)])[0, 0]
 
 
 def released(prediction, *references):
-    return vqa_released_statistics([prediction], [list(references)])[0, 0]
+    return vqa_accuracy_released([prediction], [list(references)])[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_leave_one_out_against_subsets_written_out(prediction, references):
     assert official(prediction, *references) == pytest.approx(100 * sum(each) / len(each))
 
 
-@pytest.mark.parametrize("statistics", [vqa_statistics, vqa_released_statistics])
+@pytest.mark.parametrize("statistics", [vqa_accuracy, vqa_accuracy_released])
 def test_wrong_arguments(statistics):
     with pytest.raises(ManifestError, match=r"sample 0 must have a list of references .* got \[\]"):
         statistics(["a"], [[]])

@@ -1,14 +1,13 @@
-"""Any path of a run on any manifest."""
+"""Scores of any path of a run on any manifest."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from rich.console import Console
-from rich.table import Table
 
 from pathweave.data.examples import Examples
-from pathweave.display import Display
+from pathweave.display import Display, WholeTable
 from pathweave.errors import RecipeError
 from pathweave.evaluate.metrics import METRICS, unit_of
 from pathweave.evaluate.run import evaluate_set, score_set, subset
@@ -78,9 +77,7 @@ def _sets(
 
 def show_scores(scores: Sequence[dict[str, Any]]) -> None:
     """Print scores as a table with the coverage of each."""
-    table = Table()
-    for heading in ("set", "metric", "score", "95 %", "scored", "usable"):
-        table.add_column(heading)
+    table = WholeTable("set", "metric", "score", "95 %", "scored", "usable")
     for score in scores:
         table.add_row(
             score["set"],
@@ -90,4 +87,4 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
             f"{score['num_samples']:,}",
             f"{score['num_usable']:,} of {score['num_total']:,}",
         )
-    Console().print(table)
+    Console().print(table, crop=False)

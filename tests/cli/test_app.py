@@ -76,14 +76,9 @@ def test_help_answers_at_once():
 )
 def test_threads_wait_passively_unless_the_user_chose(chosen, seen):
     """OpenMP itself tells what it was told when the program imported torch."""
-    program = (
-        "import sys; from pathweave.cli import main; sys.argv = ['pathweave', 'ask', 'none', 'Hi']; "
-        "main()"
-    )
+    program = [sys.executable, "-m", "pathweave.cli", "ask", "none", "Hello"]
     environment = {k: v for k, v in os.environ.items() if k not in WAITING}
     environment |= {"OMP_DISPLAY_ENV": "VERBOSE", **chosen}
-    told = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8"
-    )
+    told = subprocess.run(program, env=environment, capture_output=True, encoding="utf-8")
     assert told.returncode == 2  # there is no such run; torch has been imported by then
     assert seen in told.stderr

@@ -55,8 +55,8 @@ def check(
 
     Example: pathweave data check /data --only msvd_caption
     """
+    from pathweave.data.utf8 import printable
     from pathweave.datasets.check import LISTED, check_root, show_reports
-    from pathweave.datasets.utf8 import printable
     from pathweave.display import Display
 
     listed = None if every else LISTED

@@ -11,7 +11,7 @@ from torch import Tensor
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import load_coverage
 from pathweave.data.decode import Decoder, build_decoder
-from pathweave.data.manifest import Manifest
+from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Part, Sample
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
@@ -194,8 +194,8 @@ class Examples:
         self.manifest = Manifest(manifest, on_error="collect")
         self.bad: list[str] = list(self.manifest.problems)
         self._readers = readers
-        stride = 1 if limit is None else max(1, len(self.manifest) // limit)
-        self._samples: list[Sample] = list(self.manifest)[::stride][:limit]
+        chosen = evenly_spaced(len(self.manifest), limit)
+        self._samples: list[Sample] = [self.manifest[index] for index in chosen]
         self.total = len(self._samples) + len(self.bad)
         coverage = load_coverage(manifest) if limit is None else None
         self.published = self.total + (0 if coverage is None else coverage.absent)

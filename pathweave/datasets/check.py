@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pathweave.data.coverage import Coverage
+from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Dataset, datasets, find_dataset
 from pathweave.datasets.media_check import check_medium
 from pathweave.datasets.media_paths import is_file
 from pathweave.datasets.progress import show_bytes
 from pathweave.datasets.reader import Reader
-from pathweave.datasets.utf8 import printable
 from pathweave.display import Bar, Display
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import sha256_file

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from pathweave.data.coverage import Coverage, coverage_file, save_coverage
+from pathweave.data.manifest import check_name, write_samples
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Sample
+from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Dataset
 from pathweave.datasets.foreign import Foreign
 from pathweave.datasets.progress import show_bytes
 from pathweave.datasets.reader import Reader, Row
-from pathweave.datasets.utf8 import printable
-from pathweave.datasets.write import check_ending, write_samples
 from pathweave.display import Display
 from pathweave.errors import ManifestError
 from pathweave.storage.atomic import new_file
@@ -95,7 +95,7 @@ def convert_foreign(
 
 def _check_out(out: Path, sources: list[Path]) -> None:
     """Check that a manifest can be written without loss of what is read."""
-    check_ending(out)
+    check_name(out)
     written = {realpath(file) for file in (out, problems_file(out), coverage_file(out))}
     if lost := next((file for file in sources if realpath(file) in written), None):
         raise ManifestError(

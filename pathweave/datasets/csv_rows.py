@@ -4,7 +4,7 @@ import csv
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from pathweave.datasets.utf8 import find_bad_text
+from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pathweave.data.messages import Message, Part, Sample
+from pathweave.data.utf8 import printable
 from pathweave.datasets.conversations import Importer, count_answers, place_medium
 from pathweave.datasets.declaration import Layout
 from pathweave.datasets.entries import find
@@ -20,7 +21,6 @@ from pathweave.datasets.records import Advance, Record, read_records
 from pathweave.datasets.tables import Table, read_table
 from pathweave.datasets.templates import instruction
 from pathweave.datasets.text import normalise_caption
-from pathweave.datasets.utf8 import printable
 from pathweave.errors import ManifestError, MediaError, RecipeError
 
 _CAPTIONS = "coco"

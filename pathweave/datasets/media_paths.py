@@ -5,7 +5,7 @@ import stat
 from os.path import relpath
 from pathlib import Path
 
-from pathweave.datasets.utf8 import find_bad_text
+from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError
 
 # What a path leads to if there is nothing: no such name, a part of it that is a file, one too long.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pathweave.data.utf8 import find_bad_text
 from pathweave.datasets.csv_rows import iterate_csv
 from pathweave.datasets.declaration import Layout
 from pathweave.datasets.json_stream import iterate_json
-from pathweave.datasets.utf8 import find_bad_text
 from pathweave.errors import ManifestError
 
 Advance = Callable[[int], None]

@@ -283,3 +283,27 @@ def test_each_sample_draws_a_template_by_its_id_and_the_seed(directory):
     (directory / "sound-train.jsonl").write_text("\n".join(rows[::-1]) + "\n")
     again = examples(directory, prompts=templates)
     assert [again.prompt(i)[1] for i in range(COUNT)] == drawn[0][::-1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(1, [0]), (2, [0, 5]), (4, [0, 1, 3, 5]), (5, [0, 1, 2, 3, 5])]
+)
+def test_a_limit_takes_evenly_spaced_samples(directory, limit, expected):
+    found = Examples(directory / "sound-train.jsonl", readers(directory), limit=limit)
+    assert [int(found.sample(i).id[-1]) for i in range(len(found))] == expected
+
+
+def test_half_a_character_and_an_id_used_twice_are_bad_samples(directory):
+    file = directory / "sound-train.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows[1]["messages"][0]["content"][1]["text"] = "How \ud83d?"
+    rows[2]["messages"][1]["content"] = "lo\ud83d"
+    rows[4]["id"] = rows[0]["id"]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = examples(directory)
+    found.keep_usable(0.5)
+    assert [found.sample(i).id[-1] for i in range(len(found))] == ["0", "3", "5"]
+    assert ["UTF-8" in line for line in found.bad] == [True, True, False]
+    assert "ids must be unique" in found.bad[2]
+    with pytest.raises(RunError, match=r"at most 1\.0% bad samples, got 3 of 6; mend or remove"):
+        examples(directory).keep_usable(0.01)

@@ -125,6 +125,14 @@ def test_all_problems_are_told_at_once(copied, tmp_path):
             "a part type must be one of ['sight', 'sound', 'text'], got 'scent'",
         ),
         (lambda row: {"id": row["id"]}, "must have at most 1.0% broken rows, got 1 of 24; mend"),
+        (
+            lambda row: json.loads(json.dumps(row).replace("How is", "How \\ud83d is")),
+            "text must be UTF-8, got half a character in",
+        ),
+        (
+            lambda row: row | {"id": row["id"].replace("-0", "-1")},
+            "ids must be unique, got 'sound-train-1' of",
+        ),
     ],
 )
 def test_rows_that_cannot_be_learnt(copied, tmp_path, edit, message):

@@ -1,6 +1,7 @@
 """What a run would do and what is missing for it, told without loading or fetching anything."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +141,11 @@ def test_rows_that_cannot_be_learnt(copied, tmp_path, edit, message):
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("\n".join(json.dumps(row) for row in [edit(rows[0]), *rows[1:]]))
     assert message in problems(copied, tmp_path)
+
+
+def test_a_run_in_a_directory_whose_path_is_not_utf_8(tiny, tmp_path):
+    (said,) = plan_of(tiny, tmp_path / os.fsdecode(b"caf\xe9")).problems
+    assert "must have a path in UTF-8" in said
 
 
 def test_test_sets_need_what_they_are_scored_by(copied, tmp_path):

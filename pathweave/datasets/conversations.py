@@ -1,4 +1,4 @@
-"""Imports conversations of other projects: LLaVA, ShareGPT, and lists of parts as OpenAI has them.
+"""Importer of conversations: LLaVA, ShareGPT, and lists of parts as OpenAI has them.
 
 A conversation becomes one sample for each answer in it, with all that was said before as its
 prompt, so that every answer is learnt. Media are named beside the conversation (``image: a.png``,
@@ -173,7 +173,7 @@ class _Media:
         self._taken = dict.fromkeys(kinds, 0)
 
     def is_kind(self, mark: str) -> bool:
-        """Say whether a word in brackets is the mark of a medium and no other text."""
+        """Return whether a word in brackets is the mark of a medium and no other text."""
         return mark == self._modality or mark in _known_kinds() or self._has(mark)
 
     def take(self, kind: str) -> object:
@@ -197,7 +197,7 @@ class _Media:
         return named if isinstance(named, list) else [named]
 
     def _has(self, name: str) -> bool:
-        """Say whether a field of that name holds names of files."""
+        """Return whether a field of that name holds names of files."""
         named = [] if name in _OTHERS else self._named(name)
         paths = [path for path in named if isinstance(path, str)]
         return bool(paths) and all(_FILE.fullmatch(path) for path in paths)

@@ -67,8 +67,7 @@ def check_path(path: Path) -> None:
         os.fsencode(path).decode()
     except UnicodeDecodeError as error:
         raise DiskError(
-            f"a directory to write to must have a path in UTF-8, got {str(path)!a}; choose "
-            "another"
+            f"a directory to write to must have a path in UTF-8, got {str(path)!a}; choose another"
         ) from error
 
 

@@ -174,7 +174,7 @@ class Decoding(_Strict):
     repetition_penalty: float = Field(gt=0)
 
 
-class Scoring(_Strict):
+class ScoringMethod(_Strict):
     """One way of scoring.
 
     Args:
@@ -212,7 +212,7 @@ class Dataset(_Strict):
     task: Literal["caption", "qa", "classification"]
     domain: Literal["in", "out"]
     prompt: str
-    evaluation: dict[str, Scoring] = {}
+    evaluation: dict[str, ScoringMethod] = {}
     splits: dict[str, Split] = Field(min_length=1)
     labels: Strings = ()
     origin: str
@@ -248,7 +248,7 @@ class Dataset(_Strict):
             raise RecipeError(unknown(f"a split of {self.name}", name, list(self.splits)))
         return name, self.splits[name]
 
-    def scoring(self, name: str | None = None) -> Scoring | None:
+    def scoring(self, name: str | None = None) -> ScoringMethod | None:
         """Return the way of scoring of that name, by default the first; None if there is none.
 
         Raises:

@@ -14,8 +14,8 @@ from pathweave.datasets.patterns import ADDED, fill, fill_path
 from pathweave.datasets.points import read_points
 from pathweave.datasets.records import (
     Advance,
+    Keyed,
     Record,
-    Table,
     conversation,
     find,
     grouped,
@@ -75,8 +75,8 @@ class SplitReader:
         self._dataset, self._name, self._split = dataset, split, dataset.splits[split]
         self._root, self._store, self._seed = root, store, seed
         self._prefix = prefix_of(root, base or root)
-        self._joined: Table = {}, []
-        self._words: Table = {}, []
+        self._joined: Keyed = {}, []
+        self._words: Keyed = {}, []
         if join := self._split.join:
             file = self._split.files[join.file] if join.file else self._split.records[0]
             self._joined = read_table(root / file, join.key, join.list)

@@ -197,10 +197,10 @@ def open_annotations(file: Path) -> io.BufferedReader:
         ) from error
 
 
-Table = tuple[dict[str, Mapping[str, Any]], list[Record]]
+Keyed = tuple[dict[str, Mapping[str, Any]], list[Record]]
 
 
-def read_table(file: Path, key: str, list_key: str | None = None) -> Table:
+def read_table(file: Path, key: str, list_key: str | None = None) -> Keyed:
     """Return the records of a CSV or JSON file by one of their fields, and those that are flawed.
 
     Flawed are records without the field, and those with the same key and other values.

@@ -87,21 +87,21 @@ def read_records(file: Path, layout: Layout, advance: Advance) -> Iterator[Recor
             rows = ((value, "") for value in iterate_json(text, str(file), layout.list))
         told = 0
         for number, (values, problem) in enumerate(rows, start=1):
-            yield _checked(Record(f"{file}, row {number}"), values, problem)
+            yield _checked(f"{file}, row {number}", values, problem)
             if number % _REPORT_EVERY == 0:
                 told, before = raw.tell() >> 10, told
                 advance(told - before)
         advance((raw.tell() >> 10) - told)
 
 
-def _checked(record: Record, values: object, problem: str) -> Record:
-    if problem:
-        return record.broken(problem)
-    if not isinstance(values, dict):
-        return record.broken(f"a record must be an object with fields, got {values!r:.60}")
-    if bad := find_bad_text(values):
-        return record.broken(f"text must be UTF-8, got {bad}; convert the file to UTF-8")
-    return replace(record, values=values)
+def _checked(place: str, values: object, problem: str) -> Record:
+    if not problem and not isinstance(values, dict):
+        problem = f"a record must be an object with fields, got {values!r:.60}"
+    if not problem and (bad := find_bad_text(values)):
+        problem = f"text must be UTF-8, got {bad}; convert the file to UTF-8"
+    if problem or not isinstance(values, dict):
+        return Record(place).broken(problem)
+    return Record(place, values)
 
 
 def _json_lines(text: Iterable[str]) -> Iterator[tuple[object, str]]:

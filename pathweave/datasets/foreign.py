@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text, printable
-from pathweave.datasets.conversations import Importer, count_answers, place_medium
+from pathweave.datasets.conversations import count_answers, place_medium, read_conversation
 from pathweave.datasets.declaration import Layout
 from pathweave.datasets.media import is_file, prefix_of
 from pathweave.datasets.records import (
@@ -93,14 +93,14 @@ class Foreign:
             yield _with_media(record, base)
 
     def _conversations(self, source: Path, prefix: str, advance: Advance) -> Iterator[Record]:
-        importer = Importer(prefix, self.modality, self.licence, printable(source.name))
+        about = {"licence": self.licence, "source": printable(source.name)}
         layout = Layout(format="jsonl" if source.suffix.lower() == ".jsonl" else "json")
         for number, record in enumerate(read_records(source, layout, advance), start=1):
             if record.kind != "usable":
                 yield record
                 continue
             try:
-                for sample in importer.samples(record, number):
+                for sample in read_conversation(record, number, prefix, self.modality, **about):
                     yield replace(record, sample=sample)
             except (ManifestError, ValidationError) as error:
                 yield replace(record.broken(_reason(error)), count=count_answers(record.values))

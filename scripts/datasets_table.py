@@ -5,7 +5,7 @@ python -m scripts.datasets_table
 
 from pathlib import Path
 
-from pathweave.datasets.declaration import Dataset, Evaluation, datasets
+from pathweave.datasets.declaration import Dataset, ScoringMethod, datasets
 from pathweave.storage.atomic import write_atomic
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "datasets.md"
@@ -100,7 +100,7 @@ def _row(dataset: Dataset) -> tuple[str, ...]:
     )
 
 
-def _evaluation(how: Evaluation) -> str:
+def _evaluation(how: ScoringMethod) -> str:
     if how.decoding is None:
         return f"{how.metric} of `{how.candidates}`"
     decoding = how.decoding
@@ -112,4 +112,4 @@ def _evaluation(how: Evaluation) -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(DOCUMENT, with_tables(DOCUMENT.read_text()).encode())
+    write_atomic(DOCUMENT, with_tables(DOCUMENT.read_text(encoding="utf-8")).encode())

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from pathweave.errors import RecipeError
-
 data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -55,8 +53,8 @@ def check(
 
     Example: pathweave data check /data --only msvd_caption
     """
+    from pathweave.data.utf8 import printable
     from pathweave.datasets.check import LISTED, check_root, show_reports
-    from pathweave.datasets.utf8 import printable
     from pathweave.display import Display
 
     listed = None if every else LISTED
@@ -107,28 +105,14 @@ def convert(  # noqa: PLR0913 (all are options of one command)
 
     pathweave data convert llava llava_instruct.json --media coco/train2017 --out llava.jsonl
     """
-    from pathweave.datasets.convert import convert_dataset, convert_foreign, problems_file
-    from pathweave.datasets.declaration import find_source
-    from pathweave.datasets.foreign import Foreign
+    from pathweave.datasets import convert as conversion
     from pathweave.display import Display
 
+    options = {"split": split, "evaluation": evaluation, "media": media, "modality": modality,
+               "licence": licence, "every_caption": every_caption}  # fmt: skip
     display = Display(quiet=as_json)
-    dataset = find_source(kind)
-    if dataset is None:
-        for name, value in (("split", split), ("evaluation", evaluation)):
-            if value:
-                raise RecipeError(f"--{name} must be left out for {kind}, got {value!r}")
-        foreign = Foreign(kind, media, modality, every_caption, licence, seed)
-        coverage = convert_foreign(source, foreign, out, display)
-        fields = {}
-    else:
-        given = {"--media": media, "--modality": modality, "--licence": licence}
-        if unfit := [name for name, value in given.items() if value] or every_caption:
-            name = unfit[0] if isinstance(unfit, list) else "--every-caption"
-            raise RecipeError(f"{name} must be left out for {kind}, which declares it; remove it")
-        coverage = convert_dataset(dataset, split, source, out, seed, evaluation, display)
-        fields = dataset.test_set(evaluation) if not dataset.split(split)[1].learn else {}
-    listed = problems_file(out)
+    coverage, fields = conversion.convert(kind, source, out, seed, display, **options)
+    listed = conversion.problems_file(out)
     problems = str(listed) if listed.exists() else None
     if as_json:
         result = {**coverage.model_dump(), "manifest": str(out), "problems": problems}

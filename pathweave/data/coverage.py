@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pathweave.errors import ManifestError
 from pathweave.storage.atomic import write_json
@@ -74,7 +74,7 @@ def load_coverage(manifest: Path) -> Coverage | None:
         return Coverage.model_validate(json.loads(file.read_bytes()))
     except FileNotFoundError:
         return None
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise ManifestError(
             f"{file} must hold the coverage of {manifest.name}, got another content; convert the "
             "data set again or delete the file"

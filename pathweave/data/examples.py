@@ -11,7 +11,7 @@ from torch import Tensor
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import load_coverage
 from pathweave.data.decode import Decoder, build_decoder
-from pathweave.data.manifest import Manifest
+from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Part, Sample
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
@@ -26,7 +26,7 @@ LISTED = 5
 
 
 @dataclass(frozen=True)
-class Reader:
+class FeatureReader:
     """How media of one modality become features: decoder, frozen encoder, cache."""
 
     decoder: Decoder
@@ -46,7 +46,7 @@ class Reader:
         """Width of the features."""
         return self.encoder.width
 
-    def of(self, modality: str) -> "Reader":
+    def of(self, modality: str) -> "FeatureReader":
         """Return the reader of media of a modality: this one, which reads all alike."""
         return self
 
@@ -78,7 +78,7 @@ class JointReader:
         """
         return common_width(self.path, {name: self.readers[name].width for name in self.reads})
 
-    def of(self, modality: str) -> Reader:
+    def of(self, modality: str) -> FeatureReader:
         """Return the reader of media of a modality.
 
         Raises:
@@ -94,7 +94,7 @@ class JointReader:
         return Medium(path, self.of(modality).read([item])[0], modality)
 
 
-AnyReader = Reader | JointReader
+AnyReader = FeatureReader | JointReader
 
 
 def common_width(path: str, widths: Mapping[str, int]) -> int:
@@ -148,7 +148,7 @@ class Readers(Mapping[str, AnyReader]):
             return JointReader(name, declared.reads, self)
         decoder, encoder = declared.parts
         built = build_decoder(decoder.kind, **decoder.options)
-        return Reader(built, self._encoder(encoder), self._cache)
+        return FeatureReader(built, self._encoder(encoder), self._cache)
 
     def _encoder(self, part: Component) -> Encoder:
         key = json.dumps([part.kind, part.options], sort_keys=True)
@@ -194,8 +194,8 @@ class Examples:
         self.manifest = Manifest(manifest, on_error="collect")
         self.bad: list[str] = list(self.manifest.problems)
         self._readers = readers
-        stride = 1 if limit is None else max(1, len(self.manifest) // limit)
-        self._samples: list[Sample] = list(self.manifest)[::stride][:limit]
+        chosen = evenly_spaced(len(self.manifest), limit)
+        self._samples: list[Sample] = [self.manifest[index] for index in chosen]
         self.total = len(self._samples) + len(self.bad)
         coverage = load_coverage(manifest) if limit is None else None
         self.published = self.total + (0 if coverage is None else coverage.absent)
@@ -228,7 +228,7 @@ class Examples:
     ) -> None:
         """Compute the features of this process's share that are not cached yet.
 
-        Media that cannot be decoded are passed over here; ``keep_usable`` lists them.
+        Media that cannot be decoded are passed over here; ``drop_bad_samples`` lists them.
 
         Args:
             advance: Called with the number of samples done.
@@ -250,7 +250,7 @@ class Examples:
                 _encode(self._reader_of(modality), items)
             advance(len(chunk))
 
-    def keep_usable(self, share: float) -> None:
+    def drop_bad_samples(self, share: float) -> None:
         """Drop samples whose media have no features, and list why in ``bad``.
 
         Args:
@@ -317,7 +317,7 @@ class Examples:
         path = self._path or part.type
         return self._readers[path].medium(path, part.type, item)
 
-    def _reader_of(self, modality: str) -> Reader:
+    def _reader_of(self, modality: str) -> FeatureReader:
         return self._readers[self._path or modality].of(modality)
 
 
@@ -325,7 +325,7 @@ def _media(sample: Sample) -> list[Part]:
     return [part for part in sample.prompt if not part.is_text]
 
 
-def _encode(reader: Reader, items: list[tuple[bytes, str]]) -> None:
+def _encode(reader: FeatureReader, items: list[tuple[bytes, str]]) -> None:
     """Encode together; if a medium among them is bad, one by one without it."""
     try:
         reader.read(items)

@@ -9,6 +9,7 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 from pathweave.data.decode.pair import pack_pair
 from pathweave.data.media_store import MediaStore, open_parquet
 from pathweave.data.messages import Part, Sample, parse_sample
+from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError
-from pathweave.storage.atomic import write_atomic
+from pathweave.storage.atomic import new_file, sha256_bytes
 
 _PART_FIELDS = ("type", "text", "path")
 
@@ -43,6 +45,22 @@ def _schema(part_fields: Sequence[str]) -> pa.Schema:
 
 SCHEMA = _schema(_PART_FIELDS)
 _SCHEMA_OF_PAIRS = _schema((*_PART_FIELDS, "companion"))
+_GROUP_ROWS = 2048
+
+
+def evenly_spaced(total: int, limit: int | None) -> list[int]:
+    """Return the indices of ``limit`` of ``total`` samples, the first and the last among them.
+
+    Args:
+        total: Number of samples.
+        limit: How many to take; None, or more than there are, takes all.
+
+    Example:
+        >>> evenly_spaced(10, 4), evenly_spaced(3, None)
+        ([0, 3, 6, 9], [0, 1, 2])
+    """
+    count = total if limit is None else min(limit, total)
+    return [i * (total - 1) // max(count - 1, 1) for i in range(count)]
 
 
 class Manifest:
@@ -55,7 +73,8 @@ class Manifest:
     Args:
         path: A ``.jsonl`` or ``.parquet`` file.
         on_error: ``raise``: a broken row raises when read. ``collect``: every row is parsed on
-            opening, broken ones are left out and listed in ``problems``.
+            opening; broken ones, and those with the id of an earlier one, are left out and listed
+            in ``problems``.
 
     Raises:
         ManifestError: If the file is missing, empty or not a manifest, or no row is sound.
@@ -116,7 +135,7 @@ class Manifest:
         return {part.type for part in parts if not part.is_text}
 
     def check(self) -> list[str]:
-        """Read every row and return what is wrong, one line a broken row."""
+        """Read every row and return what is wrong, one line a row: broken, or an id used before."""
         return self._examine()[0]
 
     def read_media(self, part: Part) -> bytes:
@@ -133,7 +152,7 @@ class Manifest:
 
     def _read_file(self, path: str) -> bytes:
         file, _, key = path.partition("#")
-        if key and file.endswith(".parquet"):
+        if key and file.lower().endswith(".parquet"):
             store = self.path.parent / file
             if store not in self._stores:
                 self._stores[store] = MediaStore(store)
@@ -149,9 +168,16 @@ class Manifest:
 
     def _examine(self) -> tuple[list[str], list[int]]:
         problems, sound = [], []
+        places: dict[str, str] = {}
         for index in range(len(self._rows)):
             try:
-                self._rows[index]
+                sample, place = self._rows[index], self._rows.place(index)
+                # By its id a sample is scored, stored and drawn for: two are taken for one.
+                if (first := places.setdefault(sample.id, place)) != place:
+                    raise ManifestError(
+                        f"{place}: ids must be unique, got {sample.id!r:.80} of {first} again; "
+                        "give every sample an id of its own"
+                    )
                 sound.append(index)
             except ManifestError as error:
                 problems.append(str(error))
@@ -166,25 +192,55 @@ def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> No
         DiskError: If the disk is full or the directory cannot be written.
     """
     path = Path(path)
-    _check_suffix(path)
+    check_name(path)
     samples = [_checked(row, f"{path.name}, row {i + 1}") for i, row in enumerate(rows)]
-    if not samples:
-        raise ManifestError(f"{path} must have at least one row, got none; add samples")
-    seen: set[str] = set()
+    write_samples(path, samples, with_pairs=any(map(_has_pair, samples)))
+
+
+def write_samples(path: Path, samples: Iterable[Sample], with_pairs: bool = True) -> int:
+    """Write samples one by one as ``.jsonl`` or ``.parquet``, atomically.
+
+    In memory are 2,048 samples, and about 120 bytes a sample to find ids that occur twice.
+
+    Args:
+        path: The file.
+        samples: Read one by one.
+        with_pairs: Whether a part may have a companion, which takes a column of its own in Parquet.
+
+    Returns:
+        The number of samples.
+
+    Raises:
+        ManifestError: If there is no sample, an id occurs twice, or the name cannot be one of a
+            manifest.
+        DiskError: If the disk is full or the directory cannot be written.
+    """
+    check_name(path)
+    seen: set[bytes] = set()
+    rows = _unique(samples, path, seen)
+    with new_file(path) as temporary:
+        if path.suffix.lower() == ".jsonl":
+            with temporary.open("w", encoding="utf-8") as file:
+                for sample in rows:
+                    fields = sample.model_dump(exclude_none=True, exclude_defaults=True)
+                    file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        else:
+            schema = _SCHEMA_OF_PAIRS if with_pairs else SCHEMA
+            with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+                while group := [sample.model_dump() for sample in islice(rows, _GROUP_ROWS)]:
+                    writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        if not seen:
+            raise ManifestError(f"{path} must have at least one row, got none; add samples")
+    return len(seen)
+
+
+def _unique(samples: Iterable[Sample], path: Path, seen: set[bytes]) -> Iterator[Sample]:
     for sample in samples:
-        if sample.id in seen:
+        digest = bytes.fromhex(sha256_bytes(sample.id.encode())[:16])
+        if digest in seen:
             raise ManifestError(f"ids in {path} must be unique, got {sample.id!r} twice")
-        seen.add(sample.id)
-    if path.suffix == ".jsonl":
-        fields = (sample.model_dump(exclude_none=True, exclude_defaults=True) for sample in samples)
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in fields)
-        write_atomic(path, "".join(lines).encode())
-        return
-    sink = pa.BufferOutputStream()
-    schema = _SCHEMA_OF_PAIRS if any(map(_has_pair, samples)) else SCHEMA
-    table = pa.Table.from_pylist([sample.model_dump() for sample in samples], schema=schema)
-    pq.write_table(table, sink, compression="zstd")
-    write_atomic(path, sink.getvalue().to_pybytes())
+        seen.add(digest)
+        yield sample
 
 
 def _has_pair(sample: Sample) -> bool:
@@ -202,21 +258,32 @@ def _checked(row: Mapping[str, Any] | Sample, place: str) -> Sample:
     return parse_sample(row, place)
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in (".jsonl", ".parquet"):
+def check_name(path: Path) -> None:
+    """Check that a manifest to be written can have this name.
+
+    Raises:
+        ManifestError: If it ends in anything but ``.jsonl`` or ``.parquet``, or is not UTF-8.
+    """
+    _check_ending(path)
+    if bad := find_bad_text(str(path)):
+        raise ManifestError(f"the path of a manifest must be UTF-8, got {bad}; choose another")
+
+
+def _check_ending(path: Path) -> None:
+    if path.suffix.lower() not in (".jsonl", ".parquet"):
         raise ManifestError(
             f"a manifest must be a .jsonl or .parquet file, got {path.name}; convert or rename it"
         )
 
 
 def _open_rows(path: Path) -> "_JsonLines | _ParquetRows":
-    _check_suffix(path)
+    _check_ending(path)
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:5]
         raise ManifestError(
             f"manifest {path} must exist, got no such file; beside it are: {beside or 'none'}"
         )
-    return _JsonLines(path) if path.suffix == ".jsonl" else _ParquetRows(path)
+    return _JsonLines(path) if path.suffix.lower() == ".jsonl" else _ParquetRows(path)
 
 
 class _JsonLines:
@@ -229,18 +296,15 @@ class _JsonLines:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def place(self, index: int) -> str:
+        return f"{self._path}, line {self._numbers[index]}"
+
     def __getitem__(self, index: int) -> Sample:
-        place = f"{self._path}, line {self._numbers[index]}"
+        place = self.place(index)
         with self._path.open("rb") as file:
             file.seek(self._starts[index])
             line = file.readline()
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except ValueError as error:
-            raise ManifestError(
-                f"{place}: a line must be one JSON object in UTF-8, got {_snippet(line)} "
-                f"({error}); correct the line or remove it"
-            ) from error
+        row = _from_json(line, f"{place}: a line must be one JSON object in UTF-8")
         if not isinstance(row, dict):
             raise ManifestError(
                 f"{place}: a line must be one JSON object, got {_snippet(line)}; correct the line "
@@ -266,18 +330,30 @@ class _ParquetRows:
     def __len__(self) -> int:
         return self._table.num_rows
 
+    def place(self, index: int) -> str:
+        return f"{self._path}, row {index + 1}"
+
     def __getitem__(self, index: int) -> Sample:
-        place = f"{self._path}, row {index + 1}"
-        row = self._table.slice(index, 1).to_pylist()[0]
+        place = self.place(index)
+        try:
+            row = self._table.slice(index, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            raise ManifestError(
+                f"{place}: text must be UTF-8, got {error}; correct the row or remove it"
+            ) from error
         if isinstance(row["messages"], str):
-            try:
-                row["messages"] = json.loads(row["messages"])
-            except ValueError as error:
-                raise ManifestError(
-                    f"{place}: messages must be a JSON list, got {row['messages']!r:.60} "
-                    f"({error}); correct the row or remove it"
-                ) from error
+            text = row["messages"].encode()
+            row["messages"] = _from_json(text, f"{place}: messages must be a JSON list")
         return parse_sample(row, place)
+
+
+def _from_json(text: bytes, rule: str) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(
+            f"{rule}, got {_snippet(text)} ({error}); correct the row or remove it"
+        ) from error
 
 
 def _find_lines(path: Path) -> tuple[array, array]:

@@ -12,11 +12,12 @@ One sample as JSON::
 A content that is a plain string stands for one text part.
 """
 
-import difflib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
@@ -25,7 +26,24 @@ from pydantic import (
     model_validator,
 )
 
+from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, RequestError
+from pathweave.validation import explain, unknown
+
+
+def _whole(text: str) -> str:
+    if bad := find_bad_text(text):
+        raise ValueError(f"text must be UTF-8, got half a character in {bad}")
+    return text
+
+
+def _none_is_empty(value: object) -> object:
+    return () if value is None else value
+
+
+# Half a character passes through everything up to the tokenizer, which it stops in mid-training.
+Text = Annotated[str, AfterValidator(_whole)]
+_Texts = Annotated[tuple[Text, ...], BeforeValidator(_none_is_empty)]
 
 
 class Part(BaseModel, frozen=True, extra="forbid"):
@@ -45,7 +63,7 @@ class Part(BaseModel, frozen=True, extra="forbid"):
     """
 
     type: str = Field(min_length=1)
-    text: str | None = None
+    text: Text | None = None
     path: str | None = None
     companion: str | None = None
 
@@ -94,13 +112,6 @@ class Message(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def _none_is_empty(value: object) -> object:
-    return () if value is None else value
-
-
-_Strings = Annotated[tuple[str, ...], BeforeValidator(_none_is_empty)]
-
-
 class Sample(BaseModel, frozen=True, extra="ignore"):
     """One row of a manifest.
 
@@ -124,17 +135,20 @@ class Sample(BaseModel, frozen=True, extra="ignore"):
 
     id: str = Field(min_length=1)
     messages: tuple[Message, ...] = Field(min_length=1)
-    references: _Strings = ()
-    choices: _Strings = ()
-    object: str | None = None
-    source: str | None = None
-    licence: str | None = None
-    attribution: str | None = None
+    references: _Texts = ()
+    choices: _Texts = ()
+    object: Text | None = None
+    source: Text | None = None
+    licence: Text | None = None
+    attribution: Text | None = None
 
     @model_validator(mode="after")
     def _check_roles(self) -> "Sample":
         if not any(message.role == "user" for message in self.messages):
             raise ValueError("messages must have a user turn")
+        # Alone, a part may name any file of the disk; in a manifest its name has to be text.
+        for part in (part for message in self.messages for part in message.content):
+            _whole(f"{part.type} {part.path} {part.companion}")
         return self
 
     @property
@@ -176,15 +190,13 @@ def parse_sample(row: Mapping[str, Any], place: str) -> Sample:
     """
     for name in row.keys() - Sample.model_fields.keys():
         # A misspelt field would otherwise vanish without a word.
-        if near := difflib.get_close_matches(name, Sample.model_fields, n=1, cutoff=0.8):
-            raise ManifestError(
-                f"{place}: fields must be spelt as documented, got {name!r}; did you mean "
-                f"{near[0]!r}?"
-            )
+        if get_close_matches(name, Sample.model_fields, n=1, cutoff=0.8):
+            raise ManifestError(f"{place}: {unknown('a field', name, Sample.model_fields)}")
     try:
         return Sample.model_validate(row)
     except ValidationError as error:
-        raise ManifestError(f"{place}: {_reason(error)}; correct the row or remove it") from error
+        reason = explain(error, Sample)
+        raise ManifestError(f"{place}: {reason}; correct the row or remove it") from error
 
 
 def parse_content(content: object, place: str) -> tuple[Part, ...]:
@@ -204,22 +216,4 @@ def parse_content(content: object, place: str) -> tuple[Part, ...]:
     try:
         return Message.model_validate({"role": "user", "content": content}).content
     except ValidationError as error:
-        raise RequestError(f"{place}: {_reason(error)}; correct the part") from error
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    field = ""
-    for step in first["loc"]:
-        field += f"[{step}]" if isinstance(step, int) else f".{step}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{field[1:]} must be given, but the field is missing"
-    if first["type"] == "extra_forbidden":
-        return f"{field[1:]} must be left out, as there is no such field"
-    if first["type"] == "too_short":
-        return f"{field[1:]} must have at least {first['ctx']['min_length']}, got none"
-    if first["type"] == "value_error":
-        return f"{field[1:]}: {message}".removeprefix(": ")
-    rule = message.replace("Input should", "must", 1)
-    return f"{field[1:]} {rule}, got {first['input']!r:.60}"
+        raise RequestError(f"{place}: {explain(error, Message)}; correct the part") from error

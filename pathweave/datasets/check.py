@@ -1,4 +1,4 @@
-"""What there is of the original data sets under a root, and what is wrong with it."""
+"""Check of the original data sets under a root: what there is, and what is wrong with it."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,13 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pathweave.data.coverage import Coverage
+from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Dataset, datasets, find_dataset
-from pathweave.datasets.media_check import check_medium
-from pathweave.datasets.media_paths import is_file
-from pathweave.datasets.progress import show_bytes
-from pathweave.datasets.reader import Reader
-from pathweave.datasets.utf8 import printable
-from pathweave.display import Bar, Display
+from pathweave.datasets.media import check_medium, is_file
+from pathweave.datasets.reader import SplitReader
+from pathweave.display import Display
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import sha256_file
 
@@ -106,86 +104,76 @@ def check_root(
         raise ManifestError(f"{root} must be a directory of data sets, got none; correct the path")
     chosen = [find_dataset(name) for name in only] or list(datasets().values())
     with display or Display(quiet=True) as shown:
-        check = _Check(root, hashes, decode, listed, shown)
-        return [check.split(dataset, split) for dataset in chosen for split in dataset.splits]
+        return [
+            _check_split(_look(root, dataset, name, hashes), dataset, root, decode, listed, shown)
+            for dataset in chosen
+            for name in dataset.splits
+        ]
 
 
-class _Check:
-    """What is to be done with each split.
+def _look(root: Path, dataset: Dataset, name: str, hashes: bool) -> SplitReport:
+    """Return what there is of the annotation files of a split."""
+    split = dataset.splits[name]
+    files = [_describe(root, path, hashes) for path in (*split.records, *split.files.values())]
+    gone = [file for file in files if file.num_bytes is None]
+    problems = [file.problem for file in gone if file.problem]
+    is_absent = not problems and set(split.records) <= {file.path for file in gone}
+    if not is_absent:
+        problems += [
+            f"{root / file.path} must exist, got no such file; download it (docs/datasets.md says "
+            "where)"
+            for file in gone
+            if not file.problem
+        ]
+    return SplitReport(
+        dataset=dataset.name,
+        split=name,
+        state="absent" if is_absent else "damaged" if gone else "found",
+        files=files,
+        published=split.samples,
+        paper=split.paper,
+        problems=problems,
+    )
 
-    Args:
-        root: The directory below which all data sets are.
-        hashes: Whether to hash annotation files.
-        decode: Whether to decode every medium as a whole.
-        listed: How many problems of each kind to list; None is all.
-        display: Where progress is shown.
-    """
 
-    def __init__(
-        self, root: Path, hashes: bool, decode: bool, listed: int | None, display: Display
-    ) -> None:
-        self._root, self._hashes, self._decode = root, hashes, decode
-        self._listed, self._display = listed, display
+def _check_split(
+    report: SplitReport,
+    dataset: Dataset,
+    root: Path,
+    decode: bool,
+    listed: int | None,
+    display: Display,
+) -> SplitReport:
+    """Read the annotations of a split whose files are there, and look at its media."""
+    if report.state != "found":
+        return report
+    kinds: Counter[str] = Counter()
+    told: Counter[str] = Counter()
+    problems: list[str] = []
 
-    def split(self, dataset: Dataset, name: str) -> SplitReport:
-        split = dataset.splits[name]
-        paths = [*split.records, *split.files.values()]
-        files = [_describe(self._root, path, self._hashes) for path in paths]
-        report = SplitReport(
-            dataset=dataset.name,
-            split=name,
-            state="absent",
-            files=files,
-            published=split.samples,
-            paper=split.paper,
-        )
-        gone = [file for file in files if file.num_bytes is None]
-        problems = [file.problem for file in gone if file.problem]
-        if not problems and set(split.records) <= {file.path for file in gone}:
-            return report
-        if gone:
-            problems += [
-                f"{self._root / file.path} must exist, got no such file; download it "
-                "(docs/datasets.md says where)"
-                for file in gone
-                if not file.problem
-            ]
-            return report.model_copy(update={"state": "damaged", "problems": problems})
-        size = sum(file.num_bytes or 0 for file in files if file.path in split.records)
-        bar = self._display.bar(f"{dataset.name} {name} (KiB)", total=size >> 10)
-        found = self._read(dataset, name, bar)
-        bar.close()
-        return report.model_copy(update=found)
+    def tell(kind: str, problem: str) -> None:
+        told[kind] += 1
+        if listed is None or told[kind] <= listed:
+            problems.append(f"{kind}: {problem}")
 
-    def _read(self, dataset: Dataset, name: str, bar: Bar) -> dict[str, Any]:
-        kinds: Counter[str] = Counter()
-        told: Counter[str] = Counter()
-        problems: list[str] = []
-
-        def tell(kind: str, problem: str) -> None:
-            told[kind] += 1
-            if self._listed is None or told[kind] <= self._listed:
-                problems.append(f"{kind}: {problem}")
-
-        state = "found"
-        try:
-            for row in Reader(dataset, name, self._root).read(show_bytes(bar)):
-                kinds[row.kind] += row.count
-                if row.kind in ("missing", "broken", "flawed"):
-                    tell(row.kind, f"{row.place}: {row.reason}")
-                checked = (check_medium(medium, self._decode) for medium in row.media)
-                if corrupt := next((problem for problem in checked if problem), ""):
-                    tell("corrupt", f"{row.place}: {corrupt}")
-        except ManifestError as error:
-            state = "damaged"
-            problems.insert(0, str(error))
-        coverage = Coverage(dataset=dataset.name, split=name, **kinds)
-        return {
-            "state": state,
-            "coverage": coverage,
-            "corrupt": told["corrupt"],
-            "problems": problems,
-        }
+    split, state = dataset.splits[report.split], "found"
+    size = sum((file.num_bytes or 0) >> 10 for file in report.files if file.path in split.records)
+    bar = display.bar(f"{dataset.name} {report.split} (KiB)", total=size)
+    try:
+        for record in SplitReader(dataset, report.split, root).read(bar.advance):
+            kinds[record.kind] += record.count
+            if record.kind in ("missing", "broken", "flawed"):
+                tell(record.kind, f"{record.place}: {record.reason}")
+            checked = (check_medium(medium, decode) for medium in record.media)
+            if corrupt := next(filter(None, checked), ""):
+                tell("corrupt", f"{record.place}: {corrupt}")
+    except ManifestError as error:
+        state = "damaged"
+        problems.insert(0, str(error))
+    bar.close()
+    coverage = Coverage(dataset=dataset.name, split=report.split, **kinds)
+    found = {"state": state, "coverage": coverage, "corrupt": told["corrupt"], "problems": problems}
+    return report.model_copy(update=found)
 
 
 def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
@@ -206,28 +194,26 @@ def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
 def show_reports(reports: list[SplitReport]) -> None:
     """Print a table of what was found, the problems, and the names of what is absent."""
     console = Console()
-    table = Table(box=None, header_style="bold")
-    for column in ("data set", "split"):
-        table.add_column(column, no_wrap=True)
+    # As narrow as can be: whole in a terminal of 80 columns.
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("data set", no_wrap=True)
     for column in ("samples", "corrupt", "left out", "published", "paper"):
-        table.add_column(column, justify="right")
-    for report in (report for report in reports if report.state != "absent"):
-        coverage = report.coverage or Coverage(dataset=report.dataset, split=report.split)
-        samples = f"{coverage}" if report.state == "found" else f"damaged: {coverage}"
-        numbers = (report.corrupt, coverage.left_out, report.published, report.paper)
-        shown = ("" if number is None else f"{number:,}" for number in numbers)
-        table.add_row(report.dataset, report.split, samples, *shown)
-    console.print(table)
+        table.add_column(column, justify="right", no_wrap=True)
+    lines = []
     for report in reports:
-        for problem in report.problems:
-            _print(console, f"{report.dataset} {report.split}: {problem}")
-        for file in report.files:
-            if file.sha256:
-                _print(console, f"{file.sha256}  {file.path}")
+        name = f"{report.dataset} {report.split}"
+        coverage = report.coverage or Coverage(dataset=report.dataset, split=report.split)
+        if report.state != "absent":
+            numbers = (report.corrupt, coverage.left_out, report.published, report.paper)
+            shown = ("" if number is None else f"{number:,}" for number in numbers)
+            table.add_row(name, "damaged" if report.state == "damaged" else f"{coverage}", *shown)
+        if report.state == "damaged":
+            lines.append(f"{name}: damaged: {coverage} read before it was seen")
+        lines += [f"{name}: {problem}" for problem in report.problems]
+        lines += [f"{file.sha256}  {file.path}" for file in report.files if file.sha256]
     absent = [f"{report.dataset} {report.split}" for report in reports if report.state == "absent"]
     if absent:
-        _print(console, f"absent: {', '.join(absent)}")
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        lines.append(f"absent: {', '.join(absent)}")
+    console.print(table)
+    for line in lines:
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Imports conversations of other projects: LLaVA, ShareGPT, and lists of parts as OpenAI has them.
+"""Importer of conversations: LLaVA, ShareGPT, and lists of parts as OpenAI has them.
 
 A conversation becomes one sample for each answer in it, with all that was said before as its
 prompt, so that every answer is learnt. Media are named beside the conversation (``image: a.png``,
@@ -36,96 +36,75 @@ _FILE = re.compile(r"[^\s]+\.[a-z][a-z0-9]{1,4}", re.IGNORECASE)
 _OTHERS = ("id", "conversations", "messages", "conversation", "system", "source", "tools")
 
 
-class Importer:
-    """Turns records of conversations into samples.
+def read_conversation(
+    record: Record, number: int, prefix: str, modality: str | None, **about: str | None
+) -> list[Sample]:
+    """Return one sample for each answer of a conversation.
 
     Args:
+        record: The record.
+        number: Its number, from which ids are made.
         prefix: What is put before the paths of media, up to the directory they are relative to.
         modality: The type of all media; None takes the name in the marks or of the part.
-        licence: Licence of the media.
-        source: Where they come from.
+        about: Licence and source of the samples.
+
+    Raises:
+        ManifestError: If it holds no conversation with an answer, or a medium cannot be used.
     """
+    media = _Media(record.values, prefix, modality)
+    turns = [
+        (role, tuple(_content(said, media, role == "user"))) for role, said in _turns(record.values)
+    ]
+    asked = next((at for at, (role, _) in enumerate(turns) if role == "user"), len(turns))
+    # Media without a mark are put before the first question.
+    messages = [
+        Message(role=role, content=(*media.rest(), *content) if at == asked else content)
+        for at, (role, content) in enumerate(turns)
+    ]
+    answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+    if not answers or answers[0] < asked:
+        raise ManifestError("a conversation must hold a question and then an answer, got neither")
+    if any(not part.text for end in answers for part in messages[end].content):
+        raise ManifestError("an answer must hold words, got an empty text")
+    # Published ids are not always unique: LLaVA names a conversation by its picture.
+    return [
+        Sample(
+            id=f"{number}" if len(answers) == 1 else f"{number}-{count}",
+            messages=tuple(messages[: end + 1]),
+            object=str(record.values.get("id") or number),
+            **about,
+        )
+        for count, end in enumerate(answers, start=1)
+    ]
 
-    def __init__(
-        self, prefix: str, modality: str | None, licence: str | None, source: str | None
-    ) -> None:
-        self._prefix, self._modality = prefix, modality
-        self._about = {"licence": licence, "source": source}
 
-    def samples(self, record: Record, number: int) -> list[Sample]:
-        """Return one sample for each answer of a conversation.
+def _content(said: object, media: "_Media", may_show: bool) -> Iterator[Part]:
+    if isinstance(said, str):
+        yield from _marked(said, media) if may_show else [Part(type="text", text=said)]
+        return
+    if not isinstance(said, list) or not said:
+        raise ManifestError(f"what is said must be text or a list of parts, got {said!r:.60}")
+    for part in said:
+        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+            raise ManifestError(f"a part must be an object with a type, got {part!r:.60}")
+        if part["type"] in ("text", "input_text", "output_text"):
+            yield Part(type="text", text=str(part.get("text", "")))
+        else:
+            yield media.part(*_named_by_part(part))
 
-        Args:
-            record: The record.
-            number: Its number, from which ids are made.
 
-        Raises:
-            ManifestError: If it holds no conversation with an answer, or a medium cannot be used.
-        """
-        values = record.values
-        media = _Media(values, self._modality)
-        messages = [
-            Message(role=role, content=tuple(self._content(said, media, role == "user")))
-            for role, said in _turns(values)
-        ]
-        messages = self._with_rest(messages, media)
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-        if not answers or not any(message.role == "user" for message in messages[: answers[0]]):
-            raise ManifestError(
-                "a conversation must hold a question and then an answer, got neither"
-            )
-        if any(not part.text for end in answers for part in messages[end].content):
-            raise ManifestError("an answer must hold words, got an empty text")
-        # Published ids are not always unique: LLaVA names a conversation by its picture.
-        return [
-            Sample(
-                id=f"{number}" if len(answers) == 1 else f"{number}-{count}",
-                messages=tuple(messages[: end + 1]),
-                object=str(values.get("id") or number),
-                **self._about,
-            )
-            for count, end in enumerate(answers, start=1)
-        ]
-
-    def _content(self, said: object, media: "_Media", may_show: bool) -> Iterator[Part]:
-        if isinstance(said, str):
-            yield from self._marked(said, media) if may_show else [Part(type="text", text=said)]
-            return
-        if not isinstance(said, list) or not said:
-            raise ManifestError(f"what is said must be text or a list of parts, got {said!r:.60}")
-        for part in said:
-            if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-                raise ManifestError(f"a part must be an object with a type, got {part!r:.60}")
-            if part["type"] in ("text", "input_text", "output_text"):
-                yield Part(type="text", text=str(part.get("text", "")))
-            else:
-                kind, path = _named_by_part(part)
-                yield self._medium(kind, path)
-
-    def _marked(self, text: str, media: "_Media") -> Iterator[Part]:
-        """Yield the text around the marks and the media in their places."""
-        at = 0
-        for mark in _PLACE.finditer(text):
-            if not media.is_kind(mark[1]):
-                continue
-            if before := text[at : mark.start()].strip():
-                yield Part(type="text", text=before)
-            yield self._medium(mark[1], media.take(mark[1]))
-            at = mark.end()
-        if (after := text[at:].strip()) or at == 0:
-            yield Part(type="text", text=after)
-
-    def _with_rest(self, messages: list[Message], media: "_Media") -> list[Message]:
-        """Put media without a mark before the first question."""
-        rest = tuple(self._medium(kind, path) for kind, path in media.rest())
-        for number, message in enumerate(messages):
-            if rest and message.role == "user":
-                shown = Message(role="user", content=rest + message.content)
-                return [*messages[:number], shown, *messages[number + 1 :]]
-        return messages
-
-    def _medium(self, kind: str, path: object) -> Part:
-        return place_medium(self._prefix, self._modality or kind, path)
+def _marked(text: str, media: "_Media") -> Iterator[Part]:
+    """Yield the text around the marks and the media in their places."""
+    at = 0
+    for mark in _PLACE.finditer(text):
+        if not media.is_kind(mark[1]):
+            continue
+        if before := text[at : mark.start()].strip():
+            yield Part(type="text", text=before)
+        yield media.take(mark[1])
+        at = mark.end()
+    if (after := text[at:].strip()) or at == 0:
+        yield Part(type="text", text=after)
 
 
 def place_medium(prefix: str, modality: str, path: object) -> Part:
@@ -155,9 +134,8 @@ def _known_kinds() -> frozenset[str]:
 class _Media:
     """The media that a record names beside its conversation, taken in order."""
 
-    def __init__(self, values: Mapping[str, Any], modality: str | None) -> None:
-        self._values = values
-        self._modality = modality
+    def __init__(self, values: Mapping[str, Any], prefix: str, modality: str | None) -> None:
+        self._values, self._prefix, self._modality = values, prefix, modality
         texts = [said for role, said in _turns(values) if role == "user" and isinstance(said, str)]
         marks = {mark: None for text in texts for mark in _PLACE.findall(text)}
         kinds = [mark for mark in marks if self.is_kind(mark)]
@@ -173,10 +151,14 @@ class _Media:
         self._taken = dict.fromkeys(kinds, 0)
 
     def is_kind(self, mark: str) -> bool:
-        """Say whether a word in brackets is the mark of a medium and no other text."""
+        """Return whether a word in brackets is the mark of a medium and no other text."""
         return mark == self._modality or mark in _known_kinds() or self._has(mark)
 
-    def take(self, kind: str) -> object:
+    def part(self, kind: str, path: object) -> Part:
+        return place_medium(self._prefix, self._modality or kind, path)
+
+    def take(self, kind: str) -> Part:
+        """Return the next medium of a kind."""
         number, named = self._taken[kind], self._named(kind)
         if number >= len(named):
             raise ManifestError(
@@ -184,20 +166,19 @@ class _Media:
                 "marks"
             )
         self._taken[kind] += 1
-        return named[number]
+        return self.part(kind, named[number])
 
-    def rest(self) -> Iterator[tuple[str, object]]:
-        """Yield the media that were not taken."""
-        for kind, taken in self._taken.items():
-            for path in self._named(kind)[taken:]:
-                yield kind, path
+    def rest(self) -> list[Part]:
+        """Return the media that were not taken."""
+        taken = self._taken.items()
+        return [self.part(kind, path) for kind, n in taken for path in self._named(kind)[n:]]
 
     def _named(self, kind: str) -> list[Any]:
         named = self._values.get(kind) or self._values.get(f"{kind}s") or []
         return named if isinstance(named, list) else [named]
 
     def _has(self, name: str) -> bool:
-        """Say whether a field of that name holds names of files."""
+        """Return whether a field of that name holds names of files."""
         named = [] if name in _OTHERS else self._named(name)
         paths = [path for path in named if isinstance(path, str)]
         return bool(paths) and all(_FILE.fullmatch(path) for path in paths)

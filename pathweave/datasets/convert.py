@@ -1,4 +1,4 @@
-"""Converts data sets to manifests, with a list of what could not be used and the coverage."""
+"""Conversion of data sets to manifests, with a list of what could not be used and the coverage."""
 
 import io
 import json
@@ -15,22 +15,67 @@ from typing import Any
 import numpy as np
 
 from pathweave.data.coverage import Coverage, coverage_file, save_coverage
+from pathweave.data.manifest import check_name, write_samples
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Sample
-from pathweave.datasets.declaration import Dataset
-from pathweave.datasets.foreign import Foreign
-from pathweave.datasets.progress import show_bytes
-from pathweave.datasets.reader import Reader, Row
-from pathweave.datasets.utf8 import printable
-from pathweave.datasets.write import check_ending, write_samples
+from pathweave.data.utf8 import printable
+from pathweave.datasets.declaration import Dataset, datasets
+from pathweave.datasets.foreign import FOREIGN_FORMATS, Foreign
+from pathweave.datasets.reader import SplitReader
+from pathweave.datasets.records import Record
 from pathweave.display import Display
-from pathweave.errors import ManifestError
+from pathweave.errors import ManifestError, RecipeError
 from pathweave.storage.atomic import new_file
+from pathweave.validation import unknown
 
 
 def problems_file(manifest: Path) -> Path:
     """Return where it is listed which annotations did not become samples, and why."""
     return manifest.with_name(f"{manifest.name}.problems.jsonl")
+
+
+def convert(
+    name: str,
+    source: Path,
+    out: Path,
+    seed: int = 0,
+    display: Display | None = None,
+    **options: Any,  # noqa: ANN401
+) -> tuple[Coverage, dict[str, Any]]:
+    """Write the manifest of a declared data set, or of a file of another project's format.
+
+    Args:
+        name: A declared data set, or a format.
+        source: The directory below which all data sets are, or the file.
+        out: The manifest, ``.jsonl`` or ``.parquet``.
+        seed: Seed of what is drawn.
+        display: Where progress is shown.
+        options: Of a data set ``split`` and ``evaluation``, see ``convert_dataset``; of a format
+            the other fields of ``Foreign``. Those of the other kind must not be given.
+
+    Returns:
+        The coverage, and the fields of a recipe's test set that score the manifest as declared.
+
+    Raises:
+        ManifestError: If an annotation file cannot be read, or no sample can be used.
+        RecipeError: If there is nothing of that name, or an option does not fit.
+        DiskError: If the disk is full or the directory cannot be written.
+    """
+    if name not in FOREIGN_FORMATS and name not in datasets():
+        raise RecipeError(unknown("FORMAT", name, [*FOREIGN_FORMATS, *datasets()]))
+    given = {option: value for option, value in options.items() if value}
+    is_foreign = name in FOREIGN_FORMATS
+    if unfit := [option for option in given if (option in ("split", "evaluation")) == is_foreign]:
+        why = "" if is_foreign else ", which declares it"
+        option = unfit[0].replace("_", "-")
+        raise RecipeError(f"--{option} must be left out for {name}{why}; remove it")
+    if is_foreign:
+        return convert_foreign(source, Foreign(name, seed=seed, **given), out, display), {}
+    dataset = datasets()[name]
+    coverage = convert_dataset(dataset, given.get("split"), source, out, seed,
+                               given.get("evaluation"), display)  # fmt: skip
+    is_scored = not dataset.splits[coverage.split].learn
+    return coverage, dataset.test_set(given.get("evaluation")) if is_scored else {}
 
 
 def convert_dataset(
@@ -65,16 +110,15 @@ def convert_dataset(
     store = out.with_name(f"{out.name}.media.parquet")
     files = [root / path for path in declared.records]
     _check_out(out, files)
-    reader = Reader(dataset, name, root, out.parent, store.name, seed, evaluation)
+    reader = SplitReader(dataset, name, root, out.parent, store.name, seed, evaluation)
     with ExitStack() as stack:
         if any(medium.field for medium in declared.media):
             # Takes the place of an earlier store once the manifest is whole.
             temporary = stack.enter_context(new_file(store))
             write_media_store(temporary, _stored(reader.read(), dataset))
         shown = stack.enter_context(display or Display(quiet=True))
-        bar = shown.bar(f"{dataset.name} {name} (KiB)", total=_size(files) >> 10)
-        kinds = _write(out, reader.read(show_bytes(bar)))
-    return _done(out, Coverage(dataset=dataset.name, split=name, **kinds))
+        bar = shown.bar(f"{dataset.name} {name} (KiB)", total=_kib(files))
+        return _write(out, reader.read(bar.advance), dataset.name, name)
 
 
 def convert_foreign(
@@ -88,14 +132,13 @@ def convert_foreign(
     """
     _check_out(out, [source])
     with display or Display(quiet=True) as shown:
-        bar = shown.bar(f"{source.name} (KiB)", total=_size([source]) >> 10)
-        kinds = _write(out, foreign.read(source, out.parent, show_bytes(bar)))
-    return _done(out, Coverage(dataset=foreign.format, split="", **kinds))
+        bar = shown.bar(f"{source.name} (KiB)", total=_kib([source]))
+        return _write(out, foreign.read(source, out.parent, bar.advance), foreign.format, "")
 
 
 def _check_out(out: Path, sources: list[Path]) -> None:
     """Check that a manifest can be written without loss of what is read."""
-    check_ending(out)
+    check_name(out)
     written = {realpath(file) for file in (out, problems_file(out), coverage_file(out))}
     if lost := next((file for file in sources if realpath(file) in written), None):
         raise ManifestError(
@@ -104,20 +147,15 @@ def _check_out(out: Path, sources: list[Path]) -> None:
         )
 
 
-def _size(files: list[Path]) -> int:
-    return sum(getsize(file) for file in files if isfile(file))
+def _kib(files: list[Path]) -> int:
+    return sum(getsize(file) >> 10 for file in files if isfile(file))
 
 
-def _done(out: Path, coverage: Coverage) -> Coverage:
-    save_coverage(coverage, out)
-    return coverage
-
-
-def _write(out: Path, rows: Iterable[Row]) -> Counter[str]:
+def _write(out: Path, records: Iterable[Record], dataset: str, split: str) -> Coverage:
     kinds: Counter[str] = Counter()
     # Whether there is a problem is known only at the end; the list may be as long as the data set.
     with tempfile.SpooledTemporaryFile(max_size=1 << 20) as problems:
-        samples = _usable(rows, kinds, problems)
+        samples = _usable(records, kinds, problems)
         if (first := next(samples, None)) is None:
             raise ManifestError(_none_usable(out, kinds, problems))
         write_samples(out, chain([first], samples))
@@ -128,18 +166,20 @@ def _write(out: Path, rows: Iterable[Row]) -> Counter[str]:
             problems.seek(0)
             with new_file(listed) as temporary, temporary.open("wb") as file:
                 copyfileobj(problems, file)
-    return kinds
+    coverage = Coverage(dataset=dataset, split=split, **kinds)
+    save_coverage(coverage, out)
+    return coverage
 
 
 def _usable(
-    rows: Iterable[Row], kinds: Counter[str], problems: tempfile.SpooledTemporaryFile
+    records: Iterable[Record], kinds: Counter[str], problems: tempfile.SpooledTemporaryFile
 ) -> Iterator[Sample]:
-    for row in rows:
-        kinds[row.kind] += row.count
-        if row.sample is not None:
-            yield row.sample
-        elif row.kind != "left_out":
-            problem = {"place": row.place, "kind": row.kind, "reason": row.reason}
+    for record in records:
+        kinds[record.kind] += record.count
+        if record.sample is not None:
+            yield record.sample
+        elif record.kind != "left_out":
+            problem = {"place": record.place, "kind": record.kind, "reason": record.reason}
             line = printable(json.dumps(problem, ensure_ascii=False))
             problems.write(line.encode() + b"\n")
 
@@ -155,14 +195,13 @@ def _none_usable(out: Path, kinds: Counter[str], problems: tempfile.SpooledTempo
     return f"{rule}, got {counts}{shown}"
 
 
-def _stored(rows: Iterable[Row], dataset: Dataset) -> Iterator[Mapping[str, Any]]:
-    for row in rows:
-        for medium in row.media:
-            stream = io.BytesIO()
-            np.save(stream, np.asarray(medium.array, dtype=np.float32), allow_pickle=False)
-            yield {
-                "key": medium.name,
-                "bytes": stream.getvalue(),
-                "source": dataset.title,
-                "licence": dataset.licence or dataset.terms,
-            }
+def _stored(records: Iterable[Record], dataset: Dataset) -> Iterator[Mapping[str, Any]]:
+    for medium in (medium for record in records for medium in record.media):
+        stream = io.BytesIO()
+        np.save(stream, np.asarray(medium.array, dtype=np.float32), allow_pickle=False)
+        yield {
+            "key": medium.name,
+            "bytes": stream.getvalue(),
+            "source": dataset.title,
+            "licence": dataset.licence or dataset.terms,
+        }

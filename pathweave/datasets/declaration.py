@@ -23,7 +23,7 @@ class _Strict(BaseModel, frozen=True, extra="forbid"):
     pass
 
 
-class Medium(_Strict):
+class MediumPlace(_Strict):
     """Where one medium of a sample is.
 
     Args:
@@ -41,7 +41,7 @@ class Medium(_Strict):
     field: str | None = None
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> "Medium":
+    def _is_somewhere(self) -> "MediumPlace":
         if bool(self.paths) == bool(self.field):
             raise ValueError("a medium must have either paths or a field")
         return self
@@ -137,7 +137,7 @@ class Split(Layout):
     """
 
     records: Strings
-    media: tuple[Medium, ...] = Field(min_length=1)
+    media: tuple[MediumPlace, ...] = Field(min_length=1)
     targets: Strings = ()
     learn: bool = False
     files: dict[str, str] = {}
@@ -174,7 +174,7 @@ class Decoding(_Strict):
     repetition_penalty: float = Field(gt=0)
 
 
-class Evaluation(_Strict):
+class ScoringMethod(_Strict):
     """One way of scoring.
 
     Args:
@@ -212,7 +212,7 @@ class Dataset(_Strict):
     task: Literal["caption", "qa", "classification"]
     domain: Literal["in", "out"]
     prompt: str
-    evaluation: dict[str, Evaluation] = {}
+    evaluation: dict[str, ScoringMethod] = {}
     splits: dict[str, Split] = Field(min_length=1)
     labels: Strings = ()
     origin: str
@@ -248,7 +248,7 @@ class Dataset(_Strict):
             raise RecipeError(unknown(f"a split of {self.name}", name, list(self.splits)))
         return name, self.splits[name]
 
-    def scoring(self, name: str | None = None) -> Evaluation | None:
+    def scoring(self, name: str | None = None) -> ScoringMethod | None:
         """Return the way of scoring of that name, by default the first; None if there is none.
 
         Raises:
@@ -296,21 +296,4 @@ def find_dataset(name: str) -> Dataset:
     """
     if name not in datasets():
         raise RecipeError(unknown("a data set", name, list(datasets())))
-    return datasets()[name]
-
-
-# Formats of other projects, read by ``pathweave.datasets.foreign``.
-FOREIGN_FORMATS = ("llava", "sharegpt", "coco")
-
-
-def find_source(name: str) -> Dataset | None:
-    """Return a declared data set, or None for a format of another project.
-
-    Raises:
-        RecipeError: If there is neither of that name.
-    """
-    if name in FOREIGN_FORMATS:
-        return None
-    if name not in datasets():
-        raise RecipeError(unknown("FORMAT", name, [*FOREIGN_FORMATS, *datasets()]))
     return datasets()[name]

@@ -1,7 +1,7 @@
-"""Reads files of other projects' formats as rows of samples."""
+"""Importer of files in other projects' formats, sample by sample."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
 from os.path import isdir, normpath
 from pathlib import Path
@@ -9,20 +9,25 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pathweave.data.messages import Message, Part, Sample
-from pathweave.datasets.conversations import Importer, count_answers, place_medium
+from pathweave.data.messages import Sample
+from pathweave.data.utf8 import find_bad_text, printable
+from pathweave.datasets.conversations import count_answers, place_medium, read_conversation
 from pathweave.datasets.declaration import Layout
-from pathweave.datasets.entries import find
-from pathweave.datasets.entry import Entry, grouped
-from pathweave.datasets.media_paths import is_file, prefix_of
-from pathweave.datasets.reader import Row, broken_row, unusable_row
-from pathweave.datasets.records import Advance, Record, read_records
-from pathweave.datasets.tables import Table, read_table
-from pathweave.datasets.templates import instruction
-from pathweave.datasets.text import normalise_caption
-from pathweave.datasets.utf8 import printable
+from pathweave.datasets.media import is_file, prefix_of
+from pathweave.datasets.records import (
+    Advance,
+    Record,
+    conversation,
+    find,
+    grouped,
+    read_records,
+    read_table,
+)
+from pathweave.datasets.templates import instruction, normalise_caption
 from pathweave.errors import ManifestError, MediaError, RecipeError
+from pathweave.validation import explain
 
+FOREIGN_FORMATS = ("llava", "sharegpt", "coco")
 _CAPTIONS = "coco"
 _PROMPT = "a short description."
 
@@ -43,7 +48,8 @@ class Foreign:
 
     Raises:
         RecipeError: If captions are to be imported and no modality is given, if conversations are
-            and every caption is asked for, or if there is no such directory of media.
+            and every caption is asked for, if there is no such directory of media, or if a text is
+            not UTF-8.
     """
 
     format: str
@@ -61,18 +67,21 @@ class Foreign:
             )
         if self.format != _CAPTIONS and self.every_caption:
             raise RecipeError(f"--every-caption must be left out for {self.format}; remove it")
+        for option, text in (("--modality", self.modality), ("--licence", self.licence)):
+            if bad := find_bad_text(text):
+                raise RecipeError(f"{option} must be text in UTF-8, got {bad}; correct it")
         if self.media is not None and not isdir(self.media):
             raise RecipeError(
                 f"--media must be a directory, got {self.media}; correct the path or leave it out"
             )
 
-    def read(self, source: Path, base: Path, advance: Advance) -> Iterator[Row]:
-        """Yield a row for every sample.
+    def read(self, source: Path, base: Path, advance: Advance) -> Iterator[Record]:
+        """Yield every sample, and what is wrong.
 
         Args:
             source: The file.
             base: Directory that the paths in samples are to be relative to.
-            advance: Called with the number of bytes read since the last call.
+            advance: Called with the number of KiB read since the last call.
 
         Raises:
             ManifestError: If the file cannot be read, or the path to the media is not UTF-8.
@@ -80,99 +89,91 @@ class Foreign:
         base = base.resolve()
         prefix = prefix_of(self.media or source.parent, base)
         read = self._captions if self.format == _CAPTIONS else self._conversations
-        for row in read(source, prefix, advance):
-            yield _with_media(row, base)
+        for record in read(source, prefix, advance):
+            yield _with_media(record, base)
 
-    def _conversations(self, source: Path, prefix: str, advance: Advance) -> Iterator[Row]:
-        importer = Importer(prefix, self.modality, self.licence, printable(source.name))
-        layout = Layout(format="jsonl" if source.suffix == ".jsonl" else "json")
+    def _conversations(self, source: Path, prefix: str, advance: Advance) -> Iterator[Record]:
+        about = {"licence": self.licence, "source": printable(source.name)}
+        layout = Layout(format="jsonl" if source.suffix.lower() == ".jsonl" else "json")
         for number, record in enumerate(read_records(source, layout, advance), start=1):
+            if record.kind != "usable":
+                yield record
+                continue
             try:
-                for sample in importer.samples(_sound(record), number):
-                    yield Row(record.place, "usable", "", sample)
+                for sample in read_conversation(record, number, prefix, self.modality, **about):
+                    yield replace(record, sample=sample)
             except (ManifestError, ValidationError) as error:
-                yield broken_row(record.place, _reason(error), count_answers(record.values))
+                yield replace(record.broken(_reason(error)), count=count_answers(record.values))
 
-    def _captions(self, source: Path, prefix: str, advance: Advance) -> Iterator[Row]:
-        images = read_table(source, "id", "images")
-        records = enumerate(read_records(source, Layout(list="annotations"), advance), start=1)
-        entries: Iterable[Entry] = (_caption(record, n, images) for n, record in records)
+    def _captions(self, source: Path, prefix: str, advance: Advance) -> Iterator[Record]:
+        images, flaws = read_table(source, "id", "images")
+        records = self._described(source, images, advance)
         if not self.every_caption:
-            entries = grouped(entries, ("{image_id}",))
+            records = grouped(records, ("{image_id}",))
         described = set()
-        for entry in chain(images.flaws, entries):
-            described.add(entry.values.get("image_id"))
-            yield unusable_row(entry) or self._captioned(entry, prefix)
-        for key in images.records if not self.every_caption else ():
+        for record in chain(flaws, records):
+            described.add(record.values.get("image_id"))
+            yield record if record.kind != "usable" else self._captioned(record, prefix)
+        for key in images if not self.every_caption else ():
             if key not in described:
-                yield Row(f"{source}, image {key}", "left_out", "it has no caption")
+                place = f"{source}, image {key}"
+                yield Record(place, kind="left_out", reason="it has no caption")
 
-    def _captioned(self, entry: Entry, prefix: str) -> Row:
-        key = entry.values["image_id"]
+    def _described(
+        self, source: Path, images: Mapping[str, Mapping[str, Any]], advance: Advance
+    ) -> Iterator[Record]:
+        """Yield the captions, each with the file of its picture."""
+        records = read_records(source, Layout(list="annotations"), advance)
+        for number, record in enumerate(records, start=1):
+            if record.kind != "usable":
+                yield record
+                continue
+            values: dict[str, Any] = {"row": number}
+            try:
+                key = values["image_id"] = find(record.values, "image_id")[0]
+                if key not in images:
+                    raise ManifestError(f"image_id must be the id of one of images, got {key!r}")
+                values["file_name"] = images[key].get("file_name")
+                targets = (find(record.values, "caption")[0],)
+                yield replace(record, values=values, targets=targets)
+            except ManifestError as error:
+                yield replace(record.broken(error), values=values)
+
+    def _captioned(self, record: Record, prefix: str) -> Record:
+        values, captions = record.values, record.targets
+        sample_id, prompt = values["image_id"], _PROMPT
         try:
-            part = place_medium(prefix, self.modality or "", entry.values.get("file_name"))
+            part = place_medium(prefix, self.modality or "", values.get("file_name"))
             if self.every_caption:
-                caption = normalise_caption(entry.targets[0])
-                sample = self._to_learn(part, key, f"{entry.values['row']}", caption)
-            else:
-                sample = self._sample(part, key, key, _PROMPT, entry.targets)
+                captions = (normalise_caption(captions[0]),)
+                if not captions[0]:
+                    raise ManifestError("a caption must hold words, got only marks")
+                sample_id = f"{values['row']}"
+                prompt = instruction("caption", part.type, "", self.seed, sample_id)
+            sample = Sample(
+                id=sample_id,
+                messages=conversation([part], prompt, captions[0]),
+                references=captions,
+                object=values["image_id"],
+                licence=self.licence,
+            )
         except (ManifestError, ValidationError) as error:
-            return broken_row(entry.place, _reason(error))
-        return Row(entry.place, "usable", "", sample)
-
-    def _to_learn(self, part: Part, key: str, sample_id: str, caption: str) -> Sample:
-        if not caption:
-            raise ManifestError("a caption must hold words, got only marks")
-        prompt = instruction("caption", part.type, "", self.seed, sample_id)
-        return self._sample(part, key, sample_id, prompt, (caption,))
-
-    def _sample(
-        self, part: Part, key: str, sample_id: str, prompt: str, captions: tuple[str, ...]
-    ) -> Sample:
-        answer = Part(type="text", text=captions[0])
-        return Sample(
-            id=sample_id,
-            messages=(
-                Message(role="user", content=(part, Part(type="text", text=prompt))),
-                Message(role="assistant", content=(answer,)),
-            ),
-            references=captions,
-            object=key,
-            licence=self.licence,
-        )
-
-
-def _caption(record: Record, number: int, images: Table) -> Entry:
-    values: dict[str, Any] = {"row": number}
-    try:
-        key = values["image_id"] = find(_sound(record).values, "image_id")[0]
-        if key not in images.records:
-            raise ManifestError(f"image_id must be the id of one of images, got {key!r}")
-        values["file_name"] = images.records[key].get("file_name")
-        caption = find(record.values, "caption")[0]
-    except ManifestError as error:
-        return Entry(record.place, values, problem=str(error))
-    return Entry(record.place, values, targets=(caption,))
-
-
-def _sound(record: Record) -> Record:
-    if record.problem:
-        raise ManifestError(record.problem)
-    return record
+            return record.broken(_reason(error))
+        return replace(record, sample=sample)
 
 
 def _reason(error: ManifestError | ValidationError) -> str:
-    if isinstance(error, ValidationError):
-        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-    return str(error)
+    return explain(error, Sample) if isinstance(error, ValidationError) else str(error)
 
 
-def _with_media(row: Row, base: Path) -> Row:
-    parts = [part for turn in row.sample.messages for part in turn.content] if row.sample else []
-    paths = [part.path for part in parts if part.path is not None]
+def _with_media(record: Record, base: Path) -> Record:
+    turns = record.sample.messages if record.sample else ()
+    paths = [part.path for turn in turns for part in turn.content if part.path is not None]
     try:
         # The directory of the manifest may not be there yet, so ".." is not left to the disk.
         absent = next((p for p in paths if not is_file(Path(normpath(base / p)))), None)
     except MediaError as error:
-        return Row(row.place, "broken", str(error))
-    return row if absent is None else Row(row.place, "missing", f"no file {absent:.80}")
+        return replace(record, kind="broken", reason=str(error), sample=None)
+    if absent is None:
+        return record
+    return replace(record, kind="missing", reason=f"no file {absent:.80}", sample=None)

@@ -1,6 +1,8 @@
-"""Reads the records of a JSON file one by one, however large the file is.
+"""Stream of the records of a JSON file, read one by one, however large the file is.
 
-In memory are one record and a piece of text of its size (at least 64 KiB).
+In memory are one record and a piece of text of its size (at least 64 KiB). The standard decoder
+reads each value: fast streaming parsers make a question mark of half a character and give up at a
+byte that is not UTF-8, where here only the record it is in is broken.
 """
 
 import io
@@ -14,6 +16,7 @@ from pathweave.errors import ManifestError
 _PIECE = 1 << 16
 _AFTER = frozenset(",]} \t\r\n")
 _SPACES = re.compile(r"[ \t\r\n]*")
+_ENDS = {"[": "]", "{": "}"}
 
 # The longest piece of syntax that may be cut at the end of what is in memory: an escaped character.
 _LONGEST = 16
@@ -42,21 +45,21 @@ def iterate_json(file: io.TextIOBase, name: str, key: str | None = None) -> Iter
     """
     text = _Text(file, name)
     start = text.peek()
-    if start == "[" and key is None:
-        yield from text.elements()
-    elif start == "{" and key is None:
-        for found in text.names():
-            value = text.value()
-            record = value if isinstance(value, dict) else {"data": value}
-            yield {"sample_id": found, **record}
-    elif start == "{":
-        yield from _list_under(text, name, key or "")
-    else:
+    if start not in _ENDS or (start == "[" and key is not None):
         what = "an object or a list" if key is None else f"an object with the list {key!r}"
         raise ManifestError(
-            f"{name} must hold {what}, got {start + text.rest(20)!r}; download the file again or "
-            "name the right one"
+            f"{name} must hold {what}, got {text.ahead(20)!r}; download the file again or name the "
+            "right one"
         )
+    if key is not None:
+        yield from _list_under(text, name, key)
+    else:
+        for field in text.elements():
+            value = text.value()
+            if start == "{":
+                record = value if isinstance(value, dict) else {"data": value}
+                value = {"sample_id": field, **record}
+            yield value
     if end := text.peek():
         if start == end == "{":
             raise ManifestError(
@@ -68,13 +71,17 @@ def iterate_json(file: io.TextIOBase, name: str, key: str | None = None) -> Iter
 
 def _list_under(text: "_Text", name: str, key: str) -> Iterator[Any]:
     passed, found = [], False
-    for current in text.names():
-        if not found and text.peek() == "[" and key in (current, "*"):
-            found = True
-            yield from text.elements()
-        else:
-            passed.append(current)
-            text.skip()
+    for field in text.elements():
+        is_list = text.peek() == "["
+        is_wanted = is_list and not found and key in (field, "*")
+        found |= is_wanted
+        # A list that is not wanted is passed over piece by piece, of whatever length it is.
+        for _ in text.elements() if is_list else (None,):
+            value = text.value()
+            if is_wanted:
+                yield value
+        if not is_wanted:
+            passed.append(field)
     if not found:
         raise ManifestError(
             f"{name} must hold the list {key!r}, got the fields {passed[:8]}; download the file "
@@ -100,54 +107,34 @@ class _Text:
             if not self._read():
                 return ""
 
-    def rest(self, length: int) -> str:
-        return self._piece[self._at + 1 : self._at + 1 + length]
+    def ahead(self, length: int) -> str:
+        return self._piece[self._at : self._at + length]
 
     def broken(self, what: str) -> ManifestError:
         return ManifestError(
             f"{self._name} must be whole JSON, got {what} after {self._count:,} records, before "
-            f"{self._piece[self._at : self._at + 30]!r}; download or write the file again"
+            f"{self.ahead(30)!r}; download or write the file again"
         )
 
-    def elements(self) -> Iterator[Any]:
-        """Yield the elements of the list that begins here."""
-        self._take("[")
-        if self.peek() == "]":
-            self._take("]")
-            return
-        while True:
-            value = self.value()
-            self._count += 1
-            yield value
-            if self.peek() != ",":
-                break
-            self._take(",")
-        self._take("]")
+    def elements(self) -> Iterator[str]:
+        """Yield the names of the object that begins here, or an empty text for each list element.
 
-    def names(self) -> Iterator[str]:
-        """Yield the names in the object that begins here; its values must be read in between."""
-        self._take("{")
-        if self.peek() == "}":
-            self._take("}")
-            return
-        while True:
-            if self.peek() != '"':
-                raise self.broken("no name in an object")
-            key = self.value()
-            self._take(":")
-            yield key
-            if self.peek() != ",":
-                break
-            self._take(",")
-        self._take("}")
-
-    def skip(self) -> None:
-        """Pass over a value, a list of whatever length piece by piece."""
-        if self.peek() == "[":
-            for _ in self.elements():
-                pass
-        else:
-            self.value()
+        The value of each must be read in between.
+        """
+        end, name = _ENDS[self._take("[{")], ""
+        if self.peek() != end:
+            while True:
+                if end == "}":
+                    if self.peek() != '"':
+                        raise self.broken("no name in an object")
+                    name = self.value()
+                    self._take(":")
+                yield name
+                self._count += end == "]"
+                if self.peek() != ",":
+                    break
+                self._take(",")
+        self._take(end)
 
     def value(self) -> Any:  # noqa: ANN401
         """Return the value that begins here."""
@@ -156,6 +143,7 @@ class _Text:
             try:
                 value, end = _decode(self._piece, self._at)
             except json.JSONDecodeError as error:
+                # What is cut is read on; what is no JSON is told at once, however much follows.
                 near_end = error.pos > len(self._piece) - _LONGEST
                 may_go_on = near_end or error.msg.startswith("Unterminated")
                 if not may_go_on or not self._read():
@@ -171,10 +159,11 @@ class _Text:
                 self._at = end
                 return value
 
-    def _take(self, character: str) -> None:
-        if self.peek() != character:
-            raise self.broken(f"no {character!r}")
+    def _take(self, characters: str) -> str:
+        if (found := self.peek()) not in characters or not found:
+            raise self.broken(f"no {characters!r}")
         self._at += 1
+        return found
 
     def _read(self) -> bool:
         if self._ended:

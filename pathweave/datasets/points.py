@@ -1,15 +1,129 @@
-"""Reads clouds of points that stand in an annotation file: a pickle of two lists."""
+"""Clouds of points in a Python pickle, read without running anything that the pickle asks for.
 
+A pickle may name any function and have it called on loading. Here four names are known, each stands
+for a small class of this file that does nothing but keep numbers, and every other name is refused;
+NumPy's own reconstruction is not used either, since it trusts what it is given.
+"""
+
+import io
+import pickle
+import pickletools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
 from pathweave.data.decode.points import check_points
-from pathweave.datasets.arrays import load_arrays
 from pathweave.datasets.records import Record, open_annotations
 from pathweave.errors import ManifestError, MediaError
+
+_NUMBERS = "biuf"
+
+
+class _Type:
+    """Stands for ``numpy.dtype``."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        if not isinstance(code, str):
+            raise pickle.UnpicklingError(f"a type that is no string: {code!r:.40}")
+        self.dtype = np.dtype(code)
+        if self.dtype.kind not in _NUMBERS:
+            raise pickle.UnpicklingError(f"an array of {code!r} and not of numbers")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for ``numpy.ndarray``, made by ``_reconstruct`` and then given its state."""
+
+    def __init__(self, *_: object) -> None:
+        self.values: np.ndarray | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, is_fortran, data = state
+        self.values = _from_bytes(data, kind, shape, "F" if is_fortran else "C")
+
+
+def _from_buffer(data: object, kind: object, shape: object, order: object) -> _Array:
+    """Stand for ``numpy._core.numeric._frombuffer``."""
+    array = _Array()
+    array.values = _from_bytes(data, kind, shape, order)
+    return array
+
+
+def _from_bytes(data: object, kind: object, shape: object, order: object) -> np.ndarray:
+    if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+        raise pickle.UnpicklingError(f"an array made of {type(data).__name__}")
+    if not isinstance(shape, tuple) or order not in ("C", "F"):
+        raise pickle.UnpicklingError(f"an array of shape {shape!r:.40}")
+    return np.frombuffer(data, dtype=kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Array,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
+        if (module, name) not in _KNOWN:
+            raise pickle.UnpicklingError(f"the name {module}.{name}")
+        return _KNOWN[module, name]
+
+
+def load_arrays(file: io.BufferedIOBase, name: str) -> Any:  # noqa: ANN401
+    """Return what a pickle holds: lists, tuples, numbers, texts and arrays of numbers.
+
+    Nothing is imported and nothing is called, whatever the file asks for. The arrays are views of
+    the bytes read, so memory is the size of the file.
+
+    Args:
+        file: The pickle, opened in binary mode.
+        name: Its name, for messages.
+
+    Raises:
+        ManifestError: If the pickle is damaged or asks for anything but arrays.
+
+    Example:
+        >>> data = pickle.dumps([np.arange(3), "a"])
+        >>> load_arrays(io.BytesIO(data), "a.dat")
+        [array([0, 1, 2]), 'a']
+    """
+    try:
+        _check_memo(file)
+        # Pickles of Python 2 hold texts in this encoding.
+        return _unwrap(_Unpickler(file, encoding="latin1").load())
+    except Exception as error:  # Broken pickles let errors of every kind escape.
+        raise ManifestError(
+            f"{name} must be a pickle of lists and arrays of numbers, got {error}; nothing of it "
+            "was run: download it from its publisher again, and distrust it"
+        ) from error
+
+
+def _check_memo(file: io.BufferedIOBase) -> None:
+    """Refuse a pickle that puts a value at a place far beyond those used: Python makes them all."""
+    for number, (step, place, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
+        if step.name.endswith("PUT") and place is not None and place > number:
+            raise pickle.UnpicklingError(f"room for {place:,} values in step {number}")
+    file.seek(0)
+
+
+def _unwrap(value: object) -> Any:  # noqa: ANN401
+    if isinstance(value, _Array):
+        if value.values is None:
+            raise pickle.UnpicklingError("an array without values")
+        return value.values
+    if isinstance(value, list | tuple):
+        return type(value)(_unwrap(element) for element in value)
+    if value is not None and not isinstance(value, str | int | float):
+        raise pickle.UnpicklingError(f"a {type(value).__name__}")
+    return value
 
 
 def read_points(file: Path, names_file: Path, ids_file: Path) -> Iterator[Record]:
@@ -35,16 +149,18 @@ def read_points(file: Path, names_file: Path, ids_file: Path) -> Iterator[Record
         )
     clouds, labels = loaded
     for number, (name, cloud, label) in enumerate(zip(ids, clouds, labels, strict=True), start=1):
-        place = f"{file}, row {number}"
+        record = Record(f"{file}, row {number}")
         try:
             check_points(cloud, name)
-            yield Record(place, {"sample_id": name, "label": names[_index(label)], "points": cloud})
+            values = {"sample_id": name, "label": names[_index(label)], "points": cloud}
+            yield replace(record, values=values)
         except MediaError as error:
             # Without its remedy, which is one for files.
-            yield Record(place, {}, str(error).rsplit("; ", 1)[0])
+            yield record.broken(str(error).rsplit("; ", 1)[0])
         except (TypeError, ValueError, IndexError, OverflowError):
-            problem = f"a label must be a whole number below {len(names)}, got {label!r:.40}"
-            yield Record(place, {}, problem)
+            yield record.broken(
+                f"a label must be a whole number below {len(names)}, got {label!r:.40}"
+            )
 
 
 def _index(label: Any) -> int:  # noqa: ANN401

@@ -1,67 +1,44 @@
-"""From a declaration and a root to samples, one by one, with what became of every other one."""
+"""Reader of one split of a declared data set: from its annotation files to samples, one by one."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pathweave.data.messages import Message, Part, Sample
+from pathweave.data.messages import Part, Sample
 from pathweave.datasets.declaration import Dataset
-from pathweave.datasets.entries import Entries
-from pathweave.datasets.entry import Entry
-from pathweave.datasets.media_paths import is_file, prefix_of
-from pathweave.datasets.patterns import fill, fill_path
-from pathweave.datasets.records import Advance
-from pathweave.datasets.templates import class_answer, draw, instruction
-from pathweave.datasets.text import normalise_caption, normalise_question
+from pathweave.datasets.media import FoundMedium, is_file, prefix_of
+from pathweave.datasets.patterns import ADDED, fill, fill_path
+from pathweave.datasets.points import read_points
+from pathweave.datasets.records import (
+    Advance,
+    Keyed,
+    Record,
+    conversation,
+    find,
+    grouped,
+    read_records,
+    read_table,
+    text_of,
+    values_at,
+)
+from pathweave.datasets.templates import (
+    class_answer,
+    draw,
+    instruction,
+    normalise_caption,
+    normalise_question,
+)
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import sha256_bytes
 
-Kind = Literal["usable", "missing", "broken", "flawed", "left_out"]
+# Above this many messages one round of a conversation is drawn, else the first is taken.
+_SHORT_CONVERSATION = 3
 
 
-@dataclass(frozen=True)
-class FoundMedium:
-    """A medium on disk, or an array that stands in the annotation file.
-
-    Args:
-        decoder: Kind of the decoder that reads it.
-        file: The file, if it is one.
-        array: The array, if it is one.
-        name: What it is called in messages, and its key where it is an array.
-    """
-
-    decoder: str
-    name: str
-    file: Path | None = None
-    array: Any = None
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of one annotated sample.
-
-    Args:
-        place: File and row of the annotation.
-        kind: ``usable``; ``missing``: a medium is not on disk; ``broken``: the annotation cannot be
-            used; ``flawed``: a record cannot be used that is no sample of its own;
-            ``left_out``: the data set is declared without it.
-        reason: Why it is not usable.
-        sample: The sample, if it is usable.
-        media: Its media, companions among them.
-        count: For how many samples it stands.
-    """
-
-    place: str
-    kind: Kind
-    reason: str = ""
-    sample: Sample | None = None
-    media: tuple[FoundMedium, ...] = ()
-    count: int = 1
-
-
-class Reader:
+class SplitReader:
     """Reads one split of a data set.
 
     Memory: one record at a time. In splits that are scored, also eight bytes a sample (with their
@@ -98,73 +75,175 @@ class Reader:
         self._dataset, self._name, self._split = dataset, split, dataset.splits[split]
         self._root, self._store, self._seed = root, store, seed
         self._prefix = prefix_of(root, base or root)
-        self._entries = Entries(dataset, split, root, seed)
+        self._joined: Keyed = {}, []
+        self._words: Keyed = {}, []
+        if join := self._split.join:
+            file = self._split.files[join.file] if join.file else self._split.records[0]
+            self._joined = read_table(root / file, join.key, join.list)
+        if lookup := self._split.lookup:
+            self._words = read_table(root / self._split.files[lookup.file], lookup.key)
         # In a split to learn from each field of targets is a sample of its own.
         self._per_record = max(1, len(self._split.targets)) if self._split.learn else 1
         self._ids: set[bytes] = set()
 
-    def read(self, advance: Advance = lambda _: None) -> Iterator[Row]:
-        """Yield a row for every annotated sample, in the order of the annotations.
+    def read(self, advance: Advance = lambda _: None) -> Iterator[Record]:
+        """Yield every annotated sample, in the order of the annotations, and what is wrong.
 
         Args:
-            advance: Called with the number of bytes of annotations read since the last call.
+            advance: Called with the number of KiB of annotations read since the last call.
 
         Raises:
             ManifestError: If an annotation file cannot be read; what came before it was sound.
         """
         self._ids.clear()
-        for entry in self._entries.read(advance):
-            if unusable := unusable_row(entry):
-                yield replace(unusable, count=self._per_record)
+        records = self._asked(advance)
+        if self._split.group and not self._split.learn:
+            records = grouped(records, self._split.group)
+        for record in chain(self._joined[1], self._words[1], records):
+            if record.kind == "usable" and (why := self._left_out(record.targets)):
+                yield replace(record, kind="left_out", reason=why, count=self._per_record)
+            elif record.kind != "usable":
+                yield record
             elif self._split.learn:
-                yield from self._to_learn(entry)
+                yield from self._to_learn(record)
             else:
-                yield self._row(entry, self._scored)
+                yield self._with_sample(record, self._scored)
 
-    def _to_learn(self, entry: Entry) -> Iterator[Row]:
-        row, targets = entry.values["row"], entry.targets
+    def _asked(self, advance: Advance) -> Iterator[Record]:
+        """Yield the records with their question and their targets, before any medium is sought."""
+        row = 0
+        for path in self._split.records:
+            file = self._root / path
+            if self._split.format == "points_pickle":
+                others = (self._root / self._split.files[role] for role in ("names", "ids"))
+                records = read_points(file, *others)
+            else:
+                records = read_records(file, self._split, advance)
+            for record in records:
+                row += 1
+                extra = dict(zip(ADDED, (self._name, row, file.parent.name), strict=True))
+                # Also of what is broken the group may be known.
+                known = replace(record, values={**record.values, **extra})
+                try:
+                    yield from self._with_targets(known)
+                except ManifestError as error:
+                    yield replace(known.broken(error), count=self._per_record)
+
+    def _with_targets(self, record: Record) -> Iterator[Record]:
+        split = self._split
+        if record.kind != "usable":
+            yield replace(record, count=self._per_record)
+            return
+        if split.join:
+            key = find(record.values, split.join.by)[0]
+            if key not in self._joined[0]:
+                rule = f"{split.join.by} must name one record of {split.join.list!r}"
+                raise ManifestError(f"{rule}, got {key!r}")
+            record = replace(record, values={**self._joined[0][key], **record.values})
+        values = record.values
+        if any(find(values, name) != [wanted] for name, wanted in split.where.items()):
+            return
+        if split.turns:
+            question, answer = self._round(values.get(split.turns), f"{values['row']}")
+            yield replace(record, question=question, targets=(answer,))
+            return
+        asked = find(values, split.question) if split.question else []
+        found = [(name, value) for name in split.targets for value in values_at(values, name)]
+        # One that left its field blank said nothing; the others did.
+        blank = [(n, v) for n, v in found if v is None or (isinstance(v, str) and not v.strip())]
+        said = [pair for pair in found if pair not in blank] or found
+        targets = tuple(self._translated([text_of(value, name) for name, value in said]))
+        yield replace(record, question=_plain(" ".join(asked)), targets=targets)
+        for name, value in blank:
+            problem = f"the field {name!r} must hold text, got {value!r}"
+            yield record.broken(problem, "broken" if split.learn else "flawed")
+
+    def _translated(self, targets: list[str]) -> Iterator[str]:
+        if lookup := self._split.lookup:
+            codes = [code.strip() for target in targets for code in target.split(",")]
+            words = self._words[0]
+            if unknown := [code for code in codes if code not in words]:
+                file = self._split.files[lookup.file]
+                raise ManifestError(f"a code must be in {file}, got {unknown[0]!r}")
+            targets = [find(words[code], lookup.value)[0] for code in codes]
+        translate = self._split.translate
+        for target in targets:
+            if self._split.only_translated and target not in translate:
+                raise ManifestError(
+                    f"a target must be one of {', '.join(translate)}, got {target!r:.60}"
+                )
+            yield from translate.get(target, (target,))
+
+    def _round(self, turns: object, drawn_by: str) -> tuple[str, str]:
+        """Return a question and its answer out of a conversation."""
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise ManifestError(f"{self._split.turns!r} must be a list of turns, got {turns!r:.60}")
+        said = [(turn.get("from"), _plain(turn.get("value"))) for turn in turns]
+        rounds = [
+            (question, answer)
+            for (asks, question), (answers, answer) in pairwise(said)
+            if asks == "human" and answers == "gpt" and answer
+        ]
+        if not rounds:
+            raise ManifestError(
+                f"a conversation must hold a question and an answer, got {turns!r:.60}"
+            )
+        if len(turns) <= _SHORT_CONVERSATION:
+            return rounds[0]
+        numbers = [str(number) for number in range(len(rounds))]
+        return rounds[int(draw(numbers, self._seed, f"{drawn_by} round"))]
+
+    def _left_out(self, targets: tuple[str, ...]) -> str:
+        """Return why a sample does not count, as declared, or an empty text."""
+        keep = self._split.keep
+        if banned := [target for target in targets if target in keep.without]:
+            return f"the answer {banned[0]!r} does not count here"
+        if found := [w for w in keep.not_containing if any(w in target for target in targets)]:
+            return f"an answer that contains {found[0]!r} does not count here"
+        differ = keep.unanimous and len(set(targets)) > 1
+        return "answers that differ do not count here" * differ
+
+    def _to_learn(self, record: Record) -> Iterator[Record]:
+        row, targets = record.values["row"], record.targets
         if self._dataset.task == "classification":
             targets = (draw(targets, self._seed, f"{row} label"),)
         for number, target in enumerate(targets):
             sample_id = f"{row}" if len(targets) == 1 else f"{row}-{number + 1}"
-            yield self._row(entry, partial(self._learnt, sample_id=sample_id, target=target))
+            yield self._with_sample(
+                record, partial(self._learnt, sample_id=sample_id, target=target)
+            )
 
-    def _row(self, entry: Entry, build: Callable[..., dict[str, Any]]) -> Row:
+    def _with_sample(self, record: Record, build: Callable[..., dict[str, Any]]) -> Record:
         try:
-            fields = build(entry)
-            found, parts = self._media(entry.values, fields["id"])
-            shown = fill(self._split.object, entry.values)[0] if self._split.object else None
+            fields = build(record)
+            found, parts = self._media(record.values, fields["id"])
+            shown = fill(self._split.object, record.values)[0] if self._split.object else None
         except _MissingError as error:
-            return Row(entry.place, "missing", str(error))
+            return replace(record, kind="missing", reason=str(error))
         except MediaError as error:
-            return Row(entry.place, "broken", str(error))
+            return replace(record, kind="broken", reason=str(error))
         except ManifestError as error:
-            return broken_row(entry.place, str(error))
-        question, answer = fields.pop("question"), fields.pop("answer")
-        asked = [*parts, Part(type="text", text=question)]
+            return record.broken(error)
         sample = Sample(
-            messages=(
-                Message(role="user", content=tuple(asked)),
-                Message(role="assistant", content=(Part(type="text", text=answer),)),
-            ),
+            messages=conversation(parts, fields.pop("question"), fields.pop("answer")),
             object=shown,
             source=self._dataset.title,
             licence=self._dataset.licence or self._dataset.terms,
             **fields,
         )
-        return Row(entry.place, "usable", "", sample, found)
+        return replace(record, sample=sample, media=found)
 
-    def _scored(self, entry: Entry) -> dict[str, Any]:
+    def _scored(self, record: Record) -> dict[str, Any]:
         """Return the fields of a sample to be scored on."""
-        sample_id = fill(self._split.id, entry.values)[0]
+        sample_id = fill(self._split.id, record.values)[0]
         digest = bytes.fromhex(sha256_bytes(sample_id.encode())[:16])
         if digest in self._ids:
             raise ManifestError(f"ids must be unique, got {sample_id!r:.80} twice")
         self._ids.add(digest)
-        targets = tuple(self._label(target) for target in entry.targets)
+        targets = tuple(self._label(target) for target in record.targets)
         return {
             "id": sample_id,
-            "question": self._dataset.prompt.replace("{}", normalise_question(entry.question)),
+            "question": self._dataset.prompt.replace("{}", normalise_question(record.question)),
             "answer": targets[0],
             "references": targets,
             "choices": tuple(self._answer.format(name) for name in self._dataset.labels),
@@ -179,7 +258,7 @@ class Reader:
                 return self._answer.format(name)
         raise ManifestError(f"a label must be one of {', '.join(labels)}, got {target!r}")
 
-    def _learnt(self, entry: Entry, sample_id: str, target: str) -> dict[str, Any]:
+    def _learnt(self, record: Record, sample_id: str, target: str) -> dict[str, Any]:
         """Return the fields of a sample to learn from."""
         task, modality = self._dataset.task, self._split.media[0].modality
         answer = target
@@ -189,7 +268,7 @@ class Reader:
             answer = class_answer(target, modality, self._seed, sample_id)
         if not answer:
             raise ManifestError(f"a target must hold words, got {target!r:.60}")
-        question = instruction(task, modality, entry.question, self._seed, sample_id)
+        question = instruction(task, modality, record.question, self._seed, sample_id)
         return {"id": sample_id, "question": question, "answer": answer}
 
     def _media(
@@ -225,15 +304,6 @@ class _MissingError(Exception):
     """A medium is not on disk."""
 
 
-def unusable_row(entry: Entry) -> Row | None:
-    """Return the row of an entry that is no sample, or None."""
-    if entry.problem:
-        return broken_row(entry.place, entry.problem)
-    if entry.flaw:
-        return replace(broken_row(entry.place, entry.flaw), kind="flawed")
-    return Row(entry.place, "left_out", entry.left_out) if entry.left_out else None
-
-
-def broken_row(place: str, problem: str, count: int = 1) -> Row:
-    """Return the row of an annotation that cannot be used, with the remedy."""
-    return Row(place, "broken", f"{problem}; correct the row or remove it", count=count)
+def _plain(value: object) -> str:
+    """Return what was said, without the places of media and line breaks."""
+    return " ".join(str(value or "").replace("<image>", " ").split())

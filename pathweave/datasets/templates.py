@@ -1,5 +1,6 @@
-"""Instructions to learn from, written for this project; one is drawn for each sample."""
+"""Instructions to learn from, of which each sample draws one, and the form of what is learnt."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -7,9 +8,12 @@ from typing import Any
 
 import yaml
 
-from pathweave.datasets.text import normalise_question
 from pathweave.storage.atomic import sha256_bytes
 
+# Captions and questions have the one form of X-InstructBLIP.
+MAX_WORDS = 50
+
+_MARKS = re.compile(r'[.!"()*#:;~]')
 _VOWELS = set("aeiou")
 
 # Words whose first letter says the wrong thing about their first sound.
@@ -96,3 +100,27 @@ def _article(label: str) -> str:
     if label.startswith(_SOUNDS_VOWEL):
         return "an"
     return "an" if label[:1] in _VOWELS and not label.startswith(_SOUNDS_CONSONANT) else "a"
+
+
+def normalise_caption(text: str) -> str:
+    """Return a caption to learn: lower case, marks as spaces, at most 50 words.
+
+    Example:
+        >>> normalise_caption('A man: "Hello!"  He waves.')
+        'a man hello he waves'
+    """
+    return _cut(_MARKS.sub(" ", text.lower()))
+
+
+def normalise_question(text: str) -> str:
+    """Return a question to ask: lower case, without marks, at most 50 words.
+
+    Example:
+        >>> normalise_question("What's this (a dog)?")
+        "what's this a dog?"
+    """
+    return _cut(_MARKS.sub("", text.lower()))
+
+
+def _cut(text: str) -> str:
+    return " ".join(text.split()[:MAX_WORDS])

@@ -18,7 +18,7 @@ from typing import Any
 
 from pathweave.recipe.schema import Recipe
 from pathweave.errors import RunError
-from pathweave.storage.atomic import recover_directory, write_atomic
+from pathweave.storage.atomic import check_path, recover_directory, write_atomic
 from pathweave.recipe.reading import dump_recipe, parse_recipe
 
 
@@ -97,7 +97,9 @@ class RunDirectory:
 
         Raises:
             RunError: If the directory holds a run that differs in more than later stages.
+            DiskError: If its path is not UTF-8.
         """
+        check_path(self.root)
         if not self.recipe_file.exists():
             return
         before = self.recipe()

@@ -57,6 +57,20 @@ def _disk_error(path: Path, error: OSError) -> DiskError:
     )
 
 
+def check_path(path: Path) -> None:
+    """Refuse a path that is not UTF-8, as files of tensors cannot be read from there.
+
+    Raises:
+        DiskError: If it is not.
+    """
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError as error:
+        raise DiskError(
+            f"a directory to write to must have a path in UTF-8, got {str(path)!a}; choose another"
+        ) from error
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield where to write a file that replaces ``path`` when the block ends without an error.
@@ -106,8 +120,9 @@ def new_directory(final: Path) -> Iterator[Path]:
     one under the name ``.final.old``, which the next call of ``recover_directory`` puts back.
 
     Raises:
-        DiskError: If the disk is full or the parent cannot be written.
+        DiskError: If the disk is full, the parent cannot be written, or the path is not UTF-8.
     """
+    check_path(final)
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
@@ -151,7 +166,9 @@ def sole_writer(directory: Path) -> Iterator[None]:
 
     Raises:
         BusyError: If another process holds it.
+        DiskError: If it cannot be written, or its path is not UTF-8.
     """
+    check_path(directory)
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = (directory / ".lock").open("a+")

@@ -120,7 +120,7 @@ class Curriculum:
             examples.encode(bar.advance, process, num_processes)
             if num_processes > 1:
                 self.accelerator.wait_for_everyone()
-            examples.keep_usable(self.recipe.bad_samples)
+            examples.drop_bad_samples(self.recipe.bad_samples)
             bar.close()
             if examples.bad:
                 self.log.event("bad_samples", manifest=manifest, problems=examples.bad)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.data.decode import Decoder, build_decoder
-from pathweave.data.manifest import Manifest
+from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Part, Sample
 from pathweave.errors import PathWeaveError
 from pathweave.recipe.schema import DataSet, Recipe, TestSet
@@ -73,21 +73,15 @@ class Manifests:
 
     def _read(self, path: str, read_with: str | None, limit: int | None) -> ManifestReport:
         try:
-            manifest = Manifest(Path(path))
+            manifest = Manifest(Path(path), on_error="collect")
         except PathWeaveError as error:
             self.problems.append(str(error))
             return ManifestReport(path)
-        total = len(manifest)
-        stride = 1 if limit is None else max(1, total // limit)
-        broken: list[str] = []
+        broken = manifest.problems
         samples, media = 0, 0
         types, licences, lacking = set[str](), set[str](), Counter[str]()
-        for index in range(0, total, stride)[:limit]:
-            try:
-                sample = manifest[index]
-            except PathWeaveError as error:
-                broken.append(str(error))
-                continue
+        for index in evenly_spaced(len(manifest), limit):
+            sample = manifest[index]
             parts = _media(sample)
             if not samples:
                 self._check_first(manifest, parts)

@@ -6,7 +6,7 @@ import torch
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
 from pathweave.data.decode import build_decoder
-from pathweave.data.examples import Examples, JointReader, Reader, Readers
+from pathweave.data.examples import Examples, FeatureReader, JointReader, Readers
 from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
 from pathweave.model.prompt import Medium
@@ -40,7 +40,7 @@ def directory(tmp_path):
 def readers(directory, **encoders):
     cache = FeatureCache(directory / "features")
     named = encoders or {"sound": Counting()}
-    return {name: Reader(build_decoder("array"), e, cache) for name, e in named.items()}
+    return {name: FeatureReader(build_decoder("array"), e, cache) for name, e in named.items()}
 
 
 def examples(directory, *, path=None, prompts=(), seed=0, **encoders):
@@ -70,18 +70,18 @@ def test_features_are_computed_once(directory):
     encoder, done = Counting(), []
     found = examples(directory, sound=encoder)
     found.encode(done.append)
-    found.keep_usable(0.0)
+    found.drop_bad_samples(0.0)
     assert sum(done) == encoder.num_seen == COUNT
     again = examples(directory, sound=encoder)
     again.encode(ignore)
-    again.keep_usable(0.0)
+    again.drop_bad_samples(0.0)
     assert torch.equal(again.prompt(0)[0].features, found.prompt(0)[0].features)
     assert encoder.num_seen == COUNT
 
 
 def test_without_encoding_first_the_check_does_it(directory):
     encoder = Counting()
-    examples(directory, sound=encoder).keep_usable(0.0)
+    examples(directory, sound=encoder).drop_bad_samples(0.0)
     assert encoder.num_seen == COUNT
 
 
@@ -101,7 +101,7 @@ def test_bad_media_are_left_out_and_listed(directory):
     encoder = Counting()
     found = examples(directory, sound=encoder)
     found.encode(ignore)
-    found.keep_usable(0.5)
+    found.drop_bad_samples(0.5)
     assert encoder.num_seen == COUNT - 2
     assert [found.sample(i).id[-1] for i in range(len(found))] == ["0", "1", "3", "5"]
     assert found.total == COUNT
@@ -121,23 +121,23 @@ def test_broken_rows_count_as_bad(directory):
     with (directory / "sound-train.jsonl").open("a") as file:
         file.write("{broken\n")
     found = examples(directory)
-    found.keep_usable(0.2)
+    found.drop_bad_samples(0.2)
     assert (len(found), found.total, len(found.bad)) == (COUNT, COUNT + 1, 1)
     with pytest.raises(RunError, match=r"at most 10\.0% bad samples, got 1 of 7; mend or remove"):
-        examples(directory).keep_usable(0.1)
+        examples(directory).drop_bad_samples(0.1)
 
 
 def test_too_many_bad_media_are_refused(directory):
     (directory / "sound-train-2.npy").write_bytes(b"no array")
     with pytest.raises(RunError, match=r"at most 1\.0% bad .*1 of 6(.|\n)*first:\n  sound-train-2"):
-        examples(directory).keep_usable(0.01)
+        examples(directory).drop_bad_samples(0.01)
 
 
 def test_none_usable_is_refused_whatever_the_share(directory):
     for file in directory.glob("*.npy"):
         file.unlink()
     with pytest.raises(RunError, match=r"at most 100\.0% bad samples, got 6 of 6"):
-        examples(directory).keep_usable(1.0)
+        examples(directory).drop_bad_samples(1.0)
 
 
 def test_an_undeclared_part_type_is_named_with_the_nearest(directory):
@@ -149,7 +149,7 @@ def test_a_path_may_read_what_was_declared_for_another(directory):
     encoder = Counting("another")
     found = examples(directory, path="range", range=encoder)
     found.encode(ignore)
-    found.keep_usable(0.0)
+    found.drop_bad_samples(0.0)
     assert found.prompt(0)[0].path == "range"
     assert encoder.num_seen == COUNT
     with pytest.raises(ManifestError, match=r"a part type or path .*'rang'; did you mean 'range'"):
@@ -176,7 +176,7 @@ def test_a_joint_path_reads_each_medium_as_its_own_modality(joint):
     assert both["both"].width == WIDTH
     found = Examples(file, both, path="both")
     found.encode(ignore)
-    found.keep_usable(0.0)
+    found.drop_bad_samples(0.0)
     assert [own[name].encoder.num_seen for name in ("sound", "tilt")] == [COUNT, COUNT]
     sound, tilt, text = found.prompt(0)
     assert [(m.path, m.modality) for m in (sound, tilt)] == [("both", "sound"), ("both", "tilt")]
@@ -225,7 +225,7 @@ def test_text_alone_needs_no_reader(directory):
     (directory / "sound-train.jsonl").write_text(json.dumps(rows[0]) + "\n")
     found = Examples(directory / "sound-train.jsonl", {})
     found.encode(ignore)
-    found.keep_usable(0.0)
+    found.drop_bad_samples(0.0)
     assert found.prompt(0) == ["Say hello."]
 
 
@@ -283,3 +283,27 @@ def test_each_sample_draws_a_template_by_its_id_and_the_seed(directory):
     (directory / "sound-train.jsonl").write_text("\n".join(rows[::-1]) + "\n")
     again = examples(directory, prompts=templates)
     assert [again.prompt(i)[1] for i in range(COUNT)] == drawn[0][::-1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(1, [0]), (2, [0, 5]), (4, [0, 1, 3, 5]), (5, [0, 1, 2, 3, 5])]
+)
+def test_a_limit_takes_evenly_spaced_samples(directory, limit, expected):
+    found = Examples(directory / "sound-train.jsonl", readers(directory), limit=limit)
+    assert [int(found.sample(i).id[-1]) for i in range(len(found))] == expected
+
+
+def test_half_a_character_and_an_id_used_twice_are_bad_samples(directory):
+    file = directory / "sound-train.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows[1]["messages"][0]["content"][1]["text"] = "How \ud83d?"
+    rows[2]["messages"][1]["content"] = "lo\ud83d"
+    rows[4]["id"] = rows[0]["id"]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = examples(directory)
+    found.drop_bad_samples(0.5)
+    assert [found.sample(i).id[-1] for i in range(len(found))] == ["0", "3", "5"]
+    assert ["UTF-8" in line for line in found.bad] == [True, True, False]
+    assert "ids must be unique" in found.bad[2]
+    with pytest.raises(RunError, match=r"at most 1\.0% bad samples, got 3 of 6; mend or remove"):
+        examples(directory).drop_bad_samples(0.01)

@@ -1,13 +1,17 @@
 import json
+import os
 import pickle
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pathweave.data.decode.pair import unpack_pair
-from pathweave.data.manifest import Manifest, write_manifest
+from pathweave.data.manifest import Manifest, evenly_spaced, write_manifest
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Part
 from pathweave.errors import ManifestError, MediaError
@@ -105,7 +109,7 @@ def test_blank_lines_windows_ends_and_marks(tmp_path):
     [
         ('{"id": "s1", ', "one JSON object in UTF-8, got .*Expecting property name"),
         ("[1, 2]", r"one JSON object, got '\[1, 2\]'"),
-        ('{"id": "s1"}', "messages must be given"),
+        ('{"id": "s1"}', "messages: Field required"),
     ],
 )
 def test_broken_line(tmp_path, broken, reason):
@@ -212,7 +216,7 @@ def test_text_is_no_medium(tmp_path):
     [
         ([], "must have at least one row"),
         ([row(0), row(0)], "must be unique, got 's0' twice"),
-        ([row(0), {"id": "a"}], r"m\.jsonl, row 2: messages must be given"),
+        ([row(0), {"id": "a"}], r"m\.jsonl, row 2: messages: Field required"),
         ([row(0, colour="red")], r"row 1: fields must be among id, .*, got 'colour'"),
     ],
 )
@@ -228,3 +232,91 @@ def test_opening_parses_nothing(tmp_path):
     start = time.perf_counter()
     assert len(Manifest(path)) == 50_000
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[" * 100_000, '{"messages": ' + "[" * 100_000, '{"id": ' + '{"a": ' * 100_000, "[" * 990],
+)
+def test_a_line_of_many_brackets_is_listed_and_the_others_are_read(tmp_path, line):
+    manifest = Manifest(lines(tmp_path / "m.jsonl", row(0), line, row(2)), on_error="collect")
+    assert [sample.id for sample in manifest] == ["s0", "s2"]
+    (problem,) = manifest.problems
+    assert "m.jsonl, line 2: a line must be one JSON object" in problem
+
+
+def test_messages_of_many_brackets_in_parquet_are_listed(tmp_path):
+    messages = [json.dumps(row(0)["messages"]), "[" * 100_000, "[" * 900 + "]" * 900]
+    pq.write_table(pa.table({"id": list("abc"), "messages": messages}), tmp_path / "m.parquet")
+    manifest = Manifest(tmp_path / "m.parquet", on_error="collect")
+    assert [sample.id for sample in manifest] == ["a"]
+    assert "row 2: messages must be a JSON list, got '[[[[" in manifest.problems[0]
+    assert "row 3: messages.0: must be" in manifest.problems[1]
+
+
+def test_text_in_parquet_that_is_not_utf_8_is_listed(tmp_path):
+    messages = json.dumps(row(0)["messages"])
+    table = pa.table({"id": ["a", "b"], "messages": [messages, messages]})
+    sources = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(np.array([0, 1, 2], "i4")), pa.py_buffer(b"x\xe9")]
+    )
+    pq.write_table(table.append_column("source", sources), tmp_path / "m.parquet")
+    manifest = Manifest(tmp_path / "m.parquet", on_error="collect")
+    assert [sample.id for sample in manifest] == ["a"]
+    assert "row 2: text must be UTF-8, got 'utf-8' codec" in manifest.problems[0]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_sample_with_the_id_of_an_earlier_one_is_listed(tmp_path, suffix):
+    file = tmp_path / f"m{suffix}"
+    rows = [row(0), row(1), {**row(2), "id": "s0"}, row(3), {**row(4), "id": "s0"}]
+    if suffix == ".jsonl":
+        lines(file, *rows)
+    else:
+        texts = [{**fields, "messages": json.dumps(fields["messages"])} for fields in rows]
+        pq.write_table(pa.Table.from_pylist(texts), file)
+    manifest = Manifest(file, on_error="collect")
+    assert [sample.id for sample in manifest] == ["s0", "s1", "s3"]
+    assert manifest[0].answer == "thing 0"
+    assert manifest.problems == Manifest(file).check()
+    assert [problem.split(": ")[0][-1] for problem in manifest.problems] == ["3", "5"]
+    first = "line 1" if suffix == ".jsonl" else "row 1"
+    assert f"ids must be unique, got 's0' of {file}, {first} again; give" in manifest.problems[0]
+
+
+@pytest.mark.parametrize("name", ["m.JSONL", "m.Parquet"])
+def test_an_ending_in_capitals_is_read_and_written(tmp_path, name):
+    write_media_store(tmp_path / "media.PARQUET", [{"key": "k", "bytes": b"row"}])
+    write_manifest(tmp_path / name, [row(0)])
+    manifest = Manifest(tmp_path / name)
+    assert [sample.id for sample in manifest] == ["s0"]
+    assert manifest.read_media(Part(type="see", path="media.PARQUET#k")) == b"row"
+
+
+def test_a_manifest_is_not_written_to_a_path_that_is_not_utf_8_but_read_from_there(tmp_path):
+    directory = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(ManifestError, match=r"path of a manifest must be UTF-8, got '.*udce9"):
+        write_manifest(directory / "m.jsonl", [row(0)])
+    assert not directory.exists()
+    directory.mkdir()
+    assert Manifest(lines(directory / "m.jsonl", row(0)))[0].id == "s0"
+
+
+@given(st.integers(0, 5000), st.none() | st.integers(1, 6000))
+def test_a_limit_takes_samples_from_end_to_end(total, limit):
+    chosen = evenly_spaced(total, limit)
+    assert len(chosen) == min(total, limit or total)
+    if limit is None or limit >= total:
+        assert chosen == list(range(total))
+    elif limit > 1:
+        assert (chosen[0], chosen[-1]) == (0, total - 1)
+        gaps = np.diff(chosen)
+        assert gaps.min() >= 1
+        assert gaps.max() - gaps.min() <= 1
+
+
+def test_600_of_1000_rows_are_spread_over_all_of_them():
+    chosen = evenly_spaced(1000, 600)
+    assert chosen[:5] == [0, 1, 3, 5, 6]
+    assert chosen[-3:] == [995, 997, 999]
+    assert chosen == np.linspace(0, 999, 600).astype(int).tolist()

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from pathweave.data.messages import Part, Sample, parse_content, parse_sample
@@ -53,30 +55,33 @@ def turn(content, role="user"):
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ({"messages": [QUESTION]}, r"id must be given, but the field is missing"),
-        ({"id": "a"}, r"messages must be given, but the field is missing"),
-        ({"id": 7, "messages": [QUESTION]}, r"id must be a valid string, got 7"),
-        ({"id": "a", "messages": []}, r"messages must have at least 1, got none"),
-        ({"id": "a", "messages": "hello"}, r"messages must be a valid tuple, got 'hello'"),
+        ({"messages": [QUESTION]}, r"id: Field required"),
+        ({"id": "a"}, r"messages: Field required"),
+        ({"id": 7, "messages": [QUESTION]}, r"id: must be a valid string, got 7"),
+        ({"id": "a", "messages": []}, r"messages: Tuple should have at least 1 item .*, got \[\]"),
+        ({"id": "a", "messages": "hello"}, r"messages: must be a valid tuple, got 'hello'"),
         (row(ANSWER), r"messages must have a user turn"),
-        (turn([{"path": "a.png"}]), r"messages\[0\]\.content\[0\]\.type must be given"),
-        (turn([{"type": 3, "path": "a"}]), r"content\[0\]\.type must be a valid string, got 3"),
+        (turn([{"path": "a.png"}]), r"messages\.0\.content\.0\.type: Field required"),
+        (turn([{"type": 3, "path": "a"}]), r"content\.0\.type: must be a valid string, got 3"),
         (turn([{"type": "see"}]), r"a part of type 'see' must have 'path' and no 'text'"),
         (turn([{"type": "text"}]), r"a part of type 'text' must have 'text' and no 'path'"),
         (turn([{"type": "see", "path": "a", "text": "b"}]), r"must have 'path' and no 'text'"),
         (turn([{"type": "see", "path": ""}]), r"'path' must name a file, got an empty string"),
-        (turn([{"type": "see", "url": "a"}]), r"content\[0\]\.url"),
-        (turn([]), r"content must have at least 1, got none"),
-        (turn("hello", role="bot"), r"role must be 'system', 'user' or 'assistant', got 'bot'"),
+        (
+            turn([{"type": "see", "url": "a"}]),
+            r"field messages\.0\.content\.0\.url must be one of \['companion', 'path', ",
+        ),
+        (turn([]), r"content: Tuple should have at least 1 item .*, got \[\]"),
+        (turn("hello", role="bot"), r"role: must be 'system', 'user' or 'assistant', got 'bot'"),
         (
             row(QUESTION, {"role": "assistant", "content": [{"type": "see", "path": "a"}]}),
-            r"messages\[1\]: an assistant turn must consist of text parts",
+            r"messages\.1: an assistant turn must consist of text parts",
         ),
         (
             row(refrences=["a"]),
-            r"spelt as documented, got 'refrences'; did you mean 'references'\?",
+            r"a field must be one of .*, got 'refrences'; did you mean 'references'\?",
         ),
-        (row(references="a"), r"references must be a valid tuple, got 'a'"),
+        (row(references="a"), r"references: must be a valid tuple, got 'a'"),
     ],
 )
 def test_broken_rows(broken, reason):
@@ -114,13 +119,53 @@ def test_broken_companions(part, reason):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "question 2: content must have at least 1, got none; correct the part"),
-        (["How?"], r"question 2: content\[0\] must be .*got 'How\?'"),
-        ([{"text": "How?"}], r"question 2: content\[0\]\.type must be given"),
-        ([{"type": "sight"}], r"question 2: content\[0\]: a part of type 'sight' must have 'path'"),
-        ([{"type": "text", "text": "How?", "txt": "x"}], r"content\[0\]\.txt must be left out"),
+        (
+            [],
+            r"question 2: content: Tuple should have at least 1 .*, got \[\]; correct the part",
+        ),
+        (["How?"], r"question 2: content\.0: must be .*got 'How\?'"),
+        ([{"text": "How?"}], r"question 2: content\.0\.type: Field required"),
+        ([{"type": "sight"}], r"question 2: content\.0: a part of type 'sight' must have 'path'"),
+        (
+            [{"type": "text", "text": "How?", "txt": "x"}],
+            r"content\.0\.txt must be one of .*, got 'txt'; did you mean 'text'",
+        ),
     ],
 )
 def test_a_malformed_question_is_refused(content, message):
     with pytest.raises(RequestError, match=message):
         parse_content(content, "question 2")
+
+
+HALVES = ["half \ud83d", "caf\udce9", "\ude00"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda half: turn(half),
+        lambda half: turn([{"type": "text", "text": half}]),
+        lambda half: row(QUESTION, {"role": "assistant", "content": half}),
+        lambda half: turn([{"type": "see", "path": half}]),
+        lambda half: turn([{"type": "see", "path": "a.png", "companion": half}]),
+        lambda half: row(references=["sound", half]),
+        lambda half: row(choices=[half]),
+        *(lambda half, name=name: row(**{name: half})
+          for name in ("id", "object", "source", "licence", "attribution")),
+    ],
+)  # fmt: skip
+def test_half_a_character_is_refused_wherever_it_stands(broken, half):
+    with pytest.raises(ManifestError, match=r"^line 7: .*(UTF-8, got half|as a unicode str)") as e:
+        parse_sample(broken(half), "line 7")
+    str(e.value).encode()
+
+
+def test_half_a_character_in_a_question_that_is_asked_is_refused():
+    with pytest.raises(RequestError, match=r"question 1: .*must be UTF-8, got half a character in"):
+        parse_content("What is this \ud83d?", "question 1")
+
+
+def test_a_whole_character_of_two_halves_stays():
+    text = json.loads('"\\ud83d\\ude00"')
+    assert parse_sample(turn(text), "here").prompt[0].text == "\U0001f600"

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pathweave.datasets.check import check_root
+from pathweave.data.coverage import Coverage
+from pathweave.datasets.check import SplitReport, check_root, show_reports
 from pathweave.datasets.convert import convert_dataset
-from pathweave.datasets.declaration import find_dataset
-from pathweave.datasets.media_check import check_medium
-from pathweave.datasets.reader import FoundMedium
+from pathweave.datasets.declaration import datasets, find_dataset
+from pathweave.datasets.media import FoundMedium, check_medium
 from pathweave.errors import ManifestError, RecipeError
 from tests.datasets.files import CASES, clouds, medium, write, write_case
 
@@ -151,9 +151,18 @@ def test_a_flaw_is_listed_and_makes_it_unsound(tmp_path):
 def test_a_broken_row_of_several_captions_to_learn_counts_as_many(tmp_path):
     case = case_of("clotho_v1", "development")
     name = "clotho_v1/clotho_captions_development.csv"
-    files = {name: case.files[name].replace("A door 3.", "")}
+    files = {name: case.files[name].replace(",A door 3.", "")}
     report = report_of(write_case(tmp_path, replace(case, files=files)), "clotho_v1", "development")
     assert (str(report.coverage), len(report.problems)) == ("5 of 10", 1)
+
+
+def test_a_blank_caption_of_several_to_learn_costs_its_own_sample_alone(tmp_path):
+    case = case_of("clotho_v1", "development")
+    name = "clotho_v1/clotho_captions_development.csv"
+    files = {name: case.files[name].replace("A door 3.", " ")}
+    report = report_of(write_case(tmp_path, replace(case, files=files)), "clotho_v1", "development")
+    assert (str(report.coverage), report.coverage.broken) == ("9 of 10", 1)
+    assert "row 2: the field 'caption_4' must hold text, got ''; correct" in report.problems[0]
 
 
 def test_missing_media_are_counted_and_do_not_make_it_unsound(tmp_path):
@@ -249,3 +258,26 @@ def test_broken_clouds_are_told(tmp_path):
     assert "bed_0516 must have finite coordinates in at least 99 %" in report.problems[0]
     coverage = convert_dataset(find_dataset("modelnet40"), "test", root, tmp_path / "a.jsonl")
     assert coverage == report.coverage
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_table_is_whole(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    usable = Coverage(dataset="", split="", usable=651_576, left_out=123_456)
+    numbers = {"corrupt": 651_575, "published": 651_574, "paper": 651_573, "files": []}
+    reports = [
+        SplitReport(dataset=name, split=split, state="found", coverage=usable, **numbers)
+        for name, dataset in datasets().items()
+        for split in dataset.splits
+    ]
+    damaged = usable.model_copy(update={"usable": 7, "broken": 1})
+    reports += [SplitReport(dataset="gqa", split="x", state="damaged", coverage=damaged, **numbers)]
+    show_reports(reports)
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert " ".join(header.split()) == "data set samples corrupt left out published paper"
+    for line, report in zip(lines, reports[:-1], strict=False):
+        values = "651,576 of 651,576 651,575 123,456 651,574 651,573"
+        assert line.split() == f"{report.dataset} {report.split} {values}".split()
+        assert len(line) <= columns
+    assert lines[-2].split() == ["gqa", "x", "damaged", "651,575", "123,456", "651,574", "651,573"]
+    assert lines[-1] == "gqa x: damaged: 7 of 8 read before it was seen"

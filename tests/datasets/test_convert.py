@@ -145,7 +145,7 @@ def test_a_failure_keeps_the_media_of_an_earlier_manifest(whole_root, tmp_path):
     names.write_text("x\ny\nz\n")
     with pytest.raises(ManifestError, match=r"got 3 broken; the first: .* a label must be one o"):
         convert_dataset(find_dataset("modelnet40"), None, root, out)
-    with pytest.raises(ManifestError, match=r"must end in \.jsonl or \.parquet, got mod"):
+    with pytest.raises(ManifestError, match=r"must be a \.jsonl or \.parquet file, got mod"):
         convert_dataset(find_dataset("modelnet40"), None, whole_root, out.with_suffix(".csv"))
     assert {file: file.read_bytes() for file in out.parent.iterdir()} == files
 

@@ -1,5 +1,6 @@
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,23 @@ def test_list():
     esc = next(row for row in listed if row["name"] == "esc50")
     assert esc["evaluation"]["open"]["decoding"]["repetition_penalty"] == 1.5
     assert esc["splits"]["all"]["files"] == ["esc50/meta/esc50.csv"]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_table_of_all_data_sets_is_whole(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = run("list").stdout.splitlines()
+    assert all(len(line) <= columns for line in lines)
+    table = " ".join(lines[: lines.index("* splits to learn from")]).split()
+    assert table[:6] == ["name", "media", "task", "domain", "splits", "metric"]
+    wanted = [
+        word
+        for row in json.loads(run("list", "--json").stdout)
+        for word in (row["name"], *row["modalities"], row["task"], row["domain"],
+                     *(name + "*" * split["learn"] for name, split in row["splits"].items()),
+                     *(how["metric"] for how in row["evaluation"].values()))
+    ]  # fmt: skip
+    assert Counter(table[6:]) == Counter(wanted)
 
 
 def test_check(esc50):
@@ -135,12 +153,23 @@ def test_convert_a_file_of_another_project(tmp_path):
     assert Manifest(out)[0].licence == "CC0-1.0"
 
 
+def test_text_of_an_option_that_is_not_utf_8_is_refused(tmp_path):
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    source = write(tmp_path, "a.JSONL", json.dumps({"conversations": turns}))
+    words = ("convert", "llava", source, "--out", tmp_path / "out.JSONL")
+    half = os.fsdecode(b"caf\xe9")
+    assert refused(*words, "--licence", half).startswith("--licence must be text in UTF-8, got 'ca")
+    assert refused(*words, "--modality", half).startswith("--modality must be text in UTF-8, got ")
+    assert run(*words).exit_code == 0
+    assert Manifest(tmp_path / "out.JSONL")[0].answer == "Hello"
+
+
 def test_options_that_do_not_fit_are_refused(esc50, tmp_path):
     out = ("--out", tmp_path / "a.jsonl")
     assert "FORMAT must be one of" in refused("convert", "esc5", esc50, *out)
     assert "did you mean 'esc50'?" in refused("convert", "esc5", esc50, *out)
     assert refused("convert", "llava", esc50, "--split", "train", *out) == (
-        "--split must be left out for llava, got 'train'"
+        "--split must be left out for llava; remove it"
     )
     assert refused("convert", "esc50", esc50, "--modality", "x", *out) == (
         "--modality must be left out for esc50, which declares it; remove it"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pathweave.datasets.declaration import Medium, datasets, find_dataset
+from pathweave.datasets.declaration import MediumPlace, datasets, find_dataset
 from pathweave.errors import RecipeError
 from scripts.datasets_table import with_tables
 
@@ -71,7 +71,7 @@ def test_domains_of_the_paper():
 def test_a_medium_is_somewhere():
     for fields in ({}, {"paths": "a", "field": "b"}):
         with pytest.raises(ValidationError, match="a medium must have either paths or a field"):
-            Medium(modality="smell", decoder="array", **fields)
+            MediumPlace(modality="smell", decoder="array", **fields)
 
 
 def test_an_unknown_name():

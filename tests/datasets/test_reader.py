@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathweave.datasets.declaration import datasets, find_dataset
-from pathweave.datasets.reader import Reader
+from pathweave.datasets.reader import SplitReader
 from pathweave.errors import ManifestError
 from tests.datasets.files import CASES, SCENES, table, write, write_case
 
 
 def rows(root, name, split, **options):
-    return list(Reader(find_dataset(name), split, root, **options).read())
+    return list(SplitReader(find_dataset(name), split, root, **options).read())
 
 
 def test_every_declared_split_has_a_case():
@@ -248,6 +248,43 @@ def test_what_json_has_and_is_no_answer(answer, tmp_path):
     assert reason.startswith(f"the field 'answer' must hold text, got {answer!r}"[:40])
 
 
+@pytest.mark.parametrize("blank", ["", " \n", None])
+def test_a_blank_annotator_of_ten_is_left_out_and_told(blank, tmp_path):
+    case = case_with("vizwiz", "val", lambda rows: [
+        {**rows[0], "answers": [{"answer": blank}, *rows[0]["answers"][:9]]}, rows[1]])  # fmt: skip
+    first, flaw, second = rows(write_case(tmp_path, case), "vizwiz", "val")
+    assert first.sample.references == ("beans",) * 9
+    assert (second.kind, len(second.sample.references)) == ("usable", 10)
+    assert flaw.kind == "flawed"
+    reason = f"the field 'answers.answer' must hold text, got {blank!r}; correct the row or remove"
+    assert flaw.reason.startswith(reason)
+
+
+def test_a_sample_whose_annotators_are_all_blank_is_broken(tmp_path):
+    case = case_with("vizwiz", "val", lambda rows: [
+        {**rows[0], "answers": [{"answer": ""}] * 10}, rows[1]])  # fmt: skip
+    ((kind, reason),) = broken(write_case(tmp_path, case), "vizwiz", "val")
+    assert (kind, reason[:50]) == ("broken", "the field 'answers.answer' must hold text, got '';")
+
+
+def test_half_a_character_breaks_its_row_alone(tmp_path):
+    case = case_with("vizwiz", "val", lambda rows: [{**rows[0], "question": "\ud83d?"}, rows[1]])
+    ((kind, reason),) = broken(write_case(tmp_path, case), "vizwiz", "val")
+    assert (kind, reason[:40]) == ("broken", "text must be UTF-8, got '\\ud83d?'; convert"[:40])
+
+
+@pytest.mark.parametrize("depth", [400, 900])
+def test_a_value_of_many_brackets_is_told(depth, tmp_path):
+    case = case_with("vizwiz", "val", lambda rows: rows)
+    root = write_case(tmp_path, case)
+    file = root / "vizwiz/annotations/val.json"
+    deep = "[" * depth + "]" * depth
+    text = file.read_text(encoding="utf-8").replace('"Colour?"', deep)
+    file.write_text(text, encoding="utf-8")
+    ((kind, reason),) = broken(root, "vizwiz", "val")
+    assert (kind, reason[:40]) == ("broken", "the field 'question' must hold text, got [[["[:40])
+
+
 def test_a_number_is_an_answer(tmp_path):
     case = case_with("msvd_qa", "test", lambda rows: [{**rows[0], "answer": 10**400}])
     (row,) = rows(write_case(tmp_path, case), "msvd_qa", "test")
@@ -340,7 +377,7 @@ def test_a_damaged_file_raises_after_its_sound_part(tmp_path):
     root = write_case(tmp_path, case)
     file = root / "flickr30k/annotations/test.json"
     file.write_text(file.read_text()[:-8])
-    reading = Reader(find_dataset("flickr30k"), "test", root).read()
+    reading = SplitReader(find_dataset("flickr30k"), "test", root).read()
     assert next(reading).kind == "usable"
     with pytest.raises(
         ManifestError, match=r"test\.json must be whole JSON, got .* after 1 records"

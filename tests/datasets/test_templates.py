@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathweave.datasets.templates import class_answer, draw, instruction, lead_ins, templates
+from pathweave.datasets.templates import (
+    MAX_WORDS,
+    class_answer,
+    draw,
+    instruction,
+    lead_ins,
+    normalise_caption,
+    normalise_question,
+    templates,
+)
 
 TASKS = ("caption", "qa", "classification")
 # As many as X-InstructBLIP has.
@@ -93,3 +102,26 @@ def test_answers_of_classes(label, words):
     answers = {class_answer(label, "audio", 0, f"{i}") for i in range(200)}
     assert len(answers) == 6
     assert all(answer.endswith(words) for answer in answers)
+
+
+MARKS = '.!"()*#:;~'
+
+
+@given(st.text())
+def test_the_form_of_captions_and_questions(text):
+    for normalise in (normalise_caption, normalise_question):
+        normal = normalise(text)
+        assert normalise(normal) == normal
+        assert normal == normal.strip()
+        assert len(normal.split()) <= MAX_WORDS
+        assert not set(normal) & set(MARKS)
+        assert "  " not in normal
+
+
+def test_marks_part_words_of_captions_and_join_those_of_questions():
+    assert normalise_caption("A T.V. set; on") == "a t v set on"
+    assert normalise_question("A T.V. set; on?") == "a tv set on?"
+
+
+def test_the_fiftieth_word_is_the_last():
+    assert normalise_caption(" ".join(map(str, range(60)))).split()[-1] == "49"

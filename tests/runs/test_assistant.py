@@ -46,7 +46,7 @@ def test_a_modality_that_was_not_learnt_is_refused(assistant):
 
 
 def test_a_malformed_question_is_refused_by_its_number(assistant):
-    with pytest.raises(RequestError, match="question 2: content must have at least 1, got none"):
+    with pytest.raises(RequestError, match="question 2: content: Tuple should have at"):
         assistant.ask([[TEXT], []])
 
 

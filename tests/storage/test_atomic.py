@@ -192,3 +192,15 @@ def test_second_process_is_refused(tmp_path):
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
     with sole_writer(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("use", [new_directory, sole_writer])
+def test_a_directory_whose_path_is_not_utf_8_is_refused_before_anything_is_written(tmp_path, use):
+    with (
+        pytest.raises(DiskError, match=r"must have a path in UTF-8, got '.*caf.udce9'; choose"),
+        use(tmp_path / os.fsdecode(b"caf\xe9")),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with use(tmp_path / "caf\u00e9"):
+        pass

@@ -1,6 +1,7 @@
 """What a run would do and what is missing for it, told without loading or fetching anything."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,6 +126,14 @@ def test_all_problems_are_told_at_once(copied, tmp_path):
             "a part type must be one of ['sight', 'sound', 'text'], got 'scent'",
         ),
         (lambda row: {"id": row["id"]}, "must have at most 1.0% broken rows, got 1 of 24; mend"),
+        (
+            lambda row: json.loads(json.dumps(row).replace("How is", "How \\ud83d is")),
+            "text must be UTF-8, got half a character in",
+        ),
+        (
+            lambda row: row | {"id": row["id"].replace("-0", "-1")},
+            "ids must be unique, got 'sound-train-1' of",
+        ),
     ],
 )
 def test_rows_that_cannot_be_learnt(copied, tmp_path, edit, message):
@@ -132,6 +141,11 @@ def test_rows_that_cannot_be_learnt(copied, tmp_path, edit, message):
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     file.write_text("\n".join(json.dumps(row) for row in [edit(rows[0]), *rows[1:]]))
     assert message in problems(copied, tmp_path)
+
+
+def test_a_run_in_a_directory_whose_path_is_not_utf_8(tiny, tmp_path):
+    (said,) = plan_of(tiny, tmp_path / os.fsdecode(b"caf\xe9")).problems
+    assert "must have a path in UTF-8" in said
 
 
 def test_test_sets_need_what_they_are_scored_by(copied, tmp_path):

@@ -83,7 +83,7 @@ def joint_prompts(after, path):
     model, recipe = load_run(after)
     file = recipe.modalities["both"].test["qa"].manifest
     examples = Examples(Path(file), make_readers(recipe), path)
-    examples.keep_usable(0.0)
+    examples.drop_bad_samples(0.0)
     return model, examples, [examples.prompt(i) for i in range(len(examples))]
 
 

@@ -1,9 +1,8 @@
 import pytest
 
-from pathweave.data.manifest import Manifest
+from pathweave.data import manifest as module
+from pathweave.data.manifest import Manifest, write_samples
 from pathweave.data.messages import Sample
-from pathweave.datasets import write as module
-from pathweave.datasets.write import write_samples
 from pathweave.errors import DiskError, ManifestError
 
 
@@ -33,7 +32,7 @@ def test_a_failure_leaves_the_old_file(name, tmp_path):
     write_samples(tmp_path / name, samples(1))
     with pytest.raises(ManifestError, match=r"ids in .* must be unique, got 'x' twice"):
         write_samples(tmp_path / name, samples(3, ids="x"))
-    with pytest.raises(ManifestError, match=r"must get at least one sample, got none; add"):
+    with pytest.raises(ManifestError, match=r"must have at least one row, got none; add"):
         write_samples(tmp_path / name, samples(0))
     assert len(Manifest(tmp_path / name)) == 1
     assert [file.name for file in tmp_path.iterdir()] == [name]
@@ -41,7 +40,7 @@ def test_a_failure_leaves_the_old_file(name, tmp_path):
 
 def test_another_ending_and_a_directory_that_cannot_be_written(tmp_path):
     with pytest.raises(
-        ManifestError, match=r"must end in \.jsonl or \.parquet, got a\.csv; rename"
+        ManifestError, match=r"must be a \.jsonl or \.parquet file, got a\.csv; convert or rename"
     ):
         write_samples(tmp_path / "a.csv", samples(1))
     (tmp_path / "file").write_text("")

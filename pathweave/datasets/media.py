@@ -1,13 +1,21 @@
-"""Tells whether the file of a medium is what its name says, from its first and last bytes."""
+"""Media of data sets: where they are, whether they are there, and whether they are whole."""
 
+import errno
+import stat
 import zipfile
+from dataclasses import dataclass
 from functools import lru_cache
+from os.path import relpath
 from pathlib import Path
+from typing import Any
 
 from pathweave.data.decode import build_decoder
 from pathweave.data.decode.describe import describe
-from pathweave.datasets.reader import FoundMedium
-from pathweave.errors import PathWeaveError
+from pathweave.data.utf8 import find_bad_text
+from pathweave.errors import ManifestError, MediaError, PathWeaveError
+
+# What a path leads to if there is nothing: no such name, a part of it that is a file, one too long.
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 _HEAD = 64
 
@@ -34,6 +42,58 @@ _RIFF = (".wav", ".avi", ".webp")
 # Programs that write to a pipe cannot know the size and leave one of these.
 _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 _PNG_END = b"IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class FoundMedium:
+    """A medium on disk, or an array that stands in the annotation file.
+
+    Args:
+        decoder: Kind of the decoder that reads it.
+        name: What it is called in messages, and its key where it is an array.
+        file: The file, if it is one.
+        array: The array, if it is one.
+    """
+
+    decoder: str
+    name: str
+    file: Path | None = None
+    array: Any = None
+
+
+def prefix_of(directory: Path, base: Path) -> str:
+    """Return what leads from a base to a directory, to be put before the paths of media.
+
+    Raises:
+        ManifestError: If it is not UTF-8, as a manifest has to be.
+
+    Example:
+        >>> prefix_of(Path("data/media"), Path("data/manifests"))
+        '../media/'
+    """
+    prefix = relpath(directory.resolve(), base.resolve())
+    if bad := find_bad_text(prefix):
+        raise ManifestError(
+            f"the path from a manifest to its media must be UTF-8, got {bad}; rename the directory"
+        )
+    return "" if prefix == "." else f"{prefix}/"
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file.
+
+    Raises:
+        MediaError: If that cannot be known, as a directory on the way cannot be read.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return False
+        raise MediaError(
+            f"{path} must be readable, got {error.strerror}; change the permissions of its "
+            "directory"
+        ) from error
 
 
 def check_medium(medium: FoundMedium, decode: bool) -> str:

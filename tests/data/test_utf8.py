@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathweave.datasets.utf8 import find_bad_text, printable
+from pathweave.data.utf8 import find_bad_text, printable
 
 TEXTS = st.text(st.characters(codec=None), max_size=9)
 

@@ -69,8 +69,8 @@ def test_one_window_is_as_before():
     data = wav(sine(44_100), 44_100)
     one, plain = Sound(seconds=1.25, windows=1), Sound(seconds=1.25)
     np.testing.assert_array_equal(one(data, "a").samples, plain(data, "a").samples)
-    assert one.fingerprint == "sound-1 rate=16000 seconds=1.25"
-    assert Sound(windows=2).fingerprint == "sound-1 rate=16000 seconds=2.0 windows=2"
+    assert one.fingerprint == "sound-2 rate=16000 seconds=1.25"
+    assert Sound(windows=2).fingerprint == "sound-2 rate=16000 seconds=2.0 windows=2"
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.31, 0.31), (1.0, 1.0), (2.03, 2.0), (7.0, 2.0)])
@@ -80,7 +80,7 @@ def test_without_padding_a_sound_keeps_its_length(seconds, kept, rate):
     assert samples.shape == (round(16_000 * kept),)
     expected = sine(16_000, kept)[100:-100, 0]
     np.testing.assert_allclose(samples[100:-100][: len(expected)], expected, atol=0.01)
-    assert Sound(pad=False).fingerprint == "sound-1 rate=16000 seconds=2.0 unpadded"
+    assert Sound(pad=False).fingerprint == "sound-2 rate=16000 seconds=2.0 unpadded"
 
 
 def test_without_padding_a_single_sample_is_kept():

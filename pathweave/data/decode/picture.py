@@ -93,6 +93,15 @@ def load_rgb(picture: Image.Image, name: str) -> UInt8[np.ndarray, "height width
         ) from error
 
 
+def resized(
+    pixels: UInt8[np.ndarray, "height width 3"], shape: tuple[int, ...]
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Return a picture in the size that ``shape`` begins with."""
+    if pixels.shape[:2] == shape[:2]:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
+
+
 def _grey_to_rgb(
     values: np.ndarray,
     name: str,

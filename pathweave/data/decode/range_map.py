@@ -4,13 +4,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
-from PIL import Image
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
 from pathweave.data.decode.npy import MAGIC, read_npy
 from pathweave.data.decode.pair import is_pair, unpack_pair
-from pathweave.data.decode.picture import load_rgb, open_picture
+from pathweave.data.decode.picture import load_rgb, open_picture, resized
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
@@ -74,7 +73,7 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         companion, medium = unpack_pair(data, name)
         picture = open_picture(companion, f"the companion of {name}", self.max_pixels)
         colours = load_rgb(picture, f"the companion of {name}")
-        return Frames(np.stack([colours, _resized(self._grey(medium, name), colours.shape)]))
+        return Frames(np.stack([colours, resized(self._grey(medium, name), colours.shape)]))
 
     def _grey(self, data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
         if self.scaling == "none":
@@ -118,14 +117,6 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
                 f"{name} must be a whole {picture.format} picture, got one that breaks off or is "
                 f"damaged ({error}); copy or write the file again"
             ) from error
-
-
-def _resized(
-    pixels: UInt8[np.ndarray, "height width 3"], shape: tuple[int, ...]
-) -> UInt8[np.ndarray, "rows columns 3"]:
-    if pixels.shape == shape:
-        return pixels
-    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def brightness(

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
-from pathweave.data.decode.picture import load_rgb, open_picture, resized
+from pathweave.data.decode.picture import load_rgb, open_picture, resized, turned
 from pathweave.data.decode.whole import stated_length
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
@@ -206,17 +206,12 @@ def _choose(
 def _rgb(frame: Any, size: dict[str, int]) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401
     pixels = frame.reformat(**size, format="rgb24").to_ndarray()
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return pixels if matrix is None else _turned(pixels, np.frombuffer(matrix, np.int32))
-
-
-def _turned(
-    pixels: UInt8[np.ndarray, "height width 3"], matrix: np.ndarray
-) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Turn a frame upright, and mirror it, as the matrix that a camera writes beside it says."""
-    x_to_x, x_to_y, _, y_to_x, y_to_y = (int(number) for number in matrix[:5])
-    if abs(x_to_y) > abs(x_to_x):
-        pixels, x_to_x, y_to_y = pixels.swapaxes(0, 1), y_to_x, x_to_y
-    return np.ascontiguousarray(pixels[:: 1 - 2 * (y_to_y < 0), :: 1 - 2 * (x_to_x < 0)])
+    if matrix is None:
+        return pixels
+    x_to_x, x_to_y, _, y_to_x, y_to_y = (int(number) for number in np.frombuffer(matrix, "i4")[:5])
+    swaps = abs(x_to_y) > abs(x_to_x)
+    right, down = (y_to_x, x_to_y) if swaps else (x_to_x, y_to_y)
+    return turned(pixels, swaps, -1 if down < 0 else 1, -1 if right < 0 else 1)
 
 
 def _picture_times(picture: Image.Image, name: str) -> list[int]:

@@ -242,5 +242,5 @@ def test_the_fingerprint_of_a_cloud():
     prints = [Points(), Points(count=64), Points(count=65), Points(count=64, up="z")]
     assert len({decoder.fingerprint for decoder in prints}) == 4
     # Features that were cached for pictures stay valid.
-    assert Points().fingerprint == "points-1 views=1 size=96 max_points=50000 up=y"
+    assert Points().fingerprint == "points-2 views=1 size=96 max_points=50000 up=y"
     assert Points(count=64, size=8, views=2).fingerprint == Points(count=64).fingerprint

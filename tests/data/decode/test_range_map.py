@@ -161,6 +161,6 @@ def test_an_archive_that_claims_too_much(monkeypatch):
 
 
 def test_fingerprints_differ_by_every_setting_and_stay_for_the_defaults():
-    assert RangeMap().fingerprint == "range_map-1 larger_is=farther"
+    assert RangeMap().fingerprint == "range_map-2 larger_is=farther"
     settings = [{}, {"pair": True}, {"scaling": "none"}, {"larger_is": "nearer"}]
     assert len({RangeMap(**setting).fingerprint for setting in settings}) == 4

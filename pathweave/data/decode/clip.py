@@ -93,7 +93,9 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
                 wanted = [starts[index] for index in shown(starts, end, self.frames)]
                 timed = (
                     (frame, frame.pts if is_timed and frame.pts is not None else start)
-                    for frame, start in zip(container.decode(stream), chain(starts, repeat(end)))
+                    for frame, start in zip(
+                        container.decode(stream), chain(starts, repeat(end)), strict=False
+                    )
                 )
                 return Frames(_choose(timed, wanted, name))
         except av.FFmpegError as error:

@@ -116,7 +116,7 @@ def orientation(picture: Image.Image) -> int | None:
 def turned(
     pixels: UInt8[np.ndarray, "height width 3"], swaps: bool, down: int, right: int
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Return a picture with its axes swapped or not, and then each as it is (1) or reversed (-1)."""
+    """Return a picture, its axes swapped or not, then each as it is (1) or reversed (-1)."""
     pixels = pixels.swapaxes(0, 1) if swaps else pixels
     return np.ascontiguousarray(pixels[::down, ::right])
 

@@ -1,6 +1,5 @@
 """Sounds: any rate and number of channels become one channel of a fixed rate and length."""
 
-import io
 import math
 from typing import Any
 
@@ -38,7 +37,7 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
             its own length, for encoders that fill up what they read in their own way.
 
     Example:
-        >>> import soundfile
+        >>> import io, soundfile
         >>> stream = io.BytesIO()
         >>> soundfile.write(stream, np.zeros((441, 2)), 44100, format="WAV")
         >>> len(Sound(rate=16000, seconds=2.0)(stream.getvalue(), "silence.wav").samples)

@@ -66,13 +66,18 @@ def _film_length(data: bytes) -> int:
         return _elements_end(data)
     if data[: 3 * _PACKET : _PACKET] == b"GGG":  # the packets of a transport stream
         return -(-len(data) // _PACKET) * _PACKET
+    if data.startswith(b"FLV"):
+        at = 13
+        while at < len(data):
+            at += 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+        return at
     if data.startswith(b"0&\xb2u") and (at := data.find(_ASF_FILE_PROPERTIES)) > 0:
         return known_size(data, at + 40, 8)
     return 0
 
 
 def _boxes_end(data: bytes) -> int:
-    at = 0
+    at, kind = 0, b""
     while at < len(data):
         kind = data[at + 4 : at + 8]
         if len(kind) == 4 and kind not in _BOXES:
@@ -83,7 +88,8 @@ def _boxes_end(data: bytes) -> int:
         elif size == 0 and len(kind) == 4:
             return len(data)
         at += max(8, size)
-    return at
+    # The frames of a fragment are in the box behind its description.
+    return at + 8 * (kind == b"moof")
 
 
 def _elements_end(data: bytes) -> int:

@@ -138,10 +138,10 @@ def shown(starts: list[int], end: int, wanted: int) -> list[int]:
         ([0, 1, 2, 3], [0, 0, 0, 1])
     """
     first, length = starts[0], end - starts[0]
-    each = length / len(starts)
+    each = (starts[-1] - first) / (len(starts) - 1) if len(starts) > 1 else length
     # Rounded times of a constant rate would put a frame on the wrong side of a middle.
-    rounding = min(1, each / 4)
-    if all(abs(start - first - i * each) <= rounding for i, start in enumerate(starts)):
+    rounding = min(1, each / 4) + 1e-6
+    if all(abs(time - first - i * each) <= rounding for i, time in enumerate([*starts, end])):
         return spaced(len(starts), wanted)
     middles = (first + (2 * i + 1) * length / (2 * wanted) for i in range(wanted))
     return [bisect_right(starts, middle) - 1 for middle in middles]

@@ -79,6 +79,8 @@ class Points(BaseModel, frozen=True, extra="forbid"):
         """
         max_points = max(self.max_points, self.count or 0)
         points = _finite(_thin(read_points(data, name, max_points), max_points), name)
+        if points.dtype == np.float64:
+            points = points - points[0]  # else the mean, too, would be rounded far from the origin
         if self.up == "z":
             points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
         if self.count is not None:

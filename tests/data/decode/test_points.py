@@ -341,7 +341,7 @@ def test_binary_vertices_with_lists_are_read_or_refused(sizes):
         expected = Points(count=3)(npy(points), "x").values
         np.testing.assert_allclose(Points(count=3)(data, "x").values, expected, atol=1e-5)
         return
-    with pytest.raises(MediaError, match="lists differ in length.*ASCII"):
+    with pytest.raises(MediaError, match=r"lists differ in length.*ASCII"):
         Points()(data, "x")
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate, chain, repeat
 from types import ModuleType
 from typing import Any
 
@@ -12,20 +14,28 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
-from pathweave.data.decode.picture import load_rgb, open_picture
+from pathweave.data.decode.picture import load_rgb, open_picture, resized, turned
+from pathweave.data.decode.whole import stated_length
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
 
-_PILLOW_STARTS = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff")
+_PILLOW_STARTS = (
+    *(b"GIF8", b"\x89PNG", b"\xff\xd8\xff"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF
+)
+
+# What browsers do with a frame that states no time, in milliseconds.
+_DEFAULT_DURATION = 100
 
 
 class Clip(BaseModel, frozen=True, extra="forbid"):
-    """Decodes moving pictures to ``frames`` frames, each the middle of an equal share of the clip.
+    """Decodes moving pictures to ``frames`` frames: those shown at the middles of equal times.
 
-    Animated GIF, WebP and PNG are read by Pillow, everything else by PyAV. A clip with fewer
-    frames than asked for repeats some; a single picture is repeated. The whole clip is decoded
-    once, in order, and only the chosen frames are kept.
+    Animated GIF, WebP and PNG and the pages of TIFF, each shown as long as the others, are read by
+    Pillow, everything else by PyAV. A clip with fewer frames than asked for repeats some; a single
+    picture is repeated. Frames are upright and of the size of the first, and only those that a
+    player shows are counted. Of a long clip, only the chosen frames are kept in memory.
 
     Args:
         frames: How many frames to return.
@@ -44,7 +54,7 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
     @property
     def fingerprint(self) -> str:
         """Return the kind and the number of frames."""
-        return f"clip-1 frames={self.frames}"
+        return f"clip-2 frames={self.frames}"
 
     def __call__(self, data: bytes, name: str) -> Frames:
         """Decode ``data``.
@@ -59,22 +69,35 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
 
     def _from_pictures(self, data: bytes, name: str) -> Frames:
         picture = open_picture(data, name, self.max_pixels)
-        wanted = spaced(_num_frames(picture, name), self.frames)
-        chosen = {}
+        *starts, end = _picture_times(picture, name)
+        wanted = shown(starts, end, self.frames)
+        chosen: dict[int, np.ndarray] = {}
         for index in wanted:
             if index not in chosen:
                 _seek(picture, index, name)
+                self._check_size(picture.width, picture.height, name)
                 chosen[index] = load_rgb(picture, name)
-        return Frames(np.stack([chosen[index] for index in wanted]))
+        height, width, _ = chosen[wanted[0]].shape
+        return Frames(np.stack([resized(chosen[index], (height, width)) for index in wanted]))
 
     def _from_container(self, data: bytes, name: str) -> Frames:
         av = import_extra("av", "clip")
+        if (stated := stated_length(data)) > len(data):
+            raise _broken(name, f"{len(data):,} bytes of {stated:,}")
         try:
-            wanted = spaced(_num_packets(av, data, name), self.frames)
             with _opened(av, data, name) as (container, stream):
                 self._check_size(stream.width, stream.height, name)
+                starts, end, is_timed = _frame_times(container, stream, name)
+            with _opened(av, data, name) as (container, stream):
                 stream.thread_type = "AUTO"
-                return Frames(_choose(container.decode(stream), wanted, name))
+                wanted = [starts[index] for index in shown(starts, end, self.frames)]
+                timed = (
+                    (frame, frame.pts if is_timed and frame.pts is not None else start)
+                    for frame, start in zip(
+                        container.decode(stream), chain(starts, repeat(end)), strict=False
+                    )
+                )
+                return Frames(_choose(timed, wanted, name))
         except av.FFmpegError as error:
             raise MediaError(
                 f"{name} must be a whole clip (GIF, WebP, MP4, WebM, ...), got {describe(data)} "
@@ -100,6 +123,30 @@ def spaced(count: int, wanted: int) -> list[int]:
     return [(2 * i + 1) * count // (2 * wanted) for i in range(wanted)]
 
 
+def shown(starts: list[int], end: int, wanted: int) -> list[int]:
+    """Return the indices of the frames that are shown at the middles of ``wanted`` equal times.
+
+    Args:
+        starts: When each frame begins, in rising order, in the unit to which times are rounded.
+        end: When the last ends.
+        wanted: How many indices.
+
+    Example:
+        >>> shown([0, 10, 20, 30], 40, 2), shown([0, 10, 11, 12], 40, 2)
+        ([1, 3], [1, 3])
+        >>> shown([0, 33, 67, 100], 133, 4), shown([0, 50], 60, 4)
+        ([0, 1, 2, 3], [0, 0, 0, 1])
+    """
+    first, length = starts[0], end - starts[0]
+    each = (starts[-1] - first) / (len(starts) - 1) if len(starts) > 1 else length
+    # Rounded times of a constant rate would put a frame on the wrong side of a middle.
+    rounding = min(1, each / 4) + 1e-6
+    if all(abs(time - first - i * each) <= rounding for i, time in enumerate([*starts, end])):
+        return spaced(len(starts), wanted)
+    middles = (first + (2 * i + 1) * length / (2 * wanted) for i in range(wanted))
+    return [bisect_right(starts, middle) - 1 for middle in middles]
+
+
 @contextlib.contextmanager
 def _opened(av: ModuleType, data: bytes, name: str) -> Iterator[tuple[Any, Any]]:
     with av.open(io.BytesIO(data)) as container:
@@ -113,39 +160,78 @@ def _opened(av: ModuleType, data: bytes, name: str) -> Iterator[tuple[Any, Any]]
         yield container, stream
 
 
-def _num_packets(av: ModuleType, data: bytes, name: str) -> int:
-    # One packet holds one frame, and counting packets needs no decoding.
-    with _opened(av, data, name) as (container, stream):
-        count = sum(packet.size > 0 for packet in container.demux(stream))
-    if count < max(stream.frames, 1):
-        raise _broken(name, f"{count} frames of {stream.frames}")
-    return count
+def _frame_times(container: Any, stream: Any, name: str) -> tuple[list[int], int, bool]:  # noqa: ANN401
+    """Return when each frame begins, when the last ends, and whether frames know their time."""
+    # One packet holds one frame, and reading packets needs no decoding.
+    packets = [
+        (packet.pts, packet.dts, packet.duration or 0, packet.is_corrupt)
+        for packet in container.demux(stream)
+        if packet.size > 0 and not packet.is_discard
+    ]
+    if not packets or packets[-1][3]:
+        raise _broken(name, f"{len(packets)} frames, and not all of the last")
+    decoded = [packet[1] for packet in packets if packet[1] is not None]
+    # AVI has no display times, those of PyAV are a guess; and joined files begin again at zero.
+    column = 1 if container.format.name == "avi" else 0
+    starts = sorted(packet[column] for packet in packets if packet[column] is not None)
+    if len(set(starts)) < len(packets) or decoded != sorted(decoded):
+        return list(range(len(packets))), len(packets), False
+    last = max(packets, key=lambda packet: packet[column])[2]
+    each = (starts[-1] - starts[0]) // max(1, len(starts) - 1)
+    return starts, starts[-1] + (last or each or 1), column == 0
 
 
 def _choose(
-    decoded: Iterator[Any],
+    timed: Iterator[tuple[Any, int]],
     wanted: list[int],
     name: str,
 ) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Return the frames that are shown at the times wanted, which rise."""
     chosen: list[np.ndarray] = []
-    for index, frame in enumerate(decoded):
-        if copies := wanted.count(index):
-            height, width = chosen[0].shape[:2] if chosen else (frame.height, frame.width)
-            rgb = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-            chosen.extend([rgb] * copies)
+    current = None
+    size: dict[str, int] = {}
+    for frame, start in timed:
+        size = size or {"width": frame.width, "height": frame.height}
+        due = sum(time < start for time in wanted) - len(chosen)
+        if current is not None and due > 0:
+            chosen.extend([_rgb(current, size)] * due)
         if len(chosen) == len(wanted):
             break
-    if not chosen:
+        current = frame
+    if current is None:
         raise _broken(name, "no frame can be decoded")
     # A decoder may hold back the last frames of a stream.
-    return np.stack(chosen + [chosen[-1]] * (len(wanted) - len(chosen)))
+    missing = len(wanted) - len(chosen)
+    return np.stack(chosen + [_rgb(current, size)] * missing)
 
 
-def _num_frames(picture: Image.Image, name: str) -> int:
+def _rgb(frame: Any, size: dict[str, int]) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401
+    pixels = frame.reformat(**size, format="rgb24").to_ndarray()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    x_to_x, x_to_y, _, y_to_x, y_to_y = (int(number) for number in np.frombuffer(matrix, "i4")[:5])
+    swaps = abs(x_to_y) > abs(x_to_x)
+    right, down = (y_to_x, x_to_y) if swaps else (x_to_x, y_to_y)
+    return turned(pixels, swaps, -1 if down < 0 else 1, -1 if right < 0 else 1)
+
+
+def _picture_times(picture: Image.Image, name: str) -> list[int]:
+    """Return when each picture of a file begins, and when the last ends."""
+    # The unit to which times are rounded, in milliseconds.
+    unit = {"GIF": 10, "WEBP": 1}.get(picture.format or "", 0.001)
+    durations = []
     try:
-        return getattr(picture, "n_frames", 1)
+        for index in range(getattr(picture, "n_frames", 1)):
+            picture.seek(index)
+            picture.load()  # WebP tells the time only now, and here a truncated file breaks off.
+            # The picture for programs that know no animation is no part of it.
+            is_shown = index > 0 or not picture.info.get("default_image")
+            milliseconds = picture.info.get("duration") or _DEFAULT_DURATION
+            durations.append(round(milliseconds / unit) * is_shown)
     except Exception as error:  # Pillow lets errors of every kind escape from broken files.
         raise _broken(name, str(error)) from error
+    return list(accumulate(durations, initial=0))
 
 
 def _seek(picture: Image.Image, index: int, name: str) -> None:

@@ -1,7 +1,10 @@
 """Reads the coordinates out of files of clouds and meshes."""
 
+import codecs
 import io
+import re
 import zipfile
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -13,6 +16,9 @@ from pathweave.extras import import_extra
 
 # Names under which programs store coordinates in an .npz archive, in order of preference.
 _NPZ_NAMES = ("points", "xyz", "pos", "vertices", "arr_0")
+
+# A point has more numbers than this only in arrays that also have many points.
+_MOST_COLUMNS = 12
 
 # An archive may claim any size; more than this is not a cloud anyone decodes for one picture.
 _MAX_UNPACKED_BYTES = 1 << 30
@@ -40,12 +46,17 @@ def coordinates(points: np.ndarray, name: str) -> Shaped[np.ndarray, "points 3"]
     Raises:
         MediaError: If it has another shape or no point.
     """
-    if points.ndim != 2 or points.shape[1] < 3:
+    rows, columns = points.shape if points.ndim == 2 else (0, 0)
+    if columns < 3:
         raise MediaError(
             f"{name} must have the shape [points, 3 or more], got {list(points.shape)}; save x, y "
             "and z as columns"
         )
-    if len(points) == 0:
+    if rows < columns and (0 < rows <= _MOST_COLUMNS < columns or columns > 256):
+        raise MediaError(
+            f"{name} must have a row for each point, got {rows:,} rows of {columns:,}; transpose it"
+        )
+    if rows == 0:
         raise MediaError(f"{name} must have at least one point, got none; leave it out")
     return points[:, :3]
 
@@ -54,18 +65,21 @@ def _read_npz(data: bytes, name: str) -> np.ndarray:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
-            found = [f"{key}.npy" for key in _NPZ_NAMES if f"{key}.npy" in sizes] or list(sizes)
-            if len(found) == 0 or (len(sizes) > 1 and found == list(sizes)):
+            found = [f"{key}.npy" for key in _NPZ_NAMES if f"{key}.npy" in sizes]
+            if not found and len(sizes) == 1:
+                found = list(sizes)
+            total = sum(sizes[key] for key in found)
+            if not found:
                 raise MediaError(
                     f"{name} must hold an array named {', '.join(_NPZ_NAMES[:-1])}, got "
                     f"{sorted(sizes)[:5]}; rename it when saving"
                 )
-            if sizes[found[0]] > _MAX_UNPACKED_BYTES:
+            if total > _MAX_UNPACKED_BYTES:
                 raise MediaError(
                     f"{name} must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got "
-                    f"{sizes[found[0]] >> 20} MiB; thin the cloud before saving"
+                    f"{total >> 20} MiB; thin the cloud before saving"
                 )
-            array = archive.read(found[0])
+            members = {key: archive.read(key) for key in found}
     except MediaError:
         raise
     except Exception as error:  # zipfile, too, lets errors of every kind escape.
@@ -73,7 +87,9 @@ def _read_npz(data: bytes, name: str) -> np.ndarray:
             f"{name} must be a whole .npz archive, got {describe(data)} that cannot be unpacked "
             f"({error}); copy or write the file again"
         ) from error
-    return read_npy(array, f"{name}:{found[0]}")
+    arrays = [read_npy(member, f"{name}:{key}") for key, member in members.items()]
+    # Beside the cloud, its number of points may stand under one of the names.
+    return next((array for array in arrays if array.ndim == 2), arrays[0])
 
 
 def _mesh_type(data: bytes) -> str | None:
@@ -83,11 +99,27 @@ def _mesh_type(data: bytes) -> str | None:
         return "glb"
     if data[:4].upper().lstrip(b"CN").startswith(b"OFF"):
         return "off"
-    is_vertex = (line.startswith(b"v ") for line in data[:1_000_000].splitlines())
-    return "obj" if any(is_vertex) else None
+    return "obj" if re.search(rb"^[ \t]*v[ \t]", data[:1_000_000], re.MULTILINE) else None
+
+
+def _plain_obj(data: bytes) -> bytes:
+    """Write OBJ as trimesh reads it: no tabs, blanks at the start or comments, a line a row."""
+    data = re.sub(rb"\\[ \t]*\n", b" ", data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+    return re.sub(rb"^ +| *#.*$", b"", data.replace(b"\t", b" "), flags=re.MULTILINE)
+
+
+def _is_ragged(shape: Any) -> bool:  # noqa: ANN401
+    """Say whether lists of a binary PLY differ in length, which trimesh overlooks."""
+    elements = (element.get("data") for element in shape.metadata.get("_ply_raw", {}).values())
+    tables = [table for table in elements if isinstance(table, np.ndarray) and len(table)]
+    lists = [table[key] for table in tables for key in table.dtype.names or ()]
+    return any(
+        bool((column["f0"] != column["f0"][0]).any()) for column in lists if column.dtype.names
+    )
 
 
 def _read_mesh(data: bytes, name: str, num_samples: int) -> np.ndarray:
+    data = data.removeprefix(codecs.BOM_UTF8)
     file_type = _mesh_type(data)
     if file_type is None:
         raise MediaError(
@@ -96,13 +128,18 @@ def _read_mesh(data: bytes, name: str, num_samples: int) -> np.ndarray:
         )
     trimesh = import_extra("trimesh", "mesh")
     try:
+        data = _plain_obj(data) if file_type == "obj" else data
         scene = trimesh.load(io.BytesIO(data), file_type=file_type, skip_materials=True)
+        if _is_ragged(scene):
+            raise ValueError("its lists differ in length")
         shape = scene.to_geometry() if isinstance(scene, trimesh.Scene) else scene
         if isinstance(shape, trimesh.Trimesh) and len(shape.faces) and shape.area > 0:
             return trimesh.sample.sample_surface(shape, num_samples, seed=0)[0]
         return np.asarray(shape.vertices).reshape(-1, 3)
     except Exception as error:  # trimesh lets errors of every kind escape from broken files.
+        is_binary_ply = file_type == "ply" and b"\nformat ascii" not in data[:200]
+        remedy = ", triangulated or as ASCII if polygons or lists differ in size" * is_binary_ply
         raise MediaError(
             f"{name} must be a whole {file_type} mesh or cloud, got {describe(data)} that cannot "
-            f"be read ({type(error).__name__}: {error}); export the file again"
+            f"be read ({type(error).__name__}: {error}); export the file again{remedy}"
         ) from error

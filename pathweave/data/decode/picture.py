@@ -11,6 +11,18 @@ from pathweave.data.decode.describe import describe
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
+# How the values of EXIF's orientation turn a picture, as arguments of `turned`.
+TURNS: dict[int | None, tuple[bool, int, int]] = {
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
+}
+_ORIENTATION = 0x0112
+
 # Pillow runs Ghostscript, an external program, to read these.
 _REFUSED_FORMATS = ("EPS",)
 
@@ -91,6 +103,31 @@ def load_rgb(picture: Image.Image, name: str) -> UInt8[np.ndarray, "height width
             f"{name} must be a whole {picture.format} picture, got one that breaks off or is "
             f"damaged ({error}); copy or write the file again"
         ) from error
+
+
+def orientation(picture: Image.Image) -> int | None:
+    """Return EXIF's orientation of an opened picture, or None if it has none that can be read."""
+    try:
+        return picture.getexif().get(_ORIENTATION)
+    except Exception:  # Pillow lets errors of every kind escape from broken files.
+        return None
+
+
+def turned(
+    pixels: UInt8[np.ndarray, "height width 3"], swaps: bool, down: int, right: int
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Return a picture, its axes swapped or not, then each as it is (1) or reversed (-1)."""
+    pixels = pixels.swapaxes(0, 1) if swaps else pixels
+    return np.ascontiguousarray(pixels[::down, ::right])
+
+
+def resized(
+    pixels: UInt8[np.ndarray, "height width 3"], shape: tuple[int, ...]
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Return a picture in the size that ``shape`` begins with."""
+    if pixels.shape[:2] == shape[:2]:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def _grey_to_rgb(

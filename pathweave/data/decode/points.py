@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.geometry import coordinates, read_points
@@ -64,9 +64,9 @@ class Points(BaseModel, frozen=True, extra="forbid"):
     def fingerprint(self) -> str:
         """Return the kind and every setting."""
         if self.count is not None:
-            return f"points-1 count={self.count} max_points={self.max_points} up={self.up}"
+            return f"points-2 count={self.count} max_points={self.max_points} up={self.up}"
         return (
-            f"points-1 views={self.views} size={self.size} max_points={self.max_points} "
+            f"points-2 views={self.views} size={self.size} max_points={self.max_points} "
             f"up={self.up}"
         )
 
@@ -79,6 +79,8 @@ class Points(BaseModel, frozen=True, extra="forbid"):
         """
         max_points = max(self.max_points, self.count or 0)
         points = _finite(_thin(read_points(data, name, max_points), max_points), name)
+        if points.dtype == np.float64:
+            points = points - points[0]  # else the mean, too, would be rounded far from the origin
         if self.up == "z":
             points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
         if self.count is not None:
@@ -175,16 +177,17 @@ def _disc(radius: float) -> list[tuple[int, int]]:
     return [(i, j) for i in reach for j in reach if i * i + j * j <= radius * radius]
 
 
-def _thin(points: np.ndarray, max_points: int) -> Float32[np.ndarray, "points 3"]:
+def _thin(points: np.ndarray, max_points: int) -> Float[np.ndarray, "points 3"]:
     if len(points) > max_points:
         # Drawn with a fixed seed: a stride would pick stripes out of scans stored row by row.
-        points = points[np.random.default_rng(0).integers(len(points), size=max_points)]
+        points = points[np.random.default_rng(0).choice(len(points), max_points, replace=False)]
+    # Far from the origin, only float64 tells neighbours apart; it is left once they are centred.
+    return points.astype(np.promote_types(points.dtype, np.float32))
+
+
+def _finite(points: np.ndarray, name: str) -> Float[np.ndarray, "points 3"]:
     with np.errstate(over="ignore"):
-        return points.astype(np.float32)
-
-
-def _finite(points: np.ndarray, name: str) -> Float32[np.ndarray, "points 3"]:
-    is_finite = np.isfinite(points).all(axis=1)
+        is_finite = np.isfinite(points.astype(np.float32)).all(axis=1)
     num_bad = int((~is_finite).sum())
     if num_bad > _MAX_BAD_SHARE * len(points):
         raise MediaError(

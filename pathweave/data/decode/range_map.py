@@ -4,13 +4,20 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
 from pathweave.data.decode.npy import MAGIC, read_npy
 from pathweave.data.decode.pair import is_pair, unpack_pair
-from pathweave.data.decode.picture import load_rgb, open_picture
+from pathweave.data.decode.picture import (
+    TURNS,
+    load_rgb,
+    open_picture,
+    orientation,
+    resized,
+    turned,
+)
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
@@ -54,7 +61,7 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         """Return the kind and every setting that changes the output."""
         scaling = " scaling=none" if self.scaling == "none" else ""
         pair = " pair" if self.pair else ""
-        return f"range_map-1 larger_is={self.larger_is}{scaling}{pair}"
+        return f"range_map-2 larger_is={self.larger_is}{scaling}{pair}"
 
     def __call__(self, data: bytes, name: str) -> Frames:
         """Decode ``data``.
@@ -74,13 +81,30 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         companion, medium = unpack_pair(data, name)
         picture = open_picture(companion, f"the companion of {name}", self.max_pixels)
         colours = load_rgb(picture, f"the companion of {name}")
-        return Frames(np.stack([colours, _resized(self._grey(medium, name), colours.shape)]))
+        grey = self._grey(medium, name, picture)
+        return Frames(np.stack([colours, resized(grey, colours.shape)]))
 
-    def _grey(self, data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    def _grey(
+        self, data: bytes, name: str, beside: Image.Image | None = None
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the map upright, by its own orientation or else by that of the picture beside."""
         if self.scaling == "none":
-            return load_rgb(open_picture(data, name, self.max_pixels), name)
+            picture = open_picture(data, name, self.max_pixels)
+            grey, own = load_rgb(picture, name), orientation(picture)
+        else:
+            values, own = self._read(data, name)
+            grey = self._scaled(values, name)
+        if beside is None or own is not None:
+            return grey
+        # A map that stands while the picture is stored lying was turned before it was saved.
+        lies = beside.width - beside.height
+        if (grey.shape[1] - grey.shape[0]) * lies < 0:
+            return grey
+        return turned(grey, *TURNS.get(orientation(beside), (False, 1, 1)))
+
+    def _scaled(self, values: np.ndarray, name: str) -> UInt8[np.ndarray, "height width 3"]:
         with np.errstate(over="ignore"):
-            values = self._read(data, name).astype(np.float32)
+            values = values.astype(np.float32)
         is_measured = np.isfinite(values) & (values != 0)
         if not is_measured.any():
             raise MediaError(
@@ -95,7 +119,8 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         nearness = nearness if self.larger_is == "nearer" else -nearness
         return np.repeat(brightness(nearness, is_measured)[..., None], 3, axis=-1)
 
-    def _read(self, data: bytes, name: str) -> np.ndarray:
+    def _read(self, data: bytes, name: str) -> tuple[np.ndarray, int | None]:
+        """Return the numbers of a map, upright, and the orientation that it states."""
         if data.startswith(MAGIC):
             values = read_npy(data, name)
             values = values.squeeze() if values.ndim > 2 else values
@@ -104,7 +129,7 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
                     f"{name} must have the shape [height, width], got {list(values.shape)}; save "
                     "one map a file"
                 )
-            return values
+            return values, None
         picture = open_picture(data, name, self.max_pixels)
         if picture.mode not in _MODES:
             raise MediaError(
@@ -112,20 +137,12 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
                 f"mode {picture.mode}; save the distances themselves, or use the decoder 'picture'"
             )
         try:
-            return np.asarray(picture)
+            return np.asarray(ImageOps.exif_transpose(picture)), orientation(picture)
         except Exception as error:  # Pillow lets errors of every kind escape from broken files.
             raise MediaError(
                 f"{name} must be a whole {picture.format} picture, got one that breaks off or is "
                 f"damaged ({error}); copy or write the file again"
             ) from error
-
-
-def _resized(
-    pixels: UInt8[np.ndarray, "height width 3"], shape: tuple[int, ...]
-) -> UInt8[np.ndarray, "rows columns 3"]:
-    if pixels.shape == shape:
-        return pixels
-    return np.array(Image.fromarray(pixels).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def brightness(

@@ -1,6 +1,5 @@
 """Sounds: any rate and number of channels become one channel of a fixed rate and length."""
 
-import io
 import math
 from typing import Any
 
@@ -9,6 +8,8 @@ from jaxtyping import Float32
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.describe import describe
+from pathweave.data.decode.pieces import Truncated, pieces
+from pathweave.data.decode.whole import stated_length
 from pathweave.encoders.media import Waveform
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
@@ -16,8 +17,8 @@ from pathweave.extras import import_extra
 # Read past the end that is kept, so that the resampling filter does not see an edge there.
 _MARGIN_SECONDS = 0.05
 
-# Programs that write to a pipe cannot know the size and leave one of these.
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+_BLOCK = 1 << 20
+_UNKNOWN_FRAMES = 1 << 62
 
 
 class Sound(BaseModel, frozen=True, extra="forbid"):
@@ -36,7 +37,7 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
             its own length, for encoders that fill up what they read in their own way.
 
     Example:
-        >>> import soundfile
+        >>> import io, soundfile
         >>> stream = io.BytesIO()
         >>> soundfile.write(stream, np.zeros((441, 2)), 44100, format="WAV")
         >>> len(Sound(rate=16000, seconds=2.0)(stream.getvalue(), "silence.wav").samples)
@@ -53,7 +54,7 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
         """Return the kind and every setting that changes the output."""
         windows = f" windows={self.windows}" if self.windows > 1 else ""
         pad = "" if self.pad else " unpadded"
-        return f"sound-1 rate={self.rate} seconds={self.seconds}{windows}{pad}"
+        return f"sound-2 rate={self.rate} seconds={self.seconds}{windows}{pad}"
 
     def __call__(self, data: bytes, name: str) -> Waveform:
         """Decode ``data``.
@@ -62,14 +63,14 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
             MediaError: If the bytes are not a whole sound, or hold no sample or a NaN.
             PathWeaveError: If soundfile or soxr is not installed.
         """
-        _check_not_truncated(data, name)
-        channels, rate = _read(data, name, self.seconds * self.windows + _MARGIN_SECONDS)
-        if not np.isfinite(channels).all():
+        if (stated := stated_length(data)) > len(data):
+            raise _truncated(name, f"{len(data):,} bytes of {stated:,}")
+        mono, rate = _read(data, name, self.seconds * self.windows + _MARGIN_SECONDS)
+        if not np.isfinite(mono).all():
             raise MediaError(
                 f"{name} must hold finite amplitudes, got NaN or infinity; export the sound again "
                 "or leave it out"
             )
-        mono = channels.mean(axis=1, dtype=np.float32)
         mono /= max(1.0, float(np.abs(mono).max()))
         seconds = self._length(len(mono) / rate)
         # Silence is added before resampling, so that a single sample is not resampled to none.
@@ -89,39 +90,56 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
         return self.seconds * min(max(1, filled), self.windows)
 
 
-def _read(
-    data: bytes,
-    name: str,
-    seconds: float,
-) -> tuple[Float32[np.ndarray, "samples channels"], int]:
+def _read(data: bytes, name: str, seconds: float) -> tuple[Float32[np.ndarray, " samples"], int]:
+    """Return the mean of the channels up to a time, and the rate of the first joined sound."""
     soundfile: Any = import_extra("soundfile", "sound")
+    rate, parts = 0, []
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate = file.samplerate
-            wanted = min(file.frames, math.ceil(seconds * rate))
-            channels = file.read(wanted, dtype="float32", always_2d=True)
+        for piece in pieces(data):
+            with soundfile.SoundFile(piece) as file:
+                mono = _read_piece(file, math.ceil(seconds * file.samplerate), name)
+                seconds -= len(mono) / file.samplerate
+                rate = rate or file.samplerate
+                if file.samplerate != rate:
+                    soxr = import_extra("soxr", "sound")
+                    mono = soxr.resample(mono, file.samplerate, rate)
+            parts.append(mono)
+            if seconds <= 0:
+                break
+    except Truncated as error:
+        raise _truncated(name, str(error)) from error
     except (soundfile.SoundFileError, TypeError) as error:
         raise MediaError(
             f"{name} must be a whole sound (WAV, FLAC, Ogg, MP3, AIFF), got {describe(data)}; "
             "replace the file or declare the right decoder"
         ) from error
-    if len(channels) == 0 or channels.shape[1] == 0:
+    mono = np.concatenate(parts)
+    if len(mono) == 0:
         raise MediaError(
             f"{name} must hold at least one sample, got none; record or export the sound again"
         )
-    if len(channels) < wanted:
-        raise _truncated(name, f"{len(channels):,} samples of {wanted:,}")
-    return channels, rate
+    return mono, rate
 
 
-def _check_not_truncated(data: bytes, name: str) -> None:
-    # libsndfile reads what is left of a truncated WAV or AIFF file without a word.
-    if data[:4] not in (b"RIFF", b"FORM"):
-        return
-    declared = int.from_bytes(data[4:8], "little" if data[:4] == b"RIFF" else "big")
-    # Some writers count the eight bytes of the outer header, or one byte of padding.
-    if declared not in _UNKNOWN_SIZES and declared > len(data) + 1:
-        raise _truncated(name, f"{len(data):,} bytes of {declared + 8:,}")
+def _read_piece(file: Any, most: int, name: str) -> Float32[np.ndarray, " samples"]:  # noqa: ANN401
+    wanted, parts, count = min(file.frames, most), [], 0
+    # In blocks, as FLAC that was written to a pipe does not know how long it is, and without the
+    # search for the next place after each, which fails at the end of it.
+    if file.frames >= _UNKNOWN_FRAMES:
+        file.seekable = lambda: False
+    while count < wanted:
+        block = file.read(min(wanted - count, _BLOCK), dtype="float32", always_2d=True)
+        if len(block) == 0:
+            break
+        parts.append(block.mean(axis=1, dtype=np.float32))
+        count += len(block)
+    if count < wanted and file.frames < _UNKNOWN_FRAMES and file.format != "MP3":
+        raise _truncated(name, f"{count:,} samples of {wanted:,}")
+    if file.format == "FLAC" and wanted < file.frames < _UNKNOWN_FRAMES:
+        # Fails where the end is missing.
+        file.seek(file.frames - 1)
+        file.read(1)
+    return np.concatenate([*parts, np.empty(0, np.float32)])
 
 
 def _truncated(name: str, found: str) -> MediaError:

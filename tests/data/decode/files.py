@@ -3,11 +3,25 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import av
 import numpy as np
 import soundfile
 from PIL import Image
+
+CASES = Path(__file__).parent / "cases"
+
+
+def case(name: str) -> bytes:
+    """A small file that no library at hand writes."""
+    return (CASES / name).read_bytes()
+
+
+def oriented(picture: Image.Image, orientation: int, kind: str = "PNG") -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(picture, kind, exif=exif)
 
 
 def npy(values, **options) -> bytes:
@@ -34,11 +48,11 @@ def animation(greys, kind: str, size=(6, 4)) -> bytes:
     return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], **options)
 
 
-def film(num_frames: int, size=(32, 32), kind: str = "mp4") -> bytes:
+def film(num_frames: int, size=(32, 32), kind: str = "mp4", codec="mpeg4", rate=10, **options):
     """A film whose grey rises by 10 a frame."""
     stream = io.BytesIO()
-    with av.open(stream, "w", format=kind) as container:
-        track = container.add_stream("mpeg4", rate=10, width=size[0], height=size[1])
+    with av.open(stream, "w", format=kind, options=options) as container:
+        track = container.add_stream(codec, rate=rate, width=size[0], height=size[1])
         track.pix_fmt = "yuv420p"
         for i in range(num_frames):
             pixels = np.full((size[1], size[0], 3), 10 * i, dtype=np.uint8)

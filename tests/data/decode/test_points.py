@@ -1,4 +1,5 @@
 import io
+import struct
 import time
 import zipfile
 
@@ -242,5 +243,128 @@ def test_the_fingerprint_of_a_cloud():
     prints = [Points(), Points(count=64), Points(count=65), Points(count=64, up="z")]
     assert len({decoder.fingerprint for decoder in prints}) == 4
     # Features that were cached for pictures stay valid.
-    assert Points().fingerprint == "points-1 views=1 size=96 max_points=50000 up=y"
+    assert Points().fingerprint == "points-2 views=1 size=96 max_points=50000 up=y"
     assert Points(count=64, size=8, views=2).fingerprint == Points(count=64).fingerprint
+
+
+@pytest.mark.parametrize("offset", [(5e5, 4e6, 100.0), (0.0, -1e9, 1e7), (1e12, 1e12, 1e12)])
+@pytest.mark.parametrize("count", [None, 64])
+@pytest.mark.parametrize("kind", ["npy", "obj", "ply"])
+def test_a_place_far_from_the_origin_does_not_matter(offset, count, kind):
+    points = np.round(ball(300).astype(np.float64) * 2**9) / 2**9
+    files = []
+    for cloud in (points, points + np.array(offset)):
+        rows = [" ".join(repr(float(number)) for number in row) for row in cloud]
+        header = (
+            "ply\nformat ascii 1.0\nelement vertex 300\nproperty double x\nproperty double y\n"
+            "property double z\nend_header\n"
+        )
+        files.append(
+            {
+                "npy": npy(cloud),
+                "obj": "".join(f"v {row}\n" for row in rows).encode(),
+                "ply": (header + "\n".join(rows) + "\n").encode(),
+            }[kind]
+        )
+    near, far = (Points(count=count)(data, "a") for data in files)
+    if count:
+        np.testing.assert_allclose(near.values, far.values, atol=1e-3)
+    else:
+        assert (near.pixels != far.pixels).mean() < 0.02
+
+
+@pytest.mark.parametrize("shape", [(3, 2000), (6, 50), (3, 13), (62, 1000)])
+def test_a_cloud_on_its_side_is_refused(shape):
+    with pytest.raises(MediaError, match=rf"x must have a row for each point, got {shape[0]} rows"):
+        Points()(npy(noise(shape)), "x")
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (1, 12), (5, 6), (40, 100)])
+def test_few_points_with_many_columns_are_read(shape):
+    assert Points(count=4)(npy(noise(shape)), "x").values.shape == (4, 3)
+
+
+def test_names_of_arrays_are_taken_in_order_of_preference():
+    first, second = noise((50, 3)), noise((50, 3), seed=1)
+    expected = Points()(npy(first), "a").pixels
+    for arrays in ({"points": first, "xyz": second}, {"xyz": second, "points": first}):
+        assert (Points()(npz(**arrays), "a").pixels == expected).all()
+
+
+def test_a_number_of_points_under_a_name_of_arrays_is_no_cloud():
+    data = npz(points=np.array(50), xyz=noise((50, 3)))
+    assert (Points()(data, "a").pixels == Points()(npy(noise((50, 3))), "a").pixels).all()
+
+
+@pytest.mark.parametrize(("size", "most"), [(10_000, 8_192), (8_193, 8_192), (500, 499)])
+def test_a_cloud_is_thinned_to_different_points(size, most):
+    values = Points(count=most, max_points=most)(npy(noise((size, 3))), "a").values
+    assert len(np.unique(values, axis=0)) == most
+
+
+PLY = """ply
+format binary_{order}_endian 1.0
+element vertex {points}
+property float x
+property float y
+property float z
+{vertex_list}end_header
+"""
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("sizes", [(3, 4), (4, 3), (4, 3, 5), (3, 3)])
+def test_binary_polygons_of_several_sizes_are_refused_with_a_remedy(order, sizes):
+    head = PLY.format(order=order, points=5, vertex_list="").replace(
+        "end_header",
+        f"element face {len(sizes)}\nproperty list uchar int vertex_indices\nend_header",
+    )
+    sign = "<" if order == "little" else ">"
+    data = head.encode() + noise((5, 3)).astype(f"{sign}f4").tobytes()
+    data += b"".join(struct.pack(f"{sign}B{size}i", size, *range(size)) for size in sizes)
+    if len(set(sizes)) == 1:
+        assert Points(count=9)(data, "x").values.shape == (9, 3)
+        return
+    with pytest.raises(MediaError, match="again, triangulated or as ASCII if polygons or lists"):
+        Points()(data, "x")
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 3), (2, 2, 2)])
+def test_binary_vertices_with_lists_are_read_or_refused(sizes):
+    head = PLY.format(order="little", points=3, vertex_list="property list uchar int views\n")
+    points = noise((3, 3))
+    data = head.encode() + b"".join(
+        point.tobytes() + struct.pack(f"<B{size}i", size, *range(size))
+        for point, size in zip(points, sizes, strict=True)
+    )
+    if len(set(sizes)) == 1:
+        expected = Points(count=3)(npy(points), "x").values
+        np.testing.assert_allclose(Points(count=3)(data, "x").values, expected, atol=1e-5)
+        return
+    with pytest.raises(MediaError, match=r"lists differ in length.*ASCII"):
+        Points()(data, "x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (" ", "\t"),
+        (" ", "  "),
+        ("\n", "\r\n"),
+        ("\n", "\r"),
+        ("\nv", "\n \tv"),
+        (" 0.5 ", " \\\n 0.5 "),
+        ("\nv", " # a corner\nv"),
+        ("v 0.25 0.5", "\ufeffv 0.25 0.5"),
+    ],
+)
+@pytest.mark.parametrize("faces", ["", "f 1 2 3\nf 2 3 4\n"])
+def test_obj_is_read_however_it_is_laid_out(old, new, faces):
+    text = "v 0.25 0.5 0\nv 1 0.5 0\nv 1 1 0.125\nv 0 0.5 1\n" + faces
+    assert old in text
+    expected = Points(count=16, max_points=500)(text.encode(), "a").values
+    changed = Points(count=16, max_points=500)(
+        text.replace(old, new, 1 if old[0] == "v" else -1).encode(), "a"
+    )
+    np.testing.assert_array_equal(changed.values, expected)
+    assert len(np.unique(expected, axis=0)) == (16 if faces else 4)

@@ -3,12 +3,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pathweave.data.decode.pair import pack_pair
 from pathweave.data.decode.range_map import RangeMap
 from pathweave.errors import MediaError
-from tests.data.decode.files import encoded, huge_png, npy
+from tests.data.decode.files import encoded, huge_png, npy, oriented
 
 MILLIMETRES = np.array([[0, 1000], [2000, 4000]], dtype=np.uint16)
 GREY = [[0, 255], [191, 64]]
@@ -161,6 +161,45 @@ def test_an_archive_that_claims_too_much(monkeypatch):
 
 
 def test_fingerprints_differ_by_every_setting_and_stay_for_the_defaults():
-    assert RangeMap().fingerprint == "range_map-1 larger_is=farther"
+    assert RangeMap().fingerprint == "range_map-2 larger_is=farther"
     settings = [{}, {"pair": True}, {"scaling": "none"}, {"larger_is": "nearer"}]
     assert len({RangeMap(**setting).fingerprint for setting in settings}) == 4
+
+
+LYING = 100 * np.arange(1, 16, dtype=np.uint16).reshape(3, 5)
+
+
+def upright(picture: Image.Image, orientation: int):
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(oriented(picture, orientation))))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_map_is_turned_as_its_own_file_says(orientation):
+    data = oriented(Image.fromarray(LYING), orientation)
+    expected = RangeMap()(npy(np.asarray(upright(Image.fromarray(LYING), orientation))), "a")
+    np.testing.assert_array_equal(RangeMap()(data, "a").pixels, expected.pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "png with its own", "npy", "unscaled"])
+def test_the_picture_and_the_map_of_a_pair_are_turned_alike(orientation, kind):
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 255, (3, 5, 3), dtype=np.uint8))
+    scaling = "none" if kind == "unscaled" else "own"
+    grey = Image.fromarray(LYING)
+    medium = {
+        "npy": npy(LYING),
+        "png with its own": oriented(grey, orientation),
+    }.get(kind, encoded(grey))
+    data = pack_pair(oriented(colours, orientation), medium)
+    pixels = RangeMap(pair=True, scaling=scaling)(data, "a").pixels
+    np.testing.assert_array_equal(pixels[0], np.asarray(upright(colours, orientation)))
+    turned = encoded(upright(grey, orientation))
+    np.testing.assert_array_equal(pixels[1], RangeMap(scaling=scaling)(turned, "a").pixels[0])
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_map_that_was_saved_upright_is_not_turned_again(orientation):
+    picture = oriented(Image.new("RGB", (5, 3)), orientation)
+    standing = npy(np.ascontiguousarray(LYING.T))
+    pixels = RangeMap(pair=True)(pack_pair(picture, standing), "a").pixels
+    np.testing.assert_array_equal(pixels[1], RangeMap()(standing, "a").pixels[0])

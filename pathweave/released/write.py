@@ -23,11 +23,16 @@ from pathweave.released.report import ImportReport, make_report
 from pathweave.runs.path_directory import save_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory, write_json
-from pathweave.storage.tensors import write_tensors
+from pathweave.storage.bundle import Bundle
 
 UNBOUND = "unbound"
 """Fingerprint in the description of a path that was imported without a base."""
-FORMAT = 1
+CONNECTOR = Bundle(
+    "a connector",
+    "connector.json",
+    ("connector.safetensors",),
+    frozenset({"qformer", "projector_scale"}),
+)
 
 
 def bind(imported: Imported, base: Base) -> Base:
@@ -94,7 +99,9 @@ def write_import(
     with new_directory(out) as root:
         run = RunDirectory(root)
         if base is None:
-            _write_connector(imported, root / "connector")
+            state = {name: tensor.float() for name, tensor in imported.connector.items()}
+            about = {"qformer": asdict(imported.shape), "projector_scale": None}
+            CONNECTOR.write(root / "connector", {CONNECTOR.tensors[0]: state}, about)
         else:
             save_base(base, run.base)
         for path in imported.paths:
@@ -117,14 +124,6 @@ def _licences(name: str, base: Base | None, recipe: Recipe | None) -> dict[str, 
     if recipe is not None:
         own["encoder"] = ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name))
     return {**own, "checkpoint": "not stated"}
-
-
-def _write_connector(imported: Imported, directory: Path) -> None:
-    with new_directory(directory) as temporary:
-        state = {name: tensor.to(torch.float32) for name, tensor in imported.connector.items()}
-        write_tensors(temporary / "connector.safetensors", state)
-        about = {"format": FORMAT, "qformer": asdict(imported.shape), "projector_scale": None}
-        write_json(temporary / "connector.json", about)
 
 
 def _check_recipe(imported: Imported, recipe: Recipe) -> None:

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pathweave.recipe.schema import Recipe
 from pathweave.errors import RunError
-from pathweave.storage.atomic import recover_directory, write_atomic
 from pathweave.recipe.reading import dump_recipe, parse_recipe
+from pathweave.recipe.schema import Recipe
+from pathweave.storage.atomic import recover_directory, write_atomic
 
 
 class RunDirectory:

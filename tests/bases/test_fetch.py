@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import threading
 import zipfile
 from importlib import import_module
@@ -238,7 +237,7 @@ def test_check_finds_a_changed_byte(cache):
     cache.place(cache.data)
     file = fetch("tiny") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(FetchError, match=r"model\.safetensors must have SHA-256 .* delete"):
+    with pytest.raises(FetchError, match=r"model\.safetensors must have sha256 .* delete .* pathweave fetch tiny"):
         check("tiny")
 
 
@@ -293,5 +292,5 @@ def test_weights_that_are_there_are_not_hashed_again(cache, monkeypatch):
     def hashed(path):
         raise AssertionError(path)
 
-    monkeypatch.setattr(sys.modules["pathweave.bases.fetch"], "sha256_file", hashed)
+    monkeypatch.setattr("pathweave.storage.bundle.sha256_file", hashed)
     assert weights_dir("tiny").is_dir()

@@ -4,8 +4,8 @@ import shutil
 import pytest
 import torch
 
-from pathweave.runs.connector_directory import load_carried, load_shared, save_shared
 from pathweave.errors import BaseMismatchError, DiskError, PathError
+from pathweave.runs.connector_directory import load_carried, load_shared, save_shared
 from pathweave.runs.loading import load_run
 from tests.full_disk import full_disk
 from tests.methods.runner import Runner
@@ -42,11 +42,17 @@ def test_what_is_saved_is_loaded_again(model, tmp_path):
     }
 
 
-@pytest.mark.parametrize("file", ["connector.json", "connector.safetensors"])
-def test_a_missing_file_is_told(model, tmp_path, file):
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("connector.json", r"sound must hold a connector \(connector.json, .*; copy the whole run"),
+        ("connector.safetensors", r"sound/connector.safetensors must have sha256 .* got no file"),
+    ],
+)
+def test_a_missing_file_is_told(model, tmp_path, file, message):
     save_shared(model, tmp_path / "sound", {"sound"}, {})
     (tmp_path / "sound" / file).unlink()
-    with pytest.raises(PathError, match=r"sound must hold a connector \(connector.json, .*; copy"):
+    with pytest.raises(PathError, match=message):
         load_shared(model, tmp_path / "sound")
 
 
@@ -55,7 +61,8 @@ def test_damage_is_told(model, tmp_path):
     file = tmp_path / "sound" / "connector.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(
-        PathError, match=r"connector.safetensors must have the sha256 .* is damaged"
+        PathError,
+        match=r"connector.safetensors must have sha256 .* file is damaged: copy the whole run",
     ):
         load_shared(model, tmp_path / "sound")
 

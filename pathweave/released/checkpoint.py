@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pathweave.errors import PathError
 from pathweave.nn import QFormerShape
-from pathweave.released.layout import Fate, Slot, Stage, slots
+from pathweave.released.layout import CheckpointStage, KeySpec, Role, key_specs
 from pathweave.released.names import OTHER_PARTS, PROJECTORS, prefixes, with_prefix
 from pathweave.released.read import TensorFile
 
@@ -26,15 +26,15 @@ class Checkpoint:
         file: The file.
         tensors: Its tensors by key.
         stage: Its sizes.
-        slots: What each of its keys is.
+        specs: What each of its keys is.
         others: Keys of parts that belong to other models.
         beside: Entries of the file beside the model.
     """
 
     file: Path
     tensors: Mapping[str, Tensor]
-    stage: Stage
-    slots: Mapping[str, Slot]
+    stage: CheckpointStage
+    specs: Mapping[str, KeySpec]
     others: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
@@ -48,29 +48,31 @@ class Checkpoint:
         """Position among the stages with adapters; -1 for a file without."""
         return -1 if self.stage.position is None else self.stage.position
 
-    def keys(self, fate: Fate) -> list[str]:
-        """Return the keys that the file has of one fate."""
-        if fate is Fate.OTHER:
+    def keys(self, role: Role) -> list[str]:
+        """Return the keys that the file has of one role."""
+        if role is Role.OTHER:
             return list(self.others)
-        return [key for key, slot in self.slots.items() if slot.fate is fate]
+        return [key for key, spec in self.specs.items() if spec.role is role]
 
-    def state(self, fate: Fate) -> dict[str, Tensor]:
-        """Return the tensors of one fate under the names of what they go to."""
+    def state(self, role: Role) -> dict[str, Tensor]:
+        """Return the tensors of one role under the names of what they go to."""
         return {
-            name: self.tensors[key] for key in self.keys(fate) for name in self.slots[key].names
+            name: self.tensors[key] for key in self.keys(role) for name in self.specs[key].names
         }
 
     def adapter(self, site: str, index: int) -> dict[str, Tensor]:
         """Return an adapter of the file's list at a site."""
         place = f"experts.{site}.adapter."
         return {
-            slot.names[0].removeprefix(place): self.tensors[key]
-            for key, slot in self.slots.items()
-            if slot.stage == index and slot.names[0].startswith(place)
+            spec.names[0].removeprefix(place): self.tensors[key]
+            for key, spec in self.specs.items()
+            if spec.stage == index and spec.names[0].startswith(place)
         }
 
 
-def understand(read: TensorFile, quirks: bool = True, num_heads: int | None = None) -> Checkpoint:
+def parse_checkpoint(
+    read: TensorFile, quirks: bool = True, num_heads: int | None = None
+) -> Checkpoint:
     """Return a file with all its keys accounted for.
 
     Args:
@@ -83,9 +85,9 @@ def understand(read: TensorFile, quirks: bool = True, num_heads: int | None = No
             that differs from what it repeats.
     """
     stage = replace(_Sizes(read).stage(num_heads), quirks=quirks)
-    expected = slots(stage)
-    for key, slot in expected.items():
-        if key not in read.tensors and not slot.optional:
+    expected = key_specs(stage)
+    for key, spec in expected.items():
+        if key not in read.tensors and not spec.optional:
             raise PathError(f"{read.file} must hold {key}, got none; the checkpoint is incomplete")
     unexpected = [key for key in read.tensors if key not in expected]
     others = tuple(key for key in unexpected if OTHER_PARTS.match(key))
@@ -96,11 +98,11 @@ def understand(read: TensorFile, quirks: bool = True, num_heads: int | None = No
                 f"{read.file} must hold no other key than those of a stage, got {key} ({count} "
                 "such); it is a checkpoint of another layout"
             )
-    present = {key: slot for key, slot in expected.items() if key in read.tensors}
-    for key, slot in present.items():
-        if read.tensors[key].shape != slot.shape:
+    present = {key: spec for key, spec in expected.items() if key in read.tensors}
+    for key, spec in present.items():
+        if read.tensors[key].shape != spec.shape:
             raise PathError(
-                f"{read.file}: {key} must have shape {slot.shape}, got "
+                f"{read.file}: {key} must have shape {spec.shape}, got "
                 f"{tuple(read.tensors[key].shape)}; the checkpoint is of another width"
             )
     checkpoint = Checkpoint(read.file, read.tensors, stage, present, others, read.beside)
@@ -114,8 +116,8 @@ def same(a: Tensor, b: Tensor) -> bool:
 
 
 def _check_aliases(checkpoint: Checkpoint) -> None:
-    for key in checkpoint.keys(Fate.ALIAS):
-        source = checkpoint.slots[key].names[0]
+    for key in checkpoint.keys(Role.ALIAS):
+        source = checkpoint.specs[key].names[0]
         if not same(checkpoint.tensors[key], checkpoint.tensors[source]):
             without = "--no-quirks" if checkpoint.stage.has_value_defect else "--quirks"
             raise PathError(
@@ -138,11 +140,11 @@ class _Sizes:
             )
         self.prefix = found[0]
 
-    def stage(self, num_heads: int | None) -> Stage:
+    def stage(self, num_heads: int | None) -> CheckpointStage:
         shape = self._shape(num_heads)
         projector = self._projector()
         norm = self._key("ln.weight") if self.prefix else "ln_vision.weight"
-        sizes = Stage(
+        sizes = CheckpointStage(
             prefix=self.prefix,
             shape=shape,
             llm_dim=self._size(self._key(f"{projector}.weight"), 0, axes=2),

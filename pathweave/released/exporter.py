@@ -17,9 +17,9 @@ from pathweave.model.paths import ModalPath, Paths, matches
 from pathweave.nn import QFormerShape
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.importer import LIVE_SITES
-from pathweave.released.layout import Fate, Slot, Stage, hosts, slots
+from pathweave.released.layout import CheckpointStage, KeySpec, Role, hosts, key_specs
 from pathweave.released.names import file_prefix
-from pathweave.released.projector import Adapter, Term, listed
+from pathweave.released.projector import AdapterState, Term, projector_adapters
 from pathweave.released.read import QUIRKS
 from pathweave.runs.loading import new_model
 from pathweave.runs.path_directory import describe_path, load_order, load_path
@@ -213,9 +213,9 @@ def _sites(path: ModalPath, source: _Source) -> set[str]:
     return every
 
 
-def _stage(path: ModalPath, source: _Source) -> Stage:
+def _stage(path: ModalPath, source: _Source) -> CheckpointStage:
     spec, stages = path.spec, source.stages
-    return Stage(
+    return CheckpointStage(
         prefix=file_prefix(spec.name),
         shape=source.shape,
         llm_dim=source.paths.hosts[PROJECTOR_SITE][1],
@@ -229,61 +229,64 @@ def _stage(path: ModalPath, source: _Source) -> Stage:
     )
 
 
-def _projector_lists(source: _Source) -> dict[str, list[Adapter]]:
+def _projector_lists(source: _Source) -> dict[str, list[AdapterState]]:
     """Return the adapters that each stage lists at the projector."""
-    lists: dict[str, list[Adapter]] = {}
-    before: list[Adapter] = []
+    lists: dict[str, list[AdapterState]] = {}
+    before: list[AdapterState] = []
     for path in source.stages:
         adapter = path.adapter(PROJECTOR_SITE)
         assert adapter is not None  # _check_representable
-        before = listed(adapter.state_dict(), source.terms(path), before)
+        before = projector_adapters(adapter.state_dict(), source.terms(path), before)
         lists[path.spec.name] = before
     return lists
 
 
 def _tensors(
-    stage: Stage, path: ModalPath, source: _Source, lists: Mapping[str, list[Adapter]]
+    stage: CheckpointStage,
+    path: ModalPath,
+    source: _Source,
+    lists: Mapping[str, list[AdapterState]],
 ) -> Iterator[tuple[str, Tensor]]:
     """Return every tensor of a file."""
     states = [earlier.state_dict() for earlier in source.stages]
     own = path.state_dict()
     at_projector = f"experts.{PROJECTOR_SITE}.adapter."
     made: dict[str, Tensor] = {}
-    for key, slot in slots(stage).items():
-        name = slot.names[0] if slot.names else ""
-        listed_here = name.startswith(at_projector) and (slot.stage or 0) <= (stage.position or 0)
+    for key, spec in key_specs(stage).items():
+        name = spec.names[0] if spec.names else ""
+        listed_here = name.startswith(at_projector) and (spec.stage or 0) <= (stage.position or 0)
         if listed_here:
-            tensor = lists[path.spec.name][slot.stage or 0][name.removeprefix(at_projector)]
-        elif slot.fate is Fate.CONNECTOR:
+            tensor = lists[path.spec.name][spec.stage or 0][name.removeprefix(at_projector)]
+        elif spec.role is Role.CONNECTOR:
             tensor = source.connector[name]
-        elif slot.fate is Fate.PREDECESSOR:
-            tensor = states[slot.stage or 0][name]
-        elif slot.fate is Fate.ALIAS:
+        elif spec.role is Role.PREDECESSOR:
+            tensor = states[spec.stage or 0][name]
+        elif spec.role is Role.ALIAS:
             tensor = made[name]
-        elif slot.fate is Fate.PATH and (name in own or not name.endswith(NOISE)):
+        elif spec.role is Role.PATH and (name in own or not name.endswith(NOISE)):
             tensor = own[name]
         else:
-            tensor = _fresh(slot)
-        tensor = tensor.reshape(slot.shape)
+            tensor = _fresh(spec)
+        tensor = tensor.reshape(spec.shape)
         # In safetensors every tensor has its own memory; those of the connector do already.
-        made[key] = (tensor if slot.fate is Fate.CONNECTOR else tensor.clone()).contiguous()
+        made[key] = (tensor if spec.role is Role.CONNECTOR else tensor.clone()).contiguous()
         yield key, made[key]
 
 
-def _fresh(slot: Slot) -> Tensor:
+def _fresh(spec: KeySpec) -> Tensor:
     """Return what an untrained model has there, the same at every call."""
-    name = slot.names[0] if slot.names else ""
-    if slot.fate is Fate.BUFFER:
-        return torch.arange(slot.shape[-1])
+    name = spec.names[0] if spec.names else ""
+    if spec.role is Role.BUFFER:
+        return torch.arange(spec.shape[-1])
     if name.endswith("scale"):
-        return torch.ones(slot.shape)
+        return torch.ones(spec.shape)
     if ".in_adapters." in name and name.endswith("weight"):
-        return torch.eye(slot.shape[0])
+        return torch.eye(spec.shape[0])
     if name.endswith("down.weight"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return nn.init.kaiming_uniform_(torch.empty(slot.shape), a=math.sqrt(5))
-    return torch.zeros(slot.shape)
+            return nn.init.kaiming_uniform_(torch.empty(spec.shape), a=math.sqrt(5))
+    return torch.zeros(spec.shape)
 
 
 def _notes(source: _Source) -> list[str]:
@@ -296,7 +299,7 @@ def _notes(source: _Source) -> list[str]:
         if spec.gate == "softmax" and path in source.stages[1:]:
             notes.append(f"{name}: its gates have no noise; that of the file starts at zero")
         stage = _stage(path, source)
-        released = Stage(**{**vars(stage), "quirks": True})
+        released = CheckpointStage(**{**vars(stage), "quirks": True})
         departs = released.has_value_defect or released.projector_skips
         if departs and not stage.quirks:
             notes.append(

@@ -10,7 +10,6 @@ import.json   what became of every key
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from pathweave.encoders import licence_of

@@ -13,7 +13,7 @@ from pathweave.model.paths import PathSpec
 from pathweave.nn import QFormerShape
 from pathweave.released import export_directory, import_files, write_import
 from pathweave.released.importer import assemble
-from pathweave.released.layout import Fate, Stage
+from pathweave.released.layout import CheckpointStage, Role
 from pathweave.released.read import QUIRKS
 from pathweave.runs.path_directory import describe_path, save_path
 from pathweave.storage.atomic import sha256_file
@@ -76,8 +76,8 @@ def test_the_export_has_the_keys_and_the_tensors_of_the_released_file(exported, 
     assert {key: tuple(t.shape) for key, t in ours.items()} == dict(small_keys(modality))
     checkpoint = imported.checkpoints[position + 1]
     assert report.keys[checkpoint.name] == len(theirs)
-    for fate in (Fate.CONNECTOR, Fate.PATH, Fate.PREDECESSOR, Fate.BUFFER):
-        for key in checkpoint.keys(fate):
+    for role in (Role.CONNECTOR, Role.PATH, Role.PREDECESSOR, Role.BUFFER):
+        for key in checkpoint.keys(role):
             assert torch.equal(ours[key].reshape(theirs[key].shape), theirs[key]), key
 
 
@@ -264,7 +264,7 @@ def test_any_structure_comes_back(tmp_path_factory, data):
     )
     rank = data.draw(st.integers(1, 3))
     stages = [
-        Stage(name, shape, llm_dim=7, num_queries=data.draw(st.integers(1, 3)),
+        CheckpointStage(name, shape, llm_dim=7, num_queries=data.draw(st.integers(1, 3)),
               own_width=data.draw(st.sampled_from([3, 6])), position=position,
               num_adapters=len(names), num_in_adapters=len(names) - 1, rank=rank, quirks=quirks)
         for position, name in enumerate(names)

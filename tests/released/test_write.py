@@ -14,7 +14,7 @@ from pathweave.nn import Projector, QFormer
 from pathweave.recipe.reading import parse_recipe
 from pathweave.released import UNBOUND, bind, write_import
 from pathweave.released.importer import assemble
-from pathweave.released.layout import Stage, hosts
+from pathweave.released.layout import CheckpointStage, hosts
 from pathweave.runs.assistant import load
 from pathweave.runs.loading import load_base, load_run
 from pathweave.runs.path_directory import describe_path, load_order, load_path
@@ -143,7 +143,7 @@ def test_nothing_is_overwritten(imported, tmp_path):
 def stage_of(base, prefix, position=None):
     """A random file for a base of any size."""
     adapted = position is not None
-    stage = Stage(
+    stage = CheckpointStage(
         prefix=prefix,
         shape=base.qformer.shape,
         llm_dim=base.projector.linear.host.out_features,

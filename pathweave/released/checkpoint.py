@@ -1,4 +1,4 @@
-"""A file understood: its sizes are read from a few tensors, then every key must fit them."""
+"""A published file with all its keys accounted for; a few tensors give the sizes of all others."""
 
 import re
 from collections.abc import Mapping
@@ -81,8 +81,8 @@ def parse_checkpoint(
         num_heads: Heads of the Q-Former; None is one for every 64 channels, as in BERT.
 
     Raises:
-        PathError: Naming the first key that is missing, unexpected or of another shape, or an alias
-            that differs from what it repeats.
+        PathError: Naming the first key that is missing, unexpected, of another shape or not finite,
+            or an alias that differs from what it repeats.
     """
     stage = replace(_Sizes(read).stage(num_heads), quirks=quirks)
     expected = key_specs(stage)
@@ -99,31 +99,40 @@ def parse_checkpoint(
                 "such); it is a checkpoint of another layout"
             )
     present = {key: spec for key, spec in expected.items() if key in read.tensors}
-    for key, spec in present.items():
-        if read.tensors[key].shape != spec.shape:
-            raise PathError(
-                f"{read.file}: {key} must have shape {spec.shape}, got "
-                f"{tuple(read.tensors[key].shape)}; the checkpoint is of another width"
-            )
+    _check_tensors(read, present)
     checkpoint = Checkpoint(read.file, read.tensors, stage, present, others, read.beside)
-    _check_aliases(checkpoint)
+    for key in checkpoint.keys(Role.ALIAS):
+        source = present[key].names[0]
+        if not same(read.tensors[key], read.tensors[source]):
+            without = "--no-quirks" if stage.has_value_defect else "--quirks"
+            raise PathError(
+                f"{read.file}: {key} must repeat {source}, got other values; the file is damaged, "
+                f"or to be read with {without}"
+            )
     return checkpoint
+
+
+def _check_tensors(read: TensorFile, expected: Mapping[str, KeySpec]) -> None:
+    for key, spec in expected.items():
+        tensor = read.tensors[key]
+        if tensor.shape != spec.shape:
+            raise PathError(
+                f"{read.file}: {key} must have shape {spec.shape}, got {tuple(tensor.shape)}; the "
+                "checkpoint is of another width"
+            )
+        # As it will be used: a value of a wider type may be too large for it.
+        finite = tensor.float().isfinite()
+        if not finite.all():
+            raise PathError(
+                f"{read.file}: {key} must be finite, got {tensor[~finite][0].item()} in "
+                f"{int((~finite).sum())} of {finite.numel()} values; the training that wrote it "
+                "has diverged, or the file is damaged: give an earlier checkpoint"
+            )
 
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Say whether two tensors have the same shape and values, whatever their types."""
     return a is b or torch.equal(a.float(), b.float())
-
-
-def _check_aliases(checkpoint: Checkpoint) -> None:
-    for key in checkpoint.keys(Role.ALIAS):
-        source = checkpoint.specs[key].names[0]
-        if not same(checkpoint.tensors[key], checkpoint.tensors[source]):
-            without = "--no-quirks" if checkpoint.stage.has_value_defect else "--quirks"
-            raise PathError(
-                f"{checkpoint.file}: {key} must repeat {source}, got other values; the file is "
-                f"damaged, or to be read with {without}"
-            )
 
 
 class _Sizes:

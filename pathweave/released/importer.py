@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pathweave.released.checkpoint import Checkpoint, parse_checkpoint, same
 from pathweave.released.layout import Role, hosts
 from pathweave.released.names import path_name
 from pathweave.released.projector import ProjectorDelta, projector_deltas
-from pathweave.released.read import TensorFile, read_tensors
+from pathweave.released.read import read_tensors
 
 LIVE_SITES = (
     "*/self_attention/*",
@@ -76,14 +77,25 @@ def import_files(
             shape; if a stage is missing; or if the files are not of one run.
     """
     read = [read_tensors(file) for file in files]
-    chosen = _quirks(read) if quirks is None else quirks
-    return assemble([parse_checkpoint(one, chosen, num_heads) for one in read], order)
+    if quirks is None:
+        said = {one.quirks for one in read if one.quirks is not None}
+        if len(said) > 1:
+            raise PathError(
+                "the files must all be made with the same --quirks, got both; give files of one run"
+            )
+        quirks = said.pop() if said else True
+    return assemble([parse_checkpoint(one, quirks, num_heads) for one in read], order)
 
 
 def assemble(checkpoints: Sequence[Checkpoint], order: Sequence[str] | None = None) -> Imported:
     """Return what files hold together; arguments and errors as for ``import_files``."""
     ordered = _in_order(checkpoints)
-    _check_order(ordered, order)
+    wanted, found = [path_name(name) for name in order or ()], [c.name for c in ordered]
+    if order is not None and wanted != found:
+        raise PathError(
+            f"--order must be {','.join(found)}, which the gates of the files say, got "
+            f"{','.join(wanted)}; correct it, or give the right files"
+        )
     _check_one_run(ordered)
     stages = [c for c in ordered if c.stage.position is not None]
     added = dict(zip((c.name for c in stages), projector_deltas(stages), strict=True))
@@ -93,15 +105,6 @@ def assemble(checkpoints: Sequence[Checkpoint], order: Sequence[str] | None = No
     for checkpoint in ordered:
         _expand(paths, checkpoint, added.get(checkpoint.name))
     return Imported(ordered, shape, llm_dim, ordered[0].state(Role.CONNECTOR), paths.eval(), added)
-
-
-def _quirks(read: Sequence[TensorFile]) -> bool:
-    said = {one.quirks for one in read if one.quirks is not None}
-    if len(said) > 1:
-        raise PathError(
-            "the files must all be made with the same --quirks, got both; give files of one run"
-        )
-    return said.pop() if said else True
 
 
 def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -133,17 +136,6 @@ def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     return ordered
 
 
-def _check_order(ordered: Sequence[Checkpoint], order: Sequence[str] | None) -> None:
-    if order is None:
-        return
-    wanted, found = [path_name(name) for name in order], [c.name for c in ordered]
-    if wanted != found:
-        raise PathError(
-            f"--order must be {','.join(found)}, which the gates of the files say, got "
-            f"{','.join(wanted)}; correct it, or give the right files"
-        )
-
-
 def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
     """Check what the files share: the connector, and the adapters of earlier stages.
 
@@ -152,7 +144,16 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
     """
     first = ordered[0]
     for i, checkpoint in enumerate(ordered):
-        _check_sizes(checkpoint, first)
+        for what, size in (
+            ("a Q-Former of", attrgetter("shape")),
+            ("a language model's width of", attrgetter("llm_dim")),
+        ):
+            found, wanted = size(checkpoint.stage), size(first.stage)
+            if found != wanted:
+                raise PathError(
+                    f"{checkpoint.file} must have {what} {wanted} as {first.file}, got {found}; "
+                    "the files are of several connectors: import them one by one"
+                )
         _check_same(checkpoint, first, Role.CONNECTOR)
         for stage in [c for c in ordered[:i] if c.stage.position is not None]:
             if stage.stage.has_value_defect:
@@ -162,19 +163,6 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
                     "serve a later stage; give the files of the stages up to it"
                 )
             _check_same(checkpoint, stage, Role.PREDECESSOR)
-
-
-def _check_sizes(checkpoint: Checkpoint, first: Checkpoint) -> None:
-    stage, other = checkpoint.stage, first.stage
-    for what, mine, theirs in (
-        ("a Q-Former of", stage.shape, other.shape),
-        ("a language model's width of", stage.llm_dim, other.llm_dim),
-    ):
-        if mine != theirs:
-            raise PathError(
-                f"{checkpoint.file} must have {what} {theirs} as {first.file}, got {mine}; the "
-                "files are of several connectors: import them one by one"
-            )
 
 
 def _check_same(checkpoint: Checkpoint, other: Checkpoint, role: Role) -> None:

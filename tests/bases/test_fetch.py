@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from pathweave.bases import check, fetch, manifest, ready_dir, weights_dir
 from pathweave.bases.manifest import HubSource, Weights, WheelSource
+from pathweave.bases.progress import terminal_report
 from pathweave.errors import DiskError, FetchError
 from pathweave.storage.atomic import sha256_bytes
 
@@ -237,7 +238,9 @@ def test_check_finds_a_changed_byte(cache):
     cache.place(cache.data)
     file = fetch("tiny") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(FetchError, match=r"model\.safetensors must have sha256 .* delete .* pathweave fetch tiny"):
+    with pytest.raises(
+        FetchError, match=r"model\.safetensors must have sha256 .* delete .* fetch tiny"
+    ):
         check("tiny")
 
 
@@ -294,3 +297,23 @@ def test_weights_that_are_there_are_not_hashed_again(cache, monkeypatch):
 
     monkeypatch.setattr("pathweave.storage.bundle.sha256_file", hashed)
     assert weights_dir("tiny").is_dir()
+
+
+def test_progress_is_a_line_for_each_stage_off_a_terminal(capsys):
+    with terminal_report() as report:
+        for done in (0, 135_000_000, 270_000_000):
+            report("tiny", "downloading", done, 270_000_000)
+        report("tiny", "checking", 270_000_000, 270_000_000)
+    assert capsys.readouterr() == ("", "tiny: downloading (270 MB)\ntiny: checking (270 MB)\n")
+
+
+def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with terminal_report() as report:
+        report("tiny", "downloading", 135_000_000, 270_000_000)
+        report("other", "waiting for another process", 0, 9_000_000)
+    said = capsys.readouterr().err
+    assert "135/270" in said
+    assert "MB downloading" in said
+    assert "0/9" in said

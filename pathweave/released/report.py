@@ -127,7 +127,7 @@ def show_report(report: ImportReport, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("keys")
     for file in report.files:
-        table.add_column(file.path, justify="right")
+        table.add_column(file.path, justify="right", overflow="fold")
     for role in seen:
         counts = [len(file.keys.get(role.value, ())) for file in report.files]
         table.add_row(role.value, *map(str, counts))

@@ -111,14 +111,14 @@ def write_import(
             if recipe is not None:
                 encoders = recipe.encoder_kinds(name)
                 licences["encoder"] = ", ".join(licence_of(kind) for kind in encoders)
-            about = {
+            said = {
                 "modality": None if recipe is None else recipe.about_media(name),
                 "trained_parameters": sum(path.count().values()),
                 "seconds": 0.0,
                 "licences": {**licences, "checkpoint": "not stated"},
                 "released": imported.about(name),
             }
-            save_path(path, imported.paths, run.path(name), fingerprint, about)
+            save_path(path, imported.paths, run.path(name), fingerprint, said)
         if recipe is not None:
             run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
         write_json(root / "import.json", report.json())

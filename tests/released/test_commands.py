@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -52,6 +53,23 @@ def test_import_and_export(run, files, tmp_path):
     report = json.loads(run("export", again, "--out", tmp_path / "out2", "--json"))
     assert report["keys"]["video"] > 600
     assert report["notes"] == []
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_table_of_an_import_is_whole_at_usual_widths(
+    run, files, tmp_path, monkeypatch, columns
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    given = ["import", *files, "--heads", SMALL_HEADS, "--out"]
+    report = json.loads(run(*given, tmp_path / "a", "--json"))
+    lines = run(*given, tmp_path / "b").splitlines()
+    assert max(map(len, lines[:-1])) <= columns
+    table = {row[0]: row[1:] for line in lines if (row := re.split(r"  +", line.strip()))}
+    assert table["keys"] == NAMES
+    sizes = [sum(report["parameters"][name].values()) for name in NAMES]
+    assert table["parameters"] == [f"{size:,}" for size in sizes]
+    for role in ("connector", "path", "no effect"):
+        assert table[role] == [str(len(f["keys"].get(role, ()))) for f in report["files"]]
 
 
 @pytest.fixture

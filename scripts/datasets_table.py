@@ -112,4 +112,4 @@ def _evaluation(how: Evaluation) -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(DOCUMENT, with_tables(DOCUMENT.read_text()).encode())
+    write_atomic(DOCUMENT, with_tables(DOCUMENT.read_text(encoding="utf-8")).encode())

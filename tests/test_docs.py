@@ -16,7 +16,11 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 
 def test_every_symbol_of_the_paper_map_exists():
-    symbols = set(re.findall(r"`(pathweave\.[\w.]+)`", (ROOT / "docs/paper_map.md").read_text()))
+    symbols = set(
+        re.findall(
+            r"`(pathweave\.[\w.]+)`", (ROOT / "docs/paper_map.md").read_text(encoding="utf-8")
+        )
+    )
     assert len(symbols) > 15
     for symbol in symbols:
         parts = symbol.split(".")
@@ -32,7 +36,7 @@ def test_every_symbol_of_the_paper_map_exists():
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
 def test_every_file_named_in_a_document_exists(document):
-    text = document.read_text()
+    text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert (document.parent / target).exists(), target
     for test in re.findall(r"`(tests/[\w/]+\.py)`", text):
@@ -41,12 +45,12 @@ def test_every_file_named_in_a_document_exists(document):
 
 def test_the_results_in_the_readme_are_those_of_the_stored_run():
     results = Results.load(ROOT / "docs/results/mcl_mini.json")
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_results(readme, results) == readme
 
 
 def test_what_comes_out_is_what_the_stored_reports_hold():
-    page = (ROOT / "docs/mcl.md").read_text()
+    page = (ROOT / "docs/mcl.md").read_text(encoding="utf-8")
     grids = {
         name: mcl_verdict.read(ROOT / f"docs/results/{file}.csv")
         for name, file in mcl_verdict.GRIDS.items()
@@ -61,7 +65,7 @@ def test_what_comes_out_is_what_the_stored_reports_hold():
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_commands_of_the_readme_exist():
@@ -69,8 +73,8 @@ def test_the_commands_of_the_readme_exist():
 
     from pathweave.cli import app
 
-    readme = (ROOT / "README.md").read_text()
-    makefile = (ROOT / "Makefile").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     commands = set(re.findall(r"^pathweave (\w+)", readme, re.MULTILINE))
     assert commands >= {"ask", "inspect", "verify", "evaluate"}
     for command in commands:
@@ -81,7 +85,7 @@ def test_the_commands_of_the_readme_exist():
 
 def test_python_blocks_compile_and_yaml_blocks_parse():
     for document in DOCUMENTS:
-        text = document.read_text()
+        text = document.read_text(encoding="utf-8")
         for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
             compile(block, document.name, "exec")
         for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
@@ -90,4 +94,6 @@ def test_python_blocks_compile_and_yaml_blocks_parse():
 
 def test_no_machine_path_in_what_is_shipped():
     for file in [*ROOT.glob("recipes/**/*.yaml"), *DOCUMENTS, *ROOT.glob("pathweave/**/*.py")]:
-        assert not re.search(r"(?<![\w.])/(work|root|home|tmp)/\w", file.read_text()), file
+        assert not re.search(
+            r"(?<![\w.])/(work|root|home|tmp)/\w", file.read_text(encoding="utf-8")
+        ), file

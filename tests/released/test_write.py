@@ -58,7 +58,7 @@ def test_without_a_base(imported, tmp_path):
     out = tmp_path / "out"
     report = write_import(imported, out)
     assert sorted(p.name for p in out.iterdir()) == ["connector", "import.json", "paths"]
-    about = json.loads((out / "connector/connector.json").read_text())
+    about = json.loads((out / "connector/connector.json").read_text(encoding="utf-8"))
     assert about["qformer"]["dim"] == 16
     assert about["projector_scale"] is None
     written = load_file(out / "connector/connector.safetensors")
@@ -70,7 +70,9 @@ def test_without_a_base(imported, tmp_path):
         path = load_path(places[name], paths, UNBOUND)
         assert path.content_hash() == imported.paths[name].content_hash()
     assert sorted(paths.names) == sorted(NAMES)
-    assert json.loads((out / "import.json").read_text()) == json.loads(json.dumps(report.json()))
+    assert json.loads((out / "import.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(report.json())
+    )
     with pytest.raises(BaseMismatchError, match="must be loaded into base unbound"):
         load_path(places["image"], Paths(16, 24, {}), "another")
 

@@ -70,7 +70,9 @@ def test_damage_is_told(model, tmp_path):
 def test_another_format_is_told(model, tmp_path):
     save_shared(model, tmp_path / "sound", {"sound"}, {})
     file = tmp_path / "sound" / "connector.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 9}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"format": 9}), encoding="utf-8"
+    )
     with pytest.raises(PathError, match=r"must have format 1, got 9; install a newer version"):
         load_shared(model, tmp_path / "sound")
 
@@ -105,8 +107,8 @@ def test_paths_of_another_run_are_not_taken_for_those_of_this_one(sequential, tm
     run = shutil.copytree(sequential, tmp_path / "run")
     assert load_run(run)[0].paths.names == ["sight", "sound", "tilt"]
     described = run / "paths" / "tilt" / "path.json"
-    about = json.loads(described.read_text())
-    described.write_text(json.dumps(about | {"connector_before": "another"}))
+    about = json.loads(described.read_text(encoding="utf-8"))
+    described.write_text(json.dumps(about | {"connector_before": "another"}), encoding="utf-8")
     with pytest.raises(BaseMismatchError, match=r"path 'sound' must be loaded into base"):
         load_run(run)
     assert load_run(run, ["tilt"])[0].paths.names == ["tilt"]

@@ -30,7 +30,9 @@ def saved(directory, **fields):
 def change(place, **fields):
     """Edit the description of a path, as a newer or a broken writer would."""
     file = place / "path.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **fields}), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", "top_k", None])
@@ -85,7 +87,7 @@ def test_a_newer_format_is_refused(tmp_path):
 def test_a_description_that_is_none_is_refused(tmp_path, content):
     _, places = saved(tmp_path)
     file = places["sight"] / "path.json"
-    file.unlink() if content is None else file.write_text(content)
+    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
     with pytest.raises(PathError, match=r"sight must hold a path .*; copy the whole directory"):
         describe_path(places["sight"])
 
@@ -94,16 +96,16 @@ def test_a_description_that_is_none_is_refused(tmp_path, content):
 def test_a_description_without_a_key_is_refused(tmp_path, key):
     _, places = saved(tmp_path)
     file = places["sight"] / "path.json"
-    described = json.loads(file.read_text())
+    described = json.loads(file.read_text(encoding="utf-8"))
     del described[key]
-    file.write_text(json.dumps(described))
+    file.write_text(json.dumps(described), encoding="utf-8")
     with pytest.raises(PathError, match=rf"sight must hold a path .*{key}"):
         load_path(places["sight"], tiny_model().paths, "base-1")
 
 
 def test_a_spec_that_is_unknown_is_refused(tmp_path):
     _, places = saved(tmp_path)
-    spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
+    spec = json.loads((places["sight"] / "path.json").read_text(encoding="utf-8"))["spec"]
     change(places["sight"], spec={**spec, "colour": "red"})
     fresh = tiny_model().paths
     with pytest.raises(PathError, match=r"must hold a path .*, got .*'colour'.*; copy"):
@@ -113,7 +115,7 @@ def test_a_spec_that_is_unknown_is_refused(tmp_path):
 
 def test_a_spec_that_does_not_fit_its_tensors_is_refused(tmp_path):
     _, places = saved(tmp_path)
-    spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
+    spec = json.loads((places["sight"] / "path.json").read_text(encoding="utf-8"))["spec"]
     change(places["sight"], spec={**spec, "num_queries": 9})
     fresh = tiny_model().paths
     with pytest.raises(PathError, match=r"path\.safetensors must fit its spec, got: .*queries"):

@@ -219,7 +219,7 @@ def test_second_process_is_refused(tmp_path):
     process.kill()
     process.communicate()
     with sole_writer(tmp_path):
-        assert (tmp_path / ".lock.pid").read_text() == str(os.getpid())
+        assert (tmp_path / ".lock.pid").read_text(encoding="utf-8") == str(os.getpid())
     assert names(tmp_path) == [".lock"]
     with sole_writer(tmp_path):
         pass

@@ -73,9 +73,9 @@ def test_a_checkpoint_without_hashes_is_read_and_checked(tmp_path):
     pair = learner(seed=0, steps=1)
     save_checkpoint(tmp_path / "point", *pair, {"stage": "sound", "step": 1})
     file = tmp_path / "point" / "state.json"
-    state = json.loads(file.read_text())
+    state = json.loads(file.read_text(encoding="utf-8"))
     assert set(state.pop("files")) == {"trained.safetensors", "optimizer.safetensors"}
-    file.write_text(json.dumps(state))
+    file.write_text(json.dumps(state), encoding="utf-8")
     assert load_checkpoint(tmp_path / "point", *pair, "sound") == {"stage": "sound", "step": 1}
     (tmp_path / "point" / "optimizer.safetensors").write_bytes(b"short")
     with pytest.raises(
@@ -109,4 +109,4 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path):
     save_checkpoint(tmp_path / "point", *pair, {"stage": "sound", "step": 1})
     shutil.move(tmp_path / "point", tmp_path / ".point.old")
     assert load_checkpoint(tmp_path / "point", *pair, "sound") == {"stage": "sound", "step": 1}
-    assert json.loads((tmp_path / "point" / "state.json").read_text())["step"] == 1
+    assert json.loads((tmp_path / "point" / "state.json").read_text(encoding="utf-8"))["step"] == 1

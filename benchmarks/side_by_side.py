@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        (root / "grid.yaml").write_text(GRID.format(mini=MINI, **vars(options)))
+        (root / "grid.yaml").write_text(GRID.format(mini=MINI, **vars(options)), encoding="utf-8")
         grid = load_grid(root / "grid.yaml")
         GridRun(grid, root / "prepared", ["adapters"], quiet=True)()
         alone = seconds(grid, root / "prepared", root / "alone", jobs=1)

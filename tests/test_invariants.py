@@ -130,7 +130,7 @@ def test_3_no_modality_is_named_in_the_machinery():
     """The names occur in comments and documentation, never as identifiers or strings in code."""
     names = re.compile(r"(?<![a-z])(image|video|audio|depth|point_cloud|pc)(?![a-z])")
     for file in PACKAGE.rglob("*.py"):
-        tree = ast.parse(file.read_text())
+        tree = ast.parse(file.read_text(encoding="utf-8"))
         documentation = {
             id(node.body[0].value)
             for node in ast.walk(tree)
@@ -277,5 +277,5 @@ def _imported(file):
     "line", ["import pathweave.cli", "from pathweave import cli", "from pathweave.cli import main"]
 )
 def test_an_import_is_seen_in_every_form(tmp_path, line):
-    (tmp_path / "module.py").write_text(line)
+    (tmp_path / "module.py").write_text(line, encoding="utf-8")
     assert list(_imported(tmp_path / "module.py")) == ["cli"]

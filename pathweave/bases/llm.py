@@ -47,7 +47,7 @@ def read_config(directory: Path) -> PretrainedConfig:
         FetchError: If there is none, or transformers does not know the kind of model.
     """
     try:
-        json.loads((directory / CONFIG).read_text())
+        json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         return AutoConfig.from_pretrained(directory)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -191,7 +191,7 @@ def load_llm_directory(
     shards = Shards(directory)
     llm = load_llm(config, shards.read(shards.names), directory, dtype, quantise)
     file = directory / GENERATION
-    stored = json.loads(file.read_text()) if file.is_file() else {}
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     # Of the settings of generation only these: sampling is not for us.
     for name in ("eos_token_id", "pad_token_id"):
         if stored.get(name) is not None:

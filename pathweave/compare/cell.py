@@ -115,7 +115,7 @@ def collect(recipe: Recipe, run: RunDirectory) -> tuple[dict[str, Tensor], dict[
 
 def _answers(file: Path, samples: dict[str, Sample]) -> list[tuple[Sample, str]]:
     try:
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         return [(samples[row["id"]], row["answer"]) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(

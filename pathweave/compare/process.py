@@ -87,7 +87,11 @@ class Running:
             name = signal.Signals(-exit_code).name
             hint = "; most often memory has run out" if -exit_code == signal.SIGKILL else ""
             return f"the process was ended by {name}{hint}; see {file}"
-        lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line
+            for line in file.read_text(errors="replace", encoding="utf-8").splitlines()
+            if line.strip()
+        ]
         errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
         message = errors[-1] if errors else "no message"
         return f"{message.removeprefix('error: ')} (see {file})"

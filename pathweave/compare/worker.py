@@ -60,7 +60,7 @@ def work(job: Job) -> None:
     os.environ.update(job.environment)
     torch.set_num_threads(job.num_threads)
     _stop_with_parent()
-    with (job.directory / "output.txt").open("w") as output:
+    with (job.directory / "output.txt").open("w", encoding="utf-8") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
     try:

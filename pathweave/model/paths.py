@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
-from pathweave.storage.tensors import LATER, hashed_settings, tensors_hash
+from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -62,9 +62,9 @@ class PathSpec:
     top_k: int = 2
     in_adapter: str | None = "zero"
     plain_sites: tuple[str, ...] = ()
-    norm_eps: float = field(default=1e-5, metadata=LATER)
-    plain_rank: int | None = field(default=None, metadata=LATER)
-    own: tuple[str, ...] = field(default=(), metadata=LATER)
+    norm_eps: float = field(default=1e-5, metadata=HASHED_ONLY_IF_SET)
+    plain_rank: int | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
+    own: tuple[str, ...] = field(default=(), metadata=HASHED_ONLY_IF_SET)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:

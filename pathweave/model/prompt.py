@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from pathweave.storage.tensors import LATER
+from pathweave.storage.tensors import HASHED_ONLY_IF_SET
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Template:
     before: str = ""
     after: str = ""
     end: str = ""
-    separate: bool = field(default=False, metadata=LATER)
-    text_first: bool = field(default=False, metadata=LATER)
+    separate: bool = field(default=False, metadata=HASHED_ONLY_IF_SET)
+    text_first: bool = field(default=False, metadata=HASHED_ONLY_IF_SET)
 
     def order(self, prompt: Prompt) -> Prompt:
         """Return the parts of a prompt in the order in which the language model reads them.

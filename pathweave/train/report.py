@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import sys
 from typing import Any
 
@@ -90,6 +89,10 @@ def _earlier_peak(run: RunDirectory) -> int:
 
 
 def _peak_memory() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
+    """Return the largest resident memory of this process so far, in bytes; 0 is unknown."""
+    if sys.platform == "win32":
+        return 0
+    import resource  # which Windows lacks
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -52,7 +52,7 @@ class Scoring:
         self._examples = examples
         self._display = display
         self._log = log
-        stored = json.loads(run.scores.read_text()) if run.scores.exists() else {}
+        stored = json.loads(run.scores.read_text(encoding="utf-8")) if run.scores.exists() else {}
         self.sets: dict[str, Any] = stored.get("sets", {})
         self.matrix = ScoreMatrix(recipe.curriculum)
         # The stored matrix may be of a shorter curriculum, to which stages have been added.

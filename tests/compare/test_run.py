@@ -191,7 +191,7 @@ def when_training(run: Path, do) -> threading.Thread:
     def watch() -> None:
         while not any(e["event"] == "step" for e in events(run)):
             time.sleep(0.001)
-        process = int((run / ".lock").read_text())
+        process = int((run / ".lock.pid").read_text())
         os.kill(process, signal.SIGSTOP)
         do(process)
         os.kill(process, signal.SIGCONT)

@@ -44,13 +44,13 @@ from pathweave.estimate.memory import (
 )
 from pathweave.estimate.shapes import known_sizes
 from pathweave.estimate.workload import Workload
+from pathweave.methods.settings import Training
 from pathweave.model.base import Base, freeze, with_contiguous_head
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
 from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.recipe.schema import Training
 from pathweave.train.schedule import make_optimizer
 
 BLOCK = 4_194_301  # a prime, so that no row of a matrix repeats another

@@ -10,11 +10,11 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.display import Display
 from pathweave.errors import RunError
-from pathweave.methods.lesson import Source
 from pathweave.methods.pathweave import expand
+from pathweave.methods.stage import Lesson, WeightedSet
 from pathweave.recipe.reading import load_recipe
 from pathweave.train.log import RunLog
-from pathweave.train.stage import Stage, train_stage
+from pathweave.train.stage import train_stage
 from pathweave.train.stop import Interrupted
 from tests.tiny import WIDTH, chain, tiny_model
 from tests.whole_runs import events
@@ -51,16 +51,12 @@ class Trainer:
         model = tiny_model(*chain("sight", "sound"))
         torch.manual_seed(0)
         modules = expand(model, recipe, "tilt", WIDTH)
-        stage = Stage(
-            name="tilt",
-            training=recipe.training_of("tilt"),
-            sets=[Source(examples)],
-            seed=3,
-            checkpoint=self.root / run / "checkpoint",
-        )
+        sets, training = [WeightedSet(examples)], recipe.training_of("tilt")
+        lesson = Lesson("tilt", modules, sets, training, seed=3)
+        checkpoint = self.root / run / "checkpoint"
         log = log or RunLog(self.root / run / "log.jsonl")
         accelerator = accelerator or Accelerator(cpu=True)
-        train_stage(model, modules, stage, accelerator, log, Display(quiet=True))
+        train_stage(model, lesson, checkpoint, accelerator, log, Display(quiet=True))
         return modules.state_dict()
 
     def losses(self, run="run"):

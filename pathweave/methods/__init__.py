@@ -4,8 +4,8 @@ from collections.abc import Collection
 from importlib import import_module
 from pkgutil import iter_modules
 
+from pathweave.methods.lesson import Method
 from pathweave.methods.settings import RunSettings
-from pathweave.methods.stage import Method
 
 _files = {file.name: import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)}
 METHODS: dict[str, Method] = {

@@ -5,8 +5,8 @@ Every path has adapters of its own and uses no other's, so there are neither in-
 
 from collections.abc import Iterator
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import add_path, trainable
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 def learn(context: StageContext) -> Iterator[Lesson]:

@@ -6,8 +6,8 @@ projector by the similarity of tasks is not needed, as the modality of an input 
 
 from collections.abc import Iterator
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import add_path, trainable
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 def learn(context: StageContext) -> Iterator[Lesson]:

@@ -12,10 +12,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pathweave.methods.averaging import clone, move_towards, proximal_step
+from pathweave.methods.lesson import Lesson, Method, StageContext, WeightedSet
 from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
 from pathweave.methods.replay_buffer import replay_buffer
 from pathweave.methods.settings import Positive, Settings, Strength
-from pathweave.methods.stage import Lesson, Method, StageContext, WeightedSet
 from pathweave.model.pathweave import PathWeave
 
 

@@ -6,8 +6,8 @@ passed on: the upper bound on transfer of a single modality, at N times the size
 
 from collections.abc import Iterator
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import add_path, trainable
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 def learn(context: StageContext) -> Iterator[Lesson]:

@@ -6,9 +6,9 @@ it stands for would take together.
 
 from collections.abc import Iterator
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import EARLIER_PATHS, WHOLE_CONNECTOR, tune_connector
 from pathweave.methods.replay_buffer import mixture
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 def learn(context: StageContext) -> Iterator[Lesson]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from pathweave.methods.averaging import as_buffers, clone, move_towards, proximal_step
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
 from pathweave.methods.settings import Positive, Settings, Strength
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 class L2(Settings):

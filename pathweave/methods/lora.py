@@ -14,9 +14,9 @@ from torch import nn
 
 from pathweave.errors import RecipeError
 from pathweave.extras import import_extra
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import add_path, trainable
 from pathweave.methods.settings import Settings
-from pathweave.methods.stage import Lesson, Method, StageContext
 from pathweave.model.paths import matches
 from pathweave.nn import WovenLinear, woven_sites
 

@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, tune_connector
 from pathweave.methods.settings import Settings, Strength
-from pathweave.methods.stage import Lesson, Method, StageContext
 from pathweave.model.base import freeze
 from pathweave.model.prompt import Medium, Prompt, instruction
 

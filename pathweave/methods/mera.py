@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from pathweave.methods.averaging import clone, move_towards
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import (
     EARLIER_PATHS,
     WHOLE_CONNECTOR,
@@ -20,7 +21,6 @@ from pathweave.methods.path import (
 )
 from pathweave.methods.replay_buffer import mixture, replay_buffer
 from pathweave.methods.settings import Positive, Settings
-from pathweave.methods.stage import Lesson, Method, StageContext
 from pathweave.model.base import freeze
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from pathweave.methods.lesson import StageContext
 from pathweave.methods.settings import RunSettings
-from pathweave.methods.stage import StageContext
 from pathweave.model.base import freeze
 from pathweave.model.paths import ModalPath, PathSpec
 from pathweave.model.pathweave import PathWeave

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import add_path, trainable
 from pathweave.methods.settings import RunSettings
-from pathweave.methods.stage import Lesson, Method, StageContext
 from pathweave.model.pathweave import PathWeave
 
 

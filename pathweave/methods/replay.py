@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import EARLIER_PATHS, WHOLE_CONNECTOR, tune_connector
 from pathweave.methods.replay_buffer import mixture, replay_buffer
 from pathweave.methods.settings import Positive, Settings
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 class Replay(Settings):

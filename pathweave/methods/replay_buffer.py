@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pathweave.methods.stage import Samples, StageContext, WeightedSet
+from pathweave.methods.lesson import Samples, StageContext, WeightedSet
 from pathweave.model.prompt import Prompt
 
 

@@ -6,8 +6,8 @@ all methods here and in the paper; Q-Former and projector are shared, and forget
 
 from collections.abc import Iterator
 
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, tune_connector
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 def learn(context: StageContext) -> Iterator[Lesson]:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from pathweave.methods.averaging import clone, move_towards
+from pathweave.methods.lesson import Lesson, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
 from pathweave.methods.settings import Positive, Settings
-from pathweave.methods.stage import Lesson, Method, StageContext
 
 
 class WiseFt(Settings):

@@ -20,7 +20,7 @@ from transformers import (
 from pathweave.errors import PathError
 from pathweave.model.paths import PathSpec
 from pathweave.model.prompt import Template
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.storage.atomic import new_directory, write_json
 from pathweave.storage.tensors import hashed_settings, tensors_hash, write_tensors
 
@@ -204,7 +204,7 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
             raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
     llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
     freeze(with_contiguous_head(llm))
-    qformer = QFormer(QFormerShape(**about["qformer"]))
+    qformer = QFormer(QFormerConfig(**about["qformer"]))
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
     text = None
     if TEXT_DIRECTORY in parts:
@@ -259,7 +259,7 @@ def load_connector(base: Base, directory: Path) -> None:
             f"{directory} must hold a whole connector.safetensors, got {error}; copy the "
             "directory again, or train the first stage anew"
         ) from error
-    shape = QFormerShape(**about["qformer"])
+    shape = QFormerConfig(**about["qformer"])
     if about["kind"] != base.kind or shape != base.qformer.shape:
         raise PathError(
             f"{directory} must be a connector of base {base.kind!r} with {base.qformer.shape}, got "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pathweave.errors import PathError
 from pathweave.model.paths import ModalPath, Paths, matches
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.importer import LIVE_SITES
 from pathweave.released.layout import Fate, Slot, Stage, hosts, slots
@@ -55,7 +55,7 @@ class _Source:
     """What is exported: a connector, and paths with their descriptions."""
 
     connector: Mapping[str, Tensor]
-    shape: QFormerShape
+    shape: QFormerConfig
     paths: Paths
     described: Mapping[str, Mapping[str, Any]]
 
@@ -136,7 +136,7 @@ def _rank(place: Path) -> int:
     return int(describe_path(place)["spec"]["rank"])
 
 
-def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerShape]:
+def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerConfig]:
     for name, about_file in CONNECTORS.items():
         if not (directory / name / about_file).is_file():
             continue
@@ -144,7 +144,7 @@ def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerShape
             about = json.loads((directory / name / about_file).read_text())
             state = load_file(directory / name / "connector.safetensors")
             _check_plain(about["projector_scale"], directory)
-            return state, QFormerShape(**about["qformer"])
+            return state, QFormerConfig(**about["qformer"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             if isinstance(error, PathError):
                 raise

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
 from pathweave.storage.atomic import new_directory, recover_directory, sha256_file, write_json
-from pathweave.model.paths import ModalPath, Paths, PathSpec
+from pathweave.model.paths import ModalPath, Paths, PathSpec, matches
 from pathweave.storage.tensors import write_tensors
 
 FORMAT = 1
@@ -143,7 +143,10 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
     spec = {k: tuple(v) if isinstance(v, list) else v for k, v in description["spec"].items()}
     try:
         tensors = load_file(directory / TENSORS)
-        path = paths.expand(PathSpec(**cast(Any, spec)))
+        # A pattern may match feed-forward layers that were not among the path's hosts.
+        alone = [site for site in paths.hosts if not matches(site, ("*",))]
+        without = [site for site in alone if f"experts.{site}.adapter.scale" not in tensors]
+        path = paths.expand(PathSpec(**cast(Any, spec)), without=without)
     except (SafetensorError, TypeError) as error:
         raise PathError(f"{directory} must hold a path of this format, got {error}") from error
     try:

@@ -36,7 +36,8 @@ def save_checkpoint(
         DiskError: If the directory cannot be written; the previous checkpoint is kept.
     """
     moments: dict[str, Tensor] = {}
-    for name, parameter in modules.named_parameters():
+    # Under the names of the saved tensors, which are not always those of the modules.
+    for name, parameter in modules.state_dict(keep_vars=True).items():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}|{key}"] = torch.as_tensor(value)
     with new_directory(directory) as temporary:
@@ -69,7 +70,7 @@ def load_checkpoint(
             f"{directory} must be a whole checkpoint, got {error}; remove the directory to train "
             "this stage from its start (finished stages are kept)"
         ) from error
-    parameters = dict(modules.named_parameters())
+    parameters = modules.state_dict(keep_vars=True)
     for key, value in moments.items():
         name, _, moment = key.partition("|")
         parameter = parameters[name]

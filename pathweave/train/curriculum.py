@@ -14,7 +14,7 @@ from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import verify_run
 from pathweave.methods import METHODS, method_of, stages_of
-from pathweave.methods.stage import StageContext, WeightedSet
+from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
@@ -24,7 +24,7 @@ from pathweave.runs.loading import load_finished, make_readers, new_model
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.train.finished_stage import FinishedStage, save_stage
 from pathweave.train.log import RunLog, tensorboard_writer
-from pathweave.train.report import make_results
+from pathweave.train.run_results import make_results
 from pathweave.train.scoring import Scoring
 from pathweave.train.stage import train_stage
 

@@ -14,7 +14,7 @@ from torch import nn
 from pathweave.data.batches import Index, balanced, index_batches, share
 from pathweave.display import Bar, Display
 from pathweave.errors import RunError
-from pathweave.methods.stage import Lesson
+from pathweave.methods.lesson import Lesson
 from pathweave.model.pathweave import PathWeave
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog

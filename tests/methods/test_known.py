@@ -1,6 +1,7 @@
 """Each method on a case where its effect is known."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.methods import METHODS
 from pathweave.methods.averaging import clone, move_towards, proximal_step
 from pathweave.methods.ewc import fisher
+from pathweave.methods.lesson import WeightedSet
 from pathweave.methods.path import connector_weights
 from pathweave.methods.replay_buffer import Subset, mixture, replay_buffer
-from pathweave.methods.stage import WeightedSet
 from tests.methods.world import SENSORS, Sensor, World, equal, recipe
 
 TWO = SENSORS[:2]
@@ -197,6 +198,16 @@ def test_a_buffer_is_the_same_in_every_stage_and_holds_as_many_as_asked_for(lear
     assert replay_buffer(other.context("sound"), "sight", 4) != kept[0]
     [whole] = replay_buffer(world.context("sound"), "sight", 50)
     assert whole.samples.indices == tuple(range(6))
+
+
+def test_a_buffer_is_split_over_data_sets_by_their_weight(learn):
+    world = learn("replay", *TWO)
+    sets = [WeightedSet(Sensor("sight", 40), 3.0), WeightedSet(Sensor("sight", 40), 1.0)]
+    context = replace(world.context("sound"), sets=lambda _: sets)
+    kept = replay_buffer(context, "sight", 8)
+    assert [len(each.samples) for each in kept] == [6, 2]
+    assert [each.weight for each in kept] == [3.0, 1.0]
+    assert [len(each.samples) for each in replay_buffer(context, "sight", 1)] == [1, 1]
 
 
 def test_a_mixture_draws_each_modality_as_often_as_asked_for():
@@ -384,6 +395,7 @@ def test_adapters_may_have_more_room_at_plain_sites(learn, method):
 
 def test_the_penalty_is_the_distance_to_the_old_tokens(learn):
     world = learn("lwf", *TWO, weight=2.0).learn("sight")
+    world.model.projector.scale = 3.0  # the distance is relative to the size of the old tokens
     lesson = next(METHODS["lwf"].lessons(world.context("sound")))
     prompts = [Sensor("sound").prompt(i) for i in range(4)]
     assert lesson.penalty(prompts).item() < 1e-9  # rounding differs with and without gradients
@@ -393,6 +405,7 @@ def test_the_penalty_is_the_distance_to_the_old_tokens(learn):
         for weight in connector_weights(world.model).values():
             weight *= 1.1
     new = torch.stack(world.model.soft_tokens(media, text))
+    assert old.square().mean() > 8.0
     distance = ((new - old).square().mean((1, 2)) / old.square().mean((1, 2))).mean()
     torch.testing.assert_close(lesson.penalty(prompts), 2.0 * distance)
     parts = lesson.penalty(prompts[:1]) * 0.25 + lesson.penalty(prompts[1:]) * 0.75

@@ -7,7 +7,6 @@ import pytest
 
 from pathweave.methods import METHODS
 from pathweave.model.paths import matches
-from pathweave.nn import feed_forward_sites
 from pathweave.recipe.reading import load_recipe
 from pathweave.runs.run_directory import differences
 from tests.tiny import tiny_model
@@ -132,4 +131,4 @@ def test_the_sites_of_the_recipes():
     }
     everywhere = sum(matches(site, MINI.method.sites) for site in model.paths.hosts)
     assert everywhere == counts["sites_released"]
-    assert len(model.paths.hosts) == everywhere + len(feed_forward_sites(model.qformer))
+    assert len(model.paths.hosts) == everywhere + 3 * 2 * 2

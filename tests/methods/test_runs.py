@@ -79,6 +79,7 @@ def test_a_run_proves_truthfully_what_has_stayed_as_it_was(run, method):
         *("log.jsonl", "results.json"),
     }
     about = describe_path(done.path("sound"))
+    assert len(about["proof"]["texts"]) == 4  # of its 24 training samples
     assert about.get("method", "pathweave") == method
     assert ("connector_before" in about) == (method not in NOT_SHARED)
     assert "method" not in describe_path(done.path("sight"))

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from pathweave.display import Display
 from pathweave.methods import METHODS, method_of
-from pathweave.methods.stage import StageContext, WeightedSet
+from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium

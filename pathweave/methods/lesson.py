@@ -1,4 +1,4 @@
-"""A stage as its method sees it: the context it is given, and the lessons it answers with."""
+"""Lessons of a stage, the context that its method is given, and methods themselves."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

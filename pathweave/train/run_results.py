@@ -1,4 +1,4 @@
-"""What a run is reported from: scores, trained parameters, sizes, machine."""
+"""Results of a run: scores, trained parameters, sizes, machine."""
 
 import os
 import platform

@@ -85,7 +85,7 @@ def _without_host(_: nn.Module, state: dict[str, Tensor], prefix: str, *rest: ob
 def _with_host(_: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
     """Put ``host`` into the names of the two layers below a prefix, in place."""
     for name in [n for n in state if n.startswith((f"{prefix}expand.", f"{prefix}contract."))]:
-        layer, _, tensor = name.rpartition(".")
+        layer, tensor = name.rsplit(".", 1)
         state[f"{layer}.host.{tensor}"] = state.pop(name)
 
 

@@ -1,11 +1,16 @@
 """Options of methods, and recipes that extend others."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
+import pathweave
 from pathweave.errors import RecipeError
 from pathweave.methods import METHODS, method_of, stages_of
 from pathweave.methods.ewc import Ewc
@@ -29,6 +34,60 @@ def test_every_method_has_a_name_and_every_section_a_method():
         assert type(MethodSection(name=name).options) is options
         assert all(f.description for f in options.model_fields.values())
         assert MethodSection.model_fields[name].description == f"Options of `{name}`."
+
+
+EXTRA = """
+from pydantic import Field
+
+from pathweave.methods.lesson import Method
+from pathweave.methods.pathweave import learn as as_pathweave
+from pathweave.methods.settings import Settings
+
+
+class Extra(Settings):
+    depth: int = Field(3, ge=1, description="How deep.")
+
+
+def learn(context, options):
+    yield from as_pathweave(context)
+
+
+METHOD = Method(learn, Extra, shares=True)
+"""
+USE = """
+from pathweave.errors import RecipeError
+from pathweave.methods import METHODS
+from pathweave.recipe.reading import parse_recipe
+
+from tests.recipe.test_schema import tree
+
+assert METHODS["extra"].shares
+recipe = parse_recipe(tree(method={"name": "extra", "extra": {"depth": 5}}))
+assert recipe.method.options.depth == recipe.method.extra.depth == 5
+for name, field in (("ewc", "depth"), ("extra", "dpeth")):
+    try:
+        parse_recipe(tree(method={"name": name, "extra": {field: 5}}))
+    except RecipeError as error:
+        print(error)
+"""
+
+
+def test_a_method_is_one_file(tmp_path):
+    package = Path(pathweave.__file__).parent
+    (tmp_path / "pathweave").mkdir()
+    for entry in package.iterdir():
+        if entry.name != "methods":
+            (tmp_path / "pathweave" / entry.name).symlink_to(entry)
+    (tmp_path / "tests").symlink_to(package.parent / "tests")
+    methods = shutil.copytree(package / "methods", tmp_path / "pathweave" / "methods")
+    (methods / "extra.py").write_text(EXTRA, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    other, misspelt = done.stdout.splitlines()
+    assert "extra must go with name: extra, got name: ewc" in other
+    assert (
+        "field method.extra.dpeth must be one of ['depth'], got 'dpeth'; did you mean" in misspelt
+    )
 
 
 def test_options_are_read_and_stored():

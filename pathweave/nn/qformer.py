@@ -78,8 +78,9 @@ def _without_host(_: nn.Module, state: dict[str, Tensor], prefix: str, *rest: ob
     named = [*state.items()]
     state.clear()
     for name, tensor in named:
-        below = name.removeprefix(prefix)
-        state[name if below == name else prefix + below.replace("host.", "")] = tensor
+        if name.startswith(prefix):
+            name = prefix + name.removeprefix(prefix).replace("host.", "")
+        state[name] = tensor
 
 
 def _with_host(_: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:

@@ -140,6 +140,9 @@ def test_feed_forward_layers_are_saved_as_plain_layers():
         again = other.state_dict()
         assert list(again) == list(state)
         assert all(torch.equal(again[name], state[name]) for name in state)
+    alone = model.layers[1].query_ffn
+    assert list(alone.state_dict()) == [f"{p}.{t}" for p in parts for t in ("weight", "bias")]
+    alone.load_state_dict(alone.state_dict())
     # Below another module, whose name may be that of the part that is left out.
     held = torch.nn.ModuleDict({"host": torch.nn.ModuleDict({"host": model.layers[1].query_ffn})})
     assert set(held.state_dict()) == {

@@ -44,13 +44,13 @@ from pathweave.estimate.memory import (
 )
 from pathweave.estimate.shapes import known_sizes
 from pathweave.estimate.workload import Workload
+from pathweave.methods.settings import Training
 from pathweave.model.base import Base, freeze, with_contiguous_head
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
-from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.recipe.schema import Training
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.train.schedule import make_optimizer
 
 BLOCK = 4_194_301  # a prime, so that no row of a matrix repeats another
@@ -76,7 +76,7 @@ class Sizes:
 
     llm: dict[str, Any]
     vision: dict[str, Any]
-    qformer: QFormerShape
+    qformer: QFormerConfig
     widths: dict[str, int]
     queries: int = 32
 
@@ -85,7 +85,7 @@ class Sizes:
         """Return the sizes of the paper's model."""
         known = known_sizes()["bases"][VICUNA]
         widths = {FIRST: 1408, "video": 1408, "audio": 768, "point_cloud": 512, NEWEST: 1408}
-        return cls(known["llm"], VIT_G, QFormerShape(**known["qformer"]), widths)
+        return cls(known["llm"], VIT_G, QFormerConfig(**known["qformer"]), widths)
 
     @classmethod
     def small(cls) -> "Sizes":
@@ -108,7 +108,7 @@ class Sizes:
                 "patch_size": 14,
                 "image_size": 28,
             },
-            qformer=QFormerShape(
+            qformer=QFormerConfig(
                 dim=32, num_layers=2, num_heads=2, hidden_dim=64, encoder_width=24, vocab_size=300
             ),
             widths={FIRST: 24, "video": 24, "audio": 16, "point_cloud": 12, NEWEST: 24},

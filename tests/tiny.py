@@ -12,7 +12,7 @@ from pathweave.model.base import Base, freeze, save_base
 from pathweave.model.paths import ModalPath, PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Template
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.storage.atomic import write_json
 
 WIDTH = 12
@@ -48,7 +48,7 @@ def tiny_base(seed: int = 0, text: bool = True) -> Base:
     )
     llm = LlamaForCausalLM(config)
     freeze(llm)
-    shape = QFormerShape(
+    shape = QFormerConfig(
         dim=16,
         num_layers=3,
         num_heads=2,

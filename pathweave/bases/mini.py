@@ -19,7 +19,7 @@ from pathweave.bases.manifest import manifest
 from pathweave.bases.qformer_names import our_state
 from pathweave.model.base import Base, freeze, native_dtype, with_contiguous_head
 from pathweave.model.prompt import Template
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
 ENCODER_WIDTH = 1280
@@ -31,7 +31,7 @@ def minilm_qformer(directory: Path) -> QFormer:
 
     Cross-attention has no counterpart there and starts random, from torch's current seed.
     """
-    shape = QFormerShape(
+    shape = QFormerConfig(
         dim=384,
         num_layers=6,
         num_heads=12,

@@ -21,9 +21,10 @@ from pydantic import (
 )
 
 from pathweave.errors import ManifestError, RecipeError
+from pathweave.methods.settings import Training
 from pathweave.model.paths import NAME
 from pathweave.recipe.reading import load_recipe, read_yaml
-from pathweave.recipe.schema import Recipe, Training
+from pathweave.recipe.schema import Recipe
 from pathweave.storage.atomic import sha256_bytes, sha256_file
 from pathweave.validation import explain, unknown
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.compare.declaration import recipe_hash
-from pathweave.recipe.schema import Method, Recipe
+from pathweave.recipe.schema import MethodSection, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory
 from pathweave.train.log import RunLog
@@ -63,7 +63,7 @@ def first_stage(recipe: Recipe, out: Path) -> FirstStage | None:
     alone = recipe.cut(1)
     modality = alone.modalities[name].model_copy(update={"training": {}})
     changes = {
-        "method": Method.model_validate({f: getattr(recipe.method, f) for f in HEEDED}),
+        "method": MethodSection.model_validate({f: getattr(recipe.method, f) for f in HEEDED}),
         # In one place, so that settings of later stages alone make no difference; a stage without
         # adapters has neither up-projections nor gates.
         "training": recipe.training_of(name).model_copy(update={"up_lr": None, "gate_lr": None}),

@@ -71,7 +71,7 @@ def linears(model: PathWeave, path: ModalPath, load: Workload) -> Iterator[Linea
 
 def adapted(model: PathWeave, path: ModalPath, site: str) -> Adapted | None:
     """Return what a path adds at a site, or None."""
-    experts = path.at(site)
+    experts = path.experts_at(site)
     if experts is None:
         return None
     earlier = [model.paths[name].adapter(site) for name in path.spec.predecessors]
@@ -91,4 +91,4 @@ def _feed_forward(
     model: PathWeave, path: ModalPath, block: FeedForward, rows: int
 ) -> Iterator[Linear]:
     for woven in (block.expand, block.contract):
-        yield Linear(woven, rows, adapted(model, path, woven.site))
+        yield Linear(woven.host, rows, adapted(model, path, woven.site))

@@ -27,7 +27,7 @@ from pathweave.errors import RecipeError
 from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.recipe.schema import Recipe
 from pathweave.validation import unknown
 
@@ -44,7 +44,7 @@ class BaseSizes:
         ready: The path that it was pretrained with, if any.
     """
 
-    qformer: QFormerShape
+    qformer: QFormerConfig
     llm: PretrainedConfig
     ready: PathSpec | None = None
 
@@ -97,12 +97,12 @@ def _base_sizes(name: str) -> BaseSizes:
     if name in known:
         ready = known[name].get("ready")
         return BaseSizes(
-            QFormerShape(**known[name]["qformer"]),
+            QFormerConfig(**known[name]["qformer"]),
             _config(known[name]["llm"]),
             PathSpec(**ready) if ready else None,
         )
     if (directory / "base.json").is_file():
-        shape = QFormerShape(**read_description(directory)["qformer"])
+        shape = QFormerConfig(**read_description(directory)["qformer"])
         return BaseSizes(shape, read_config(directory / LLM_DIRECTORY))
     if directory.is_dir() or is_remote(name):
         return _published_sizes(published_config(name), directory)

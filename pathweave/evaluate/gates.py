@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
-from pathweave.nn import feed_forward_sites, woven_sites
+from pathweave.nn import woven_sites
 
 
 @torch.no_grad()
@@ -27,11 +27,7 @@ def gate_usage(
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
     mixtures = model.paths.mixtures(name)
-    layers: dict[str, torch.nn.Module] = {
-        **woven_sites(model.qformer),
-        **woven_sites(model.projector),
-        **feed_forward_sites(model.qformer),
-    }
+    layers = woven_sites(model.qformer) | woven_sites(model.projector)
     totals: Mapping[str, list[float]] = defaultdict(list)
     hooks = []
 
@@ -46,7 +42,8 @@ def gate_usage(
     path = model.paths[name]
     for site, mixture in mixtures.items():
         if mixture.gate is not None:
-            owners = [p for p in path.spec.predecessors if model.paths[p].at(site) is not None]
+            earlier = path.spec.predecessors
+            owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
             record(site, [*owners, name])
     try:
         model.eval()

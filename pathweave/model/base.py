@@ -17,7 +17,7 @@ from transformers import (
 from pathweave.errors import PathError
 from pathweave.model.paths import PathSpec
 from pathweave.model.prompt import Template
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.storage.atomic import new_directory
 from pathweave.storage.bundle import Bundle
 from pathweave.storage.tensors import hashed_settings, tensors_hash, write_tensors
@@ -235,9 +235,9 @@ def read_description(directory: Path) -> dict[str, Any]:
     return SAVED_BASE.read(directory, quick=True)
 
 
-def _settings(directory: Path, about: Mapping[str, Any]) -> tuple[QFormerShape, Template]:
+def _settings(directory: Path, about: Mapping[str, Any]) -> tuple[QFormerConfig, Template]:
     try:
-        return QFormerShape(**about["qformer"]), Template(**about["template"])
+        return QFormerConfig(**about["qformer"]), Template(**about["template"])
     except (TypeError, ValueError) as error:  # of a newer version, or edited
         raise SAVED_BASE.broken(directory, error) from error
 

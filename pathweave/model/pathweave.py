@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 
 from pathweave.model.base import Base
-from pathweave.model.paths import Paths
+from pathweave.model.paths import Paths, matches
 from pathweave.model.prefix_cache import Ids, Prefixes
 from pathweave.model.prompt import Medium, Prompt, instruction
-from pathweave.nn import Projector, QFormer, feed_forward_sites, woven_sites
+from pathweave.nn import Projector, QFormer, woven_sites
 
 IGNORE = -100
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
@@ -71,10 +71,9 @@ class PathWeave(nn.Module):
         self.cues = dict(cues or {})
         self._prefixes = Prefixes(self.llm)
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
-        hosts = {
-            site: (layer.host.in_features, layer.host.out_features)
-            for site, layer in (woven | feed_forward_sites(self.qformer)).items()
-        }
+        # A path draws its adapters in this order: those of feed-forward blocks last.
+        sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
+        hosts = {s: (woven[s].host.in_features, woven[s].host.out_features) for s in sites}
         shape = self.qformer.shape
         parts = {"qformer": self.qformer, "projector": self.projector}
         self.paths = Paths(shape.dim, shape.encoder_width, hosts, parts)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pathweave.errors import PathError
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.released.layout import CheckpointStage, KeySpec, Role, key_specs
 from pathweave.released.names import OTHER_PARTS, PROJECTORS, prefixes, with_prefix
 from pathweave.released.read import TensorFile
@@ -175,7 +175,7 @@ class _Sizes:
             rank=self._size(f"{first}_adapter_list.0.down_proj.weight", 0, axes=2),
         )
 
-    def _shape(self, num_heads: int | None) -> QFormerShape:
+    def _shape(self, num_heads: int | None) -> QFormerConfig:
         dim = self._size(self._layer(0, "attention.self.query.weight"), 0, axes=2)
         words = self._key("Qformer.bert.embeddings.word_embeddings.weight")
         positions = self._key("Qformer.bert.embeddings.position_embeddings.weight")
@@ -185,7 +185,7 @@ class _Sizes:
         )
         num_layers = self._count(rf"{layers}(\d+)\.")
         text = words in self.read.tensors
-        return QFormerShape(
+        return QFormerConfig(
             dim=dim,
             num_layers=num_layers,
             num_heads=self._heads(dim, num_heads),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pathweave.errors import PathError
 from pathweave.model.base import SAVED_BASE
 from pathweave.model.paths import ModalPath, Paths, matches
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.importer import LIVE_SITES
 from pathweave.released.layout import CheckpointStage, KeySpec, Role, hosts, key_specs
@@ -54,7 +54,7 @@ class _Source:
     """What is exported: a connector, and paths with their descriptions."""
 
     connector: Mapping[str, Tensor]
-    shape: QFormerShape
+    shape: QFormerConfig
     paths: Paths
     described: Mapping[str, Mapping[str, Any]]
 
@@ -158,14 +158,14 @@ def _read(directory: Path) -> _Source:
     return _Source(connector, shape, paths, described)
 
 
-def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerShape]:
+def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerConfig]:
     for name, bundle in {"connector": CONNECTOR, "base": SAVED_BASE}.items():
         place = directory / name
         if not (place / bundle.description).is_file():
             continue
         about, state = bundle.read(place), bundle.load(place, bundle.tensors[0])
         try:
-            scale, shape = about["projector_scale"], QFormerShape(**about["qformer"])
+            scale, shape = about["projector_scale"], QFormerConfig(**about["qformer"])
         except (TypeError, ValueError) as error:
             raise bundle.broken(place, error) from error
         break

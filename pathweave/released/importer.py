@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pathweave.errors import PathError
 from pathweave.model.paths import NAME, Paths, PathSpec
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.checkpoint import Checkpoint, parse_checkpoint, same
 from pathweave.released.layout import Role, hosts
@@ -41,7 +41,7 @@ class Imported:
     """
 
     checkpoints: list[Checkpoint]
-    shape: QFormerShape
+    shape: QFormerConfig
     llm_dim: int
     connector: dict[str, Tensor]
     paths: Paths

@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 import torch
 
-from pathweave.nn import Projector, QFormer, QFormerShape, woven_sites
+from pathweave.model.paths import matches
+from pathweave.nn import Projector, QFormer, QFormerConfig, woven_sites
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.names import (
     PROJECTOR_DEFECT,
@@ -79,7 +80,7 @@ class CheckpointStage:
     """
 
     prefix: str
-    shape: QFormerShape
+    shape: QFormerConfig
     llm_dim: int
     num_queries: int
     own_width: int
@@ -115,7 +116,7 @@ class CheckpointStage:
 
 
 @cache
-def hosts(shape: QFormerShape, llm_dim: int) -> dict[str, tuple[int, int]]:
+def hosts(shape: QFormerConfig, llm_dim: int) -> dict[str, tuple[int, int]]:
     """Return input and output width of every layer that a path may adapt, by site."""
     with torch.device("meta"):
         parts = QFormer(shape), Projector(shape.dim, llm_dim)
@@ -123,11 +124,12 @@ def hosts(shape: QFormerShape, llm_dim: int) -> dict[str, tuple[int, int]]:
         site: (layer.host.in_features, layer.host.out_features)
         for part in parts
         for site, layer in woven_sites(part).items()
+        if matches(site, ("*",))
     }
 
 
 @cache
-def qformer_shapes(shape: QFormerShape) -> dict[str, tuple[int, ...]]:
+def qformer_shapes(shape: QFormerConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight of a Q-Former, by our name."""
     with torch.device("meta"):
         qformer = QFormer(shape)

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
-from pathweave.model.paths import ModalPath, Paths, PathSpec
+from pathweave.model.paths import ModalPath, Paths, PathSpec, matches
 from pathweave.storage.bundle import Bundle
 
 DESCRIPTION, TENSORS, PROOF = "path.json", "path.safetensors", "proof.safetensors"
@@ -107,7 +107,10 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
     spec = {k: tuple(v) if isinstance(v, list) else v for k, v in description["spec"].items()}
     tensors = PATH.load(directory, TENSORS)
     try:
-        path = paths.expand(PathSpec(**cast(Any, spec)))
+        # A pattern may match feed-forward layers that were not among the path's hosts.
+        alone = [site for site in paths.hosts if not matches(site, ("*",))]
+        without = [site for site in alone if f"experts.{site}.adapter.scale" not in tensors]
+        path = paths.expand(PathSpec(**cast(Any, spec)), without=without)
     except TypeError as error:
         raise PATH.broken(directory, error) from error
     try:

@@ -44,7 +44,8 @@ def save_checkpoint(
         DiskError: If the directory cannot be written; the previous checkpoint is kept.
     """
     moments: dict[str, Tensor] = {}
-    for name, parameter in modules.named_parameters():
+    # Under the names of the saved tensors, which are not always those of the modules.
+    for name, parameter in modules.state_dict(keep_vars=True).items():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}|{key}"] = torch.as_tensor(value)
     CHECKPOINT.write(directory, {TRAINED: modules.state_dict(), MOMENTS: moments}, state)
@@ -71,7 +72,7 @@ def load_checkpoint(
         modules.load_state_dict(CHECKPOINT.load(directory, TRAINED))
     except RuntimeError as error:
         raise CHECKPOINT.broken(directory, " ".join(str(error).split())) from error
-    parameters = dict(modules.named_parameters())
+    parameters = modules.state_dict(keep_vars=True)
     for key, value in moments.items():
         name, _, moment = key.partition("|")
         parameter = parameters[name]

@@ -14,8 +14,8 @@ from pathweave.estimate.memory import (
 )
 from pathweave.estimate.network import Features
 from pathweave.estimate.workload import Workload
+from pathweave.methods.settings import Training
 from pathweave.model.base import freeze
-from pathweave.recipe.schema import Training
 from pathweave.train.schedule import make_optimizer
 from tests.estimate.measure import saved_bytes
 from tests.estimate.models import QUERIES, TEXT, model_of

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from pathweave.errors import PathError
 from pathweave.model.base import save_base
 from pathweave.model.paths import PathSpec
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.released import export_directory, import_files, write_import
 from pathweave.released.importer import assemble
 from pathweave.released.layout import CheckpointStage, Role
@@ -266,7 +266,7 @@ def test_any_structure_comes_back(tmp_path_factory, data):
         names.append("pc")
     quirks, aliases = data.draw(st.booleans()), data.draw(st.booleans())
     every = data.draw(st.integers(1, 2))
-    shape = QFormerShape(
+    shape = QFormerConfig(
         dim=4 * data.draw(st.integers(1, 2)),
         num_layers=every,
         num_heads=2,

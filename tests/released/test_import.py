@@ -122,16 +122,16 @@ def test_each_part_goes_where_it_belongs():
         assert torch.equal(adapter.scale, own[f"{theirs}.scale"])
         assert torch.equal(adapter.down.weight, own[f"{theirs}.down_proj.weight"])
         assert torch.equal(adapter.up.bias, own[f"{theirs}.up_proj.bias"])
-    experts = depth.at(f"{SITE}/key")
+    experts = depth.experts_at(f"{SITE}/key")
     assert torch.equal(experts.in_adapters[1].weight, own[f"{place}.key_in_adapter_list.1.weight"])
     assert torch.equal(experts.gate.weight, own[f"{place}.depth_gate_adapter_key"])
     assert torch.equal(experts.gate.noise_weight, own[f"{place}.depth_noise_gate_adapter_key"])
-    output = depth.at(f"{SITE}/output").gate.weight
+    output = depth.experts_at(f"{SITE}/output").gate.weight
     assert torch.equal(
         output, own["depth_Qformer.bert.encoder.layer.1.attention.output.depth_gate_adapter_dense"]
     )
-    assert depth.at("projector").gate is None
-    assert not depth.at("projector").in_adapters
+    assert depth.experts_at("projector").gate is None
+    assert not depth.experts_at("projector").in_adapters
     assert torch.equal(
         depth.adapter("projector").up.weight, own["depth_llmProj_adapter_list.2.up_proj.weight"]
     )
@@ -145,16 +145,16 @@ def test_each_part_goes_where_it_belongs():
 def test_the_quirks_of_the_point_cloud_stage():
     states = small_run()
     path = read(states).paths["point_cloud"]
-    assert path.at("layer_0/cross_attention/value") is None
-    assert path.at("layer_0/cross_attention/key") is not None
+    assert path.experts_at("layer_0/cross_attention/value") is None
+    assert path.experts_at("layer_0/cross_attention/key") is not None
     for index in range(3):
-        ours = path.at(f"{SITE}/value").in_adapters[index].weight
+        ours = path.experts_at(f"{SITE}/value").in_adapters[index].weight
         key = f"pc_Qformer.bert.{LAYER}.key_in_adapter_list.{index}.weight"
         assert torch.equal(ours, states[3][key])
     planned = [{k: v for k, v in s.items() if "middle_proj" not in k} for s in small_run()]
     path = read(planned, quirks=False).paths["point_cloud"]
-    assert path.at("layer_0/cross_attention/value") is not None
-    ours = path.at(f"{SITE}/value").in_adapters[0].weight
+    assert path.experts_at("layer_0/cross_attention/value") is not None
+    ours = path.experts_at(f"{SITE}/value").in_adapters[0].weight
     key = f"pc_Qformer.bert.{LAYER}.value_in_adapter_list.0.weight"
     assert torch.equal(ours, states[3][key])
 
@@ -354,7 +354,7 @@ def test_other_names_in_another_order():
     ]  # fmt: skip
     imported = assemble([checkpoint(s) for s in reversed(states)])
     assert imported.paths.names == list(names.values())
-    assert imported.paths["a"].at("layer_0/cross_attention/value") is not None
+    assert imported.paths["a"].experts_at("layer_0/cross_attention/value") is not None
 
 
 RUN_OF_ITS_OWN = [

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from pathweave.bases.qformer_names import our_name
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.released.layout import CheckpointStage, Role, key_specs, qformer_shapes
 from pathweave.released.names import (
     OTHER_PARTS,
@@ -14,7 +14,7 @@ from pathweave.released.names import (
 )
 from tests.released.files import ORDER, key_list
 
-BERT = QFormerShape(768, 12, 12, 3072, 1408, vocab_size=30523)
+BERT = QFormerConfig(768, 12, 12, 3072, 1408, vocab_size=30523)
 RELEASED = CheckpointStage("", BERT, 4096, 32, 1408, num_adapters=4, num_in_adapters=3, rank=8)
 
 

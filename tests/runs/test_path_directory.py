@@ -170,3 +170,16 @@ def test_a_missing_predecessor_is_named(tmp_path):
 def test_a_path_without_proof_has_none(tmp_path):
     _, places = saved(tmp_path)
     assert load_proof(places["sight"]) == {}
+
+
+def test_a_path_without_hosts_that_its_pattern_matches_is_read_as_it_is(tmp_path):
+    model = tiny_model(*chain("sight"))
+    spec = chain("sight", "sound", sites=("layer_0/*",))[1]
+    feed_forward = [site for site in model.paths.hosts if "_ffn" in site]
+    path = model.paths.expand(spec, without=feed_forward)
+    assert len(path.experts) == 2 * 4
+    save_path(path, model.paths, tmp_path / "sound", model.base.fingerprint())
+    fresh = tiny_model(*chain("sight"))
+    read = load_path(tmp_path / "sound", fresh.paths, fresh.base.fingerprint())
+    assert read.experts.keys() == path.experts.keys()
+    assert read.content_hash() == path.content_hash()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pathweave.errors import DiskError, RunError
-from pathweave.recipe.schema import Training
+from pathweave.methods.settings import Training
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.schedule import make_optimizer
 from tests.full_disk import full_disk

@@ -27,6 +27,7 @@ from pathweave.recipe.schema import Recipe, Training
 from pathweave.storage.atomic import sha256_bytes, sha256_file
 from pathweave.validation import explain, unknown
 
+ABOUT = "grid.json"
 SEED, CURRICULUM = "seed", "curriculum"
 
 # What a recipe may differ in and still give the same results.
@@ -159,6 +160,17 @@ class Cell:
         return out / "results" / f"{self.name}.json"
 
 
+class About(BaseModel, extra="forbid"):
+    """What a report knows of a grid besides the results; the file ``grid.json`` beside them."""
+
+    name: str
+    reference: str
+    methods: list[str]
+    orders: dict[str, list[str]]
+    seeds: list[int]
+    num_cells: int
+
+
 @dataclass(frozen=True)
 class Grid:
     """A grid with all its cells.
@@ -172,16 +184,16 @@ class Grid:
     declared: Declaration
     cells: tuple[Cell, ...]
 
-    def about(self) -> dict[str, Any]:
-        """Return what a report must know besides the results, for JSON."""
-        return {
-            "name": self.declared.name,
-            "reference": self.declared.reference,
-            "methods": list(self.declared.methods),
-            "orders": {n: list(o.curriculum) for n, o in self.declared.curricula().items()},
-            "seeds": list(self.declared.seeds),
-            "num_cells": len(self.cells),
-        }
+    def about(self) -> About:
+        """Return what a report must know besides the results."""
+        return About(
+            name=self.declared.name,
+            reference=self.declared.reference,
+            methods=list(self.declared.methods),
+            orders={n: list(o.curriculum) for n, o in self.declared.curricula().items()},
+            seeds=list(self.declared.seeds),
+            num_cells=len(self.cells),
+        )
 
 
 def load_grid(path: Path) -> Grid:

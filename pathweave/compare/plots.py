@@ -11,18 +11,20 @@ from pathweave.compare.quantities import (
     ACCURACY,
     CAPTIONS,
     FORGETTING,
+    KINDS,
     MEAN,
     TRANSFER,
     Key,
     kind_of,
 )
+from pathweave.compare.summary import gate_weights, signed
 from pathweave.evaluate.report import points
 from pathweave.extras import import_extra
 
 _DOTS_PER_INCH = 130
 _BETTER, _WORSE, _NOISE = "#1f6fb2", "#c0392b", "#7f8c8d"
 
-KINDS = {ACCURACY: "accuracy, %", CAPTIONS: "captions, points of the metric"}
+DRAWN = (ACCURACY, CAPTIONS)
 QUANTITIES = {
     TRANSFER: "Transfer T (higher is better)",
     FORGETTING: "Forgetting F (lower is better)",
@@ -36,9 +38,9 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     Raises:
         PathWeaveError: If matplotlib is not installed.
     """
-    groups = [group for group in analysis.groups if group[1] == analysis.main]
+    groups = analysis.main_groups
     kinds = [
-        k for k in KINDS if any(k == key.kind for g in groups for key in analysis.estimates[g])
+        k for k in DRAWN if any(k == key.kind for g in groups for key in analysis.estimates[g])
     ]
     made: dict[str, tuple[str, bytes]] = {}
     if not groups:
@@ -52,10 +54,10 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
         caption = "Forgetting along the sequence"
         made["forgetting"] = (caption, _curves(analysis, groups, kinds))
     for kind in kinds:
-        caption = f"Score matrices, {KINDS[kind]}"
+        caption = f"Score matrices, {KINDS[kind].in_pictures}"
         made[f"matrices_{kind}"] = (caption, _matrices(analysis, groups, kind))
     if any(cell.result.gate_usage for group in groups for cell in analysis.groups[group]):
-        made["gates"] = ("Gate usage", _gates(analysis, groups))
+        made["gates"] = ("Gate usage", _gates(analysis))
     return made
 
 
@@ -122,7 +124,7 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
         for row, found in by_row.items():
             if found is None:
                 continue
-            value, half = found.estimate.value, found.both or 0.0
+            value, half = found.value, found.both or 0.0
             axes.update_datalim([(value - usual, row), (value + usual, row)])
             better = value * _SIGN[key.quantity] > 0
             apart = found.verdict in ("yes", "1 seed")
@@ -130,7 +132,7 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
             fill = color if found.verdict != "1 seed" else "white"
             _beyond(axes, value, half, row, color=color, linewidth=1.6)
             axes.plot(value, row, "o", color=color, markerfacecolor=fill, markersize=6, zorder=3)
-            text = f"{round(value, 1) + 0.0:+.1f}" if found.verdict != "equal" else "equal"
+            text = signed(value) if found.verdict != "equal" else "equal"
             axes.annotate(text, (value, row), (0, 6), textcoords="offset points", **_SMALL)
 
     note = (
@@ -158,7 +160,7 @@ def _panels(
     for row, kind in zip(rows, kinds, strict=True):
         for axes, (quantity, title) in zip(row, QUANTITIES.items(), strict=True):
             draw(axes, Key(quantity, MEAN, kind))
-            axes.set_title(f"{title}, {KINDS[kind]}", fontsize=11)
+            axes.set_title(f"{title}, {KINDS[kind].in_pictures}", fontsize=11)
             axes.set_yticks(range(len(names)), names, fontsize=10)
             axes.margins(x=0.3)
             axes.set_ylim(len(names) - 0.5, -0.7)
@@ -197,7 +199,7 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
         if none:
             names = ", ".join(none)
             axes.set_xlabel(f"exactly 0: {names}", fontsize=9, wrap=True)
-        axes.set_title(KINDS[kind], fontsize=11)
+        axes.set_title(KINDS[kind].in_pictures, fontsize=11)
         axes.set_ylabel("F", fontsize=10)
         axes.set_xticks(range(len(stages)), stages, fontsize=10)
         axes.set_xlim(-0.2, len(stages) - 1 + 0.28 * max(1, len(stages)))
@@ -276,7 +278,7 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.tick_params(length=0)
     title = (
-        f"Scores of each modality (columns) after learning ... (rows): {KINDS[kind]}\n"
+        f"Scores of each modality (columns) after learning ... (rows): {KINDS[kind].in_pictures}\n"
         "bold: right after it was learnt; the darker, the higher"
     )
     figure.suptitle(title, fontsize=11)
@@ -300,21 +302,15 @@ def _matrix(analysis: Analysis, group: Group, kind: str) -> Any:  # noqa: ANN401
     return grid
 
 
-def _gates(analysis: Analysis, groups: list[Group]) -> bytes:
+def _gates(analysis: Analysis) -> bytes:
     """Draw the mean weight that the gates of each path give to which adapter."""
     names = analysis.about.orders[analysis.main]
-    bars: list[tuple[str, dict[str, float]]] = []
-    gated = [g for g in groups if any(cell.result.gate_usage for cell in analysis.groups[g])]
-    for group in gated:
-        usages = [cell.result.gate_usage for cell in analysis.groups[group]]
-        for path in names:
-            used = [usage[path] for usage in usages if path in usage]
-            if used:
-                mean = {o: float(np.mean([u.get(o, 0.0) for u in used])) for o in names}
-                bars.append((path if len(gated) == 1 else f"{path} ({group[0]})", mean))
+    bars = gate_weights(analysis)
+    is_one = len({method for method, _ in bars}) == 1
+    labels = [path if is_one else f"{path} ({method})" for method, path in bars]
     figure = _figure(10.0, 1.6 + 0.42 * len(bars))
     axes = figure.subplots()
-    for row, (_, weights) in enumerate(bars):
+    for row, weights in enumerate(bars.values()):
         left = 0.0
         for index, name in enumerate(names):
             width = weights[name]
@@ -325,7 +321,7 @@ def _gates(analysis: Analysis, groups: list[Group]) -> bytes:
                 middle = left + width / 2
                 axes.text(middle, row, f"{width:.2f}", ha="center", va="center", fontsize=9)
             left += width
-    axes.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=10)
+    axes.set_yticks(range(len(bars)), labels, fontsize=10)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_title(

@@ -31,9 +31,10 @@ def test_a_run_writes_exactly_what_it_should(finished_run):
     expected = {".lock", "recipe.json", "scores.json", "log.jsonl", "results.json", "results.png"}
     expected |= {"base/base.json", "base/connector.safetensors"}
     expected |= {f"paths/{name}/{file}" for name in SENSORS for file in PATH_FILES}
-    expected |= {f"predictions/whole/{name}-qa.jsonl" for name in SENSORS}
+    answers = {f"whole/{name}-qa" for name in SENSORS}
     for stage, after in enumerate(SENSORS):
-        expected |= {f"predictions/after-{after}/{n}-qa.jsonl" for n in SENSORS[: stage + 1]}
+        answers |= {f"after-{after}/{name}-qa" for name in SENSORS[: stage + 1]}
+    expected |= {f"predictions/{a}.{kind}" for a in answers for kind in ("jsonl", "safetensors")}
     assert files(finished_run) == expected
 
 
@@ -72,10 +73,12 @@ def test_running_again_does_nothing(recipe_file, finished_run, capsys):
     after = {f: (finished_run / f).stat().st_mtime_ns for f in files(finished_run)}
     assert {f for f in after if after[f] != before.get(f)} <= {
         ".lock",
+        "log.jsonl",
         "recipe.json",
         "results.json",
         "results.png",
     }
+    assert events(finished_run)[-1]["event"] == "session"
     assert json.loads(capsys.readouterr().out)["recipe"] == "tiny"
 
 

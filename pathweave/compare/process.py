@@ -1,5 +1,6 @@
-"""``pathweave evolve`` in a process of its own, so that its memory is its own and a crash ends it
-alone: begun, looked at, stopped, its end.
+"""Process of a cell: ``pathweave evolve``, begun, looked at, stopped, its end.
+
+Its memory is its own, and a crash ends it alone.
 """
 
 import os
@@ -45,11 +46,12 @@ class RunningCell:
         self._is_told = False
         self._began = time.perf_counter()
         write_atomic(directory / GIVEN, dump_recipe(recipe).encode())
-        words = ["evolve", directory / GIVEN, "--out", directory, "--json", "--stop-with-parent"]
+        words = [sys.executable, "-m", "pathweave.cli", "evolve", str(directory / GIVEN)]
+        words += ["--out", str(directory), "--json", "--stop-with-parent"]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
         with disk_errors(directory), (directory / OUTPUT).open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pathweave.cli", *words],
+                words,
                 stdin=subprocess.PIPE,  # ends with this process
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -102,7 +102,7 @@ def _estimates(
     groups = analysis.main_groups
     found = {group: analysis.estimates[group] for group in groups}
     used = {n: key for n, key in keys.items() if any(key in found[group] for group in groups)}
-    first, cells = beside or ("", dict.fromkeys(groups, []))
+    first, cells = beside or ("", {group: [] for group in groups})
     rows = [
         [group[0], *cells[group], *(_cell(found[group].get(key)) for key in used.values())]
         for group in groups

@@ -16,6 +16,9 @@ from jaxtyping import Float
 from pathweave.evaluate.bootstrap import LEVEL
 from pathweave.extras import import_extra
 
+# Beyond this many degrees of freedom the quantile falls by a thousandth more at most.
+_MANY = 1000
+
 
 @dataclass(frozen=True)
 class SeedMean:
@@ -106,5 +109,5 @@ def half_width(variance: float, freedom: int) -> float:
         >>> [round(half_width(1.0, n), 3) for n in (1, 2, 9, 100)]
         [12.706, 4.303, 2.262, 1.984]
     """
-    stats = import_extra("scipy.stats", "report")
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
+    student = import_extra("scipy.stats", "report").t
+    return float(student.ppf((1 + LEVEL) / 2, min(freedom, _MANY))) * math.sqrt(variance)

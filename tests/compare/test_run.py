@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.compare.cell import load_cell, load_samples
+from pathweave.compare.cell import Scored, load_cell
 from pathweave.compare.declaration import load_grid, recipe_hash
 from pathweave.compare.sessions import Spent, current, sessions
 from tests.compare.grids import METHODS, write_grid
@@ -81,7 +81,8 @@ def test_every_cell_has_a_result(finished_grid):
     }
     for name in NAMES:
         file = finished_grid / "results" / f"{name}.json"
-        cell = load_cell(file)
+        loaded = load_cell(file)
+        cell = loaded.result
         assert file.stat().st_size < 20_000
         assert (cell.seconds > 0, cell.shared_seconds > 0) == (True, True)
         assert cell.peak_memory_bytes > 50_000_000
@@ -90,10 +91,10 @@ def test_every_cell_has_a_result(finished_grid):
         keys = {"after-sight|sight|qa", "after-sound|sight|qa", "after-sound|sound|qa"}
         keys |= {"whole|sight|qa", "whole|sound|qa"}
         assert cell.ids.keys() == keys
-        tensors = load_samples(cell, file)
+        scored = Scored("sound", "sound", "qa")
         score = cell.results.matrix.score(1, "sound", "qa")
-        assert tensors["after-sound|sound|qa"].mean().item() == pytest.approx(score)
-        assert len(tensors["objects|stages|sound|qa"]) == 6
+        assert loaded.statistics[scored].mean() == pytest.approx(score)
+        assert len(loaded.objects[scored.samples]) == 6
 
 
 def load_grid_of(out: Path):

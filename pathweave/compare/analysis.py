@@ -141,18 +141,15 @@ class Analysis:
         drawn = dict(self._drawn())
         found = {}
         for cell in self.cells:
-            results = cell.result.results
-            stored, matrix = results.matrix, ScoreMatrix[np.ndarray](results.curriculum)
-            whole = {}
-            for modality, info in results.columns:
-                for stage, after in enumerate(results.curriculum):
-                    if stored.has(stage, modality, info.name):
-                        exact = stored.score(stage, modality, info.name)
-                        own = drawn.get((cell, Scored(after, modality, info.name)))
-                        matrix.add(stage, modality, info.name, _with(exact, own, cell))
-                if info.whole is not None:
-                    own = drawn.get((cell, Scored(None, modality, info.name)))
-                    whole[modality, info.name] = _with(info.whole, own, cell)
+            curriculum = cell.result.results.curriculum
+            matrix, whole = ScoreMatrix[np.ndarray](curriculum), {}
+            for after, modality, info, exact in cell.result.scores():
+                own = drawn.get((cell, Scored(after, modality, info.name)))
+                scores = _with(exact, own, cell)
+                if after is None:
+                    whole[modality, info.name] = scores
+                else:
+                    matrix.add(curriculum.index(after), modality, info.name, scores)
             found[cell] = quantities(matrix, whole, self._metrics)
         return found
 

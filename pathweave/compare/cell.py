@@ -8,6 +8,7 @@ numbers of which the metric is a function of the sums, and a number for the thin
 shows. With both the report needs neither the runs nor the data sets.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,7 +25,7 @@ from pathweave.compare.declaration import Cell, recipe_hash
 from pathweave.compare.sessions import sessions
 from pathweave.errors import RunError
 from pathweave.evaluate.bootstrap import Statistics
-from pathweave.evaluate.results import Results
+from pathweave.evaluate.results import DatasetInfo, Results
 from pathweave.evaluate.samples import load_answers
 from pathweave.runs.path_directory import versions
 from pathweave.runs.run_directory import RunDirectory
@@ -106,6 +107,17 @@ class CellResult(BaseModel, extra="forbid"):
     versions: dict[str, str]
     ids: dict[str, str]
     samples: str
+
+    def scores(self) -> Iterator[tuple[str | None, str, DatasetInfo, float]]:
+        """Yield stage (None for whole sets), modality, test set and score of all that is known."""
+        matrix = self.results.matrix
+        for stage, after in enumerate(self.results.curriculum):
+            for modality, info in self.results.columns:
+                if matrix.has(stage, modality, info.name):
+                    yield after, modality, info, matrix.score(stage, modality, info.name)
+        for modality, info in self.results.columns:
+            if info.whole is not None:
+                yield None, modality, info, info.whole
 
 
 @dataclass(frozen=True, eq=False)

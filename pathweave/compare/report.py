@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, load_analysis
-from pathweave.compare.cell import LoadedCell
 from pathweave.compare.plots import pictures
 from pathweave.compare.quantities import WHOLE
 from pathweave.compare.summary import details, tables
 from pathweave.compare.tables import ReportTable, latex, markdown, wrap
 from pathweave.errors import RunError
-from pathweave.evaluate.results import DatasetInfo
 from pathweave.storage.atomic import write_atomic
 
 DOCUMENT, RESULTS = "mcl.md", "results"
@@ -176,7 +174,7 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
     for (method, order), cells in analysis.groups.items():
         scores: dict[tuple[str, str], dict[str, list[float]]] = {}
         for cell in cells:
-            for after, modality, info, score in _scores(cell):
+            for after, modality, info, score in cell.result.scores():
                 row = scores.setdefault((modality, info.name), {})
                 row.setdefault(after or WHOLE, []).append(score)
         curriculum = analysis.about.orders[order]
@@ -193,19 +191,6 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
         ]
         title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
         yield markdown(ReportTable(title, ["test set", *curriculum, "whole"], rows))
-
-
-def _scores(cell: LoadedCell) -> Iterator[tuple[str | None, str, DatasetInfo, float]]:
-    """Yield stage (None for whole sets), modality, test set and score of all that was scored."""
-    results = cell.result.results
-    matrix = results.matrix
-    for stage, after in enumerate(results.curriculum):
-        for modality, info in results.columns:
-            if matrix.has(stage, modality, info.name):
-                yield after, modality, info, matrix.score(stage, modality, info.name)
-    for modality, info in results.columns:
-        if info.whole is not None:
-            yield None, modality, info, info.whole
 
 
 def _estimates_csv(analysis: Analysis) -> str:
@@ -230,8 +215,8 @@ def _scores_csv(analysis: Analysis) -> str:
     header = ["method", "order", "seed", "after", "modality", "dataset", "metric", "score"]
     rows = [
         [r.method, r.order, r.seed, after or WHOLE, modality, info.name, info.metric, score]
-        for cell, r in ((cell, cell.result) for cell in analysis.cells)
-        for after, modality, info, score in _scores(cell)
+        for r in (cell.result for cell in analysis.cells)
+        for after, modality, info, score in r.scores()
     ]
     return _csv(header, rows)
 

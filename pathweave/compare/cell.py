@@ -82,7 +82,7 @@ class CellResult(BaseModel, extra="forbid"):
         method: Name of the method in the grid.
         order: Name of the order.
         seed: Seed.
-        recipe_hash: Hash of all that decided the result, of ``grid.recipe_hash``.
+        recipe_hash: Hash of all that decided the result, of ``declaration.recipe_hash``.
         results: The results of the run.
         gate_usage: Mean weight of each expert, by path.
         seconds: Wall-clock time of the cell over all sessions, scoring included; without the

@@ -37,7 +37,7 @@ class RunningCell:
     """
 
     def __init__(
-        self, name: str, recipe: Recipe, directory: Path, num_threads: int, cell: Cell | None
+        self, name: str, recipe: Recipe, directory: Path, num_threads: int, cell: Cell | None = None
     ) -> None:
         self.name = name
         self.cell = cell

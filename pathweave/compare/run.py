@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pathweave.compare.cell import load_result, record
 from pathweave.compare.declaration import ABOUT, Cell, Grid, recipe_hash
@@ -16,6 +14,7 @@ from pathweave.compare.process import RunningCell
 from pathweave.compare.sessions import sessions
 from pathweave.compare.shared import FirstStage, first_stage, start_from
 from pathweave.compare.tables import ReportTable
+from pathweave.display import Display
 from pathweave.errors import PathWeaveError, RecipeError, RunError
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sole_writer, write_json
@@ -151,24 +150,14 @@ class _Schedule:
         self._log = RunLog(out / "log.jsonl")
         done = len(self._outcome.done)
         self._log.event("grid", cells=len(states), done=done)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True, quiet=quiet),
-            disable=quiet,
-            transient=True,
-        )
-        self._bar = self._progress.add_task(name, total=len(states), completed=done, note="")
+        self._display = Display(quiet)
+        self._bar = self._display.bar(name, total=len(states), done=done)
 
     def run(self) -> GridOutcome:
         """Begin cells as others end, until there is none left or a stop is asked for."""
         stopped: list[str] = []
-        self._progress.start()
         try:
-            with StopRequest() as stop:
+            with self._display, StopRequest() as stop:
                 while self._begin(stop):
                     time.sleep(_POLL)
                     for running in self._running if stop.requested else ():
@@ -178,8 +167,6 @@ class _Schedule:
         finally:
             for running in self._running:
                 running.kill()
-            # Progress.stop() would add an empty line where the output is no terminal.
-            self._progress.live.stop()
         if stop.requested and (stopped or self._todo):
             where = f"in {', '.join(stopped)}" if stopped else f"before {self._todo[0].name}"
             raise Interrupted(f"stopped {where}")
@@ -194,38 +181,39 @@ class _Schedule:
     def _begin_next(self) -> bool:
         """Begin the next cell or the first stage it needs; say if anything was begun or failed."""
         for cell in self._todo:
+            directory = cell.directory(self._out)
             try:
-                stage = self._missing_stage(cell)
-                if stage is None:
-                    self._log.event("cell", cell=cell.name)
-                    directory = cell.directory(self._out)
-                    running = RunningCell(cell.name, cell.recipe, directory, self._threads, cell)
-                    self._running.append(running)
+                stage = self._missing_stage(cell, directory)
+                if stage is not None and self._is_running(stage.directory):
+                    continue
+                if stage is not None:
+                    self._log.event("first_stage", directory=stage.directory.name)
+                    name, recipe, directory = stage.name, stage.recipe, stage.directory
+                    self._running.append(RunningCell(name, recipe, directory, self._threads))
+                    return True
+                self._log.event("cell", cell=cell.name)
+                running = RunningCell(cell.name, cell.recipe, directory, self._threads, cell)
+                self._running.append(running)
             except PathWeaveError as error:
                 self._failed(cell, error)
-                stage = None
-            if stage is None:
-                self._todo.remove(cell)
-                return True
-            if all(running.directory != stage.directory for running in self._running):
-                self._log.event("first_stage", directory=stage.directory.name)
-                name, recipe, directory = stage.name, stage.recipe, stage.directory
-                self._running.append(RunningCell(name, recipe, directory, self._threads, None))
-                return True
+            self._todo.remove(cell)
+            return True
         return False
 
-    def _missing_stage(self, cell: Cell) -> FirstStage | None:
+    def _missing_stage(self, cell: Cell, directory: Path) -> FirstStage | None:
         """Return the first stage that a cell has to wait for; one that is there it is given."""
-        stage, directory = first_stage(cell.recipe, self._out), cell.directory(self._out)
+        stage = first_stage(cell.recipe, self._out)
         if stage is None or RunDirectory(directory).recipe_file.exists():
             return None
         if stage.directory in self._broken:
             raise RunError(self._broken[stage.directory])
-        is_running = any(running.directory == stage.directory for running in self._running)
-        if is_running or not stage.is_done:
+        if self._is_running(stage.directory) or not stage.is_done:
             return stage
         start_from(stage, directory)
         return None
+
+    def _is_running(self, directory: Path) -> bool:
+        return any(running.directory == directory for running in self._running)
 
     def _collect(self) -> list[str]:
         """Record what came of the runs that have ended, and return those that were stopped."""
@@ -256,14 +244,14 @@ class _Schedule:
         self._costs.append(result.seconds)
         self._outcome.done.append(cell.name)
         self._log.event("done", cell=cell.name, seconds=result.seconds)
-        self._progress.print(f"done {cell.name} in {_duration(result.seconds)}; {self._left()}")
-        self._progress.update(self._bar, advance=1)
+        self._display.say(f"done {cell.name} in {_duration(result.seconds)}; {self._left()}")
+        self._bar.advance(1, " ")
 
     def _failed(self, cell: Cell, error: PathWeaveError) -> None:
         self._outcome.failed[cell.name] = str(error)
         self._log.event("failed", cell=cell.name, error=str(error))
-        self._progress.print(f"[red]failed[/] {cell.name}: {escape(str(error))}")
-        self._progress.update(self._bar, advance=1)
+        self._display.say(f"[red]failed[/] {cell.name}: {escape(str(error))}")
+        self._bar.advance(1, " ")
 
     def _left(self) -> str:
         """Return how long what is left will take; a cell must have ended."""
@@ -275,7 +263,8 @@ class _Schedule:
     def _show(self) -> None:
         notes = [f"{running.name}: {running.doing()}" for running in self._running]
         notes += [self._left()] if self._costs else []
-        self._progress.update(self._bar, note="; ".join(notes))
+        if notes:
+            self._bar.advance(0, "; ".join(notes))
 
 
 def _duration(seconds: float) -> str:

@@ -1,8 +1,10 @@
 """Tables of a report."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from pathweave.compare.analysis import Analysis, Group
+from pathweave.compare.analysis import Analysis
 from pathweave.compare.quantities import (
     ACCURACY,
     CAPTIONS,
@@ -81,36 +83,32 @@ def _filled(*made: Section) -> list[Section]:
 def _means(analysis: Analysis, kind: str) -> ReportTable:
     names = {TRANSFER: TRANSFER, FORGETTING: FORGETTING, FINAL: FINAL, WHOLE: "whole sets"}
     keys = {name: Key(quantity, MEAN, kind) for quantity, name in names.items()}
-    seeds = {group: [str(len(analysis.groups[group]))] for group in analysis.main_groups}
-    return _estimates(analysis, "Means over modalities", keys, ("seeds", seeds))
+    table = _estimates(analysis, "Means over modalities", keys)
+    seeds = {
+        method: str(len(analysis.groups[method, order])) for method, order in analysis.main_groups
+    }
+    rows = [[method, seeds[method], *cells] for method, *cells in table.rows]
+    return replace(table, header=["method", "seeds", *table.header[1:]], rows=rows)
 
 
-def _estimates(
-    analysis: Analysis,
-    title: str,
-    keys: dict[str, Key],
-    beside: tuple[str, dict[Group, list[str]]] | None = None,
-) -> ReportTable:
+def _estimates(analysis: Analysis, title: str, keys: dict[str, Key]) -> ReportTable:
     """Return a row for each method of the main order, with the numbers that any of them has.
 
     Args:
         analysis: The grid.
         title: What the table shows.
         keys: The numbers, all of one kind, by heading.
-        beside: Heading and cells of a column before them.
     """
-    groups = analysis.main_groups
-    found = {group: analysis.estimates[group] for group in groups}
-    used = {n: key for n, key in keys.items() if any(key in found[group] for group in groups)}
-    first, cells = beside or ("", {group: [] for group in groups})
+    found = {method: analysis.estimates[method, order] for method, order in analysis.main_groups}
+    used = {n: key for n, key in keys.items() if any(key in known for known in found.values())}
     rows = [
-        [group[0], *cells[group], *(_cell(found[group].get(key)) for key in used.values())]
-        for group in groups
+        [method, *(_cell(known.get(key)) for key in used.values())]
+        for method, known in found.items()
         if used
     ]
     kind = next(iter(keys.values())).kind
-    header = ["method", *([first] if beside else []), *used]
-    return ReportTable(f"{title}: {KINDS[kind].in_tables}", header, rows, HOW_TO_READ)
+    title = f"{title}: {KINDS[kind].in_tables}"
+    return ReportTable(title, ["method", *used], rows, HOW_TO_READ)
 
 
 def _orders(analysis: Analysis, kind: str) -> ReportTable:

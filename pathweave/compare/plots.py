@@ -78,7 +78,7 @@ def _png(figure: Any) -> bytes:  # noqa: ANN401 (of an optional library)
     return stream.getvalue()
 
 
-def _open(axes: Axes, *sides: str) -> None:
+def _hide(axes: Axes, *sides: str) -> None:
     """Remove the lines at some sides."""
     for side in sides:
         axes.spines[side].set_visible(False)
@@ -161,7 +161,7 @@ def _panels(
             axes.set_ylim(len(names) - 0.5, -0.7)
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
-            _open(axes, "top", "right", "left")
+            _hide(axes, "top", "right", "left")
             axes.tick_params(axis="y", length=0)
     figure.supxlabel(note, fontsize=9)
     return _png(figure)
@@ -200,7 +200,7 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
         axes.set_ylabel("F", fontsize=10)
         axes.set_xticks(range(len(stages)), stages, fontsize=10)
         axes.set_xlim(-0.2, len(stages) - 1 + 0.28 * max(1, len(stages)))
-        _open(axes, "top", "right")
+        _hide(axes, "top", "right")
     figure.suptitle(
         "Forgetting F (lower is better): mean loss of all earlier modalities after learning ...",
         fontsize=12,
@@ -291,5 +291,5 @@ def _gates(analysis: Analysis) -> bytes:
     handles = dict(zip(names, shown, strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": len(handles)}
     axes.legend(handles.values(), handles.keys(), fontsize=9, **place)
-    _open(axes, "top", "right", "left")
+    _hide(axes, "top", "right", "left")
     return _png(figure)

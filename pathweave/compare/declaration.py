@@ -1,4 +1,4 @@
-"""Declaration of a grid of runs: methods x orders x seeds over one recipe, declared in a small YAML file.
+"""Declaration of a grid of runs, a small YAML file: methods x orders x seeds over one recipe.
 
 A cell of the grid is an ordinary run; its recipe is the grid's with the overrides of its method,
 the curriculum of its order and its seed.

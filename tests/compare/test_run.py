@@ -92,15 +92,6 @@ def test_every_cell_has_a_result(grid_file, finished_grid):
         assert len(loaded.objects[scored.samples]) == 6
 
 
-def test_gate_usage_is_that_of_the_run_as_it_is_loaded(finished_grid, capsys):
-    usage = {name: results(finished_grid)[name]["gate_usage"] for name in NAMES}
-    assert usage[ADAPTERS] == {}
-    assert usage[OURS].keys() == {"sound"}
-    assert command("inspect", cell_directory(finished_grid, OURS), "--json") == 0
-    paths = json.loads(capsys.readouterr().out)["paths"]
-    assert usage[OURS]["sound"] == pytest.approx(paths["sound"]["gate_usage"], abs=1e-4)
-
-
 def test_the_result_of_a_run_without_statistics_is_the_same(grid_file, finished_grid, tmp_path):
     """Runs of earlier versions hold the answers alone."""
     out = tmp_path / "out"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pathweave
+from pathweave.evaluate.inspect import inspect_run
 from pathweave.evaluate.results import Results
 from pathweave.runs.run_directory import RunDirectory
 from tests.full_disk import full_disk
@@ -65,6 +66,12 @@ def test_the_results_say_what_was_trained_and_scored(finished_run):
     assert (dataset.metric, dataset.num_samples, dataset.num_whole) == ("ranking", 6, 6)
     assert dataset.majority == 50.0
     assert (finished_run / "results.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_gate_usage_is_that_of_the_run_as_it_is_loaded(finished_run):
+    usage = Results.load(finished_run / "results.json").gate_usage
+    assert usage.keys() == {"tilt"}  # the only path with an earlier adapter
+    assert usage["tilt"] == inspect_run(finished_run)["paths"]["tilt"]["gate_usage"]
 
 
 def test_running_again_does_nothing(recipe_file, finished_run, capsys):

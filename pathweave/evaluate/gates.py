@@ -9,6 +9,8 @@ from torch import Tensor
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
 from pathweave.nn import woven_sites
+from pathweave.runs.path_directory import describe_path, load_proof
+from pathweave.runs.run_directory import RunDirectory
 
 
 @torch.no_grad()
@@ -53,3 +55,24 @@ def gate_usage(
             hook.remove()
     # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
     return {expert: sum(values) / len(totals[name]) for expert, values in totals.items()}
+
+
+def recorded_gate_usage(
+    model: PathWeave, run: RunDirectory, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return the gate usage of each path with gates, on the inputs that are kept with the path.
+
+    Args:
+        model: The model with the paths.
+        run: The run that they are of.
+        names: The paths.
+    """
+    usage = {}
+    for name in names:
+        described, tensors = describe_path(run.path(name)), load_proof(run.path(name))
+        if tensors and (proof := described.get("proof")) and described["parameters"]["gates"]:
+            texts = proof["texts"]
+            features = [tensors[f"features_{i}"] for i in range(len(texts))]
+            found = gate_usage(model, name, features, texts)
+            usage[name] = {expert: round(weight, 4) for expert, weight in found.items()}
+    return usage

@@ -5,7 +5,7 @@ base/                the connector, once the stage that trains it is done
 paths/NAME/          one path directory per finished stage
 connectors/NAME/     the connector after the newest stage, for methods that change it
 scores.json          score of every test set after every stage
-predictions/         answers behind the scores
+predictions/         answers behind the scores, and what each sample contributes to them
 log.jsonl            every step and event
 checkpoint/          state of the stage that is running; checkpoint-NAME/ of a later lesson of it
 results.json, .png   the report

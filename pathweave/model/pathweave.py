@@ -20,7 +20,6 @@ from pathweave.model.prefix_cache import Ids, Prefixes
 from pathweave.model.prompt import Medium, Prompt, instruction
 from pathweave.nn import Projector, QFormer, feed_forward_sites, woven_sites
 
-IGNORE = -100
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 
 
@@ -104,15 +103,13 @@ class PathWeave(nn.Module):
         before = started.rest
         rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
         embeds, mask = pad(rows, side="right")
-        labels = torch.full(embeds.shape[:2], IGNORE, device=embeds.device)
-        for row, start, answer in zip(labels, map(len, before), ids, strict=True):
-            row[start : start + len(answer)] = answer
         hidden = self.llm.base_model(inputs_embeds=embeds, **started.continued(mask))
         # Position t predicts token t + 1; logits (vocabulary-wide) are made only where needed.
-        wanted = labels[:, 1:] != IGNORE
-        logits = self.llm.get_output_embeddings()(hidden[0][:, :-1][wanted])
-        loss = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
-        return loss, int(wanted.sum())
+        wanted = [(r, len(before[r]) + i) for r, row in enumerate(ids) for i in range(len(row))]
+        batch, places = zip(*wanted, strict=True)
+        logits = self.llm.get_output_embeddings()(hidden[0][batch, [t - 1 for t in places]])
+        loss = F.cross_entropy(logits.float(), torch.cat(ids), reduction="sum")
+        return loss, len(wanted)
 
     def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
         """Return the tokens of an answer, closed by the end-of-sequence token."""

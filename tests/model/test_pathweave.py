@@ -3,7 +3,7 @@ import torch
 
 from pathweave.errors import PathError
 from pathweave.model.paths import PathSpec
-from pathweave.model.pathweave import IGNORE, pad
+from pathweave.model.pathweave import pad
 from pathweave.model.prompt import Medium, Template
 from tests.published import tokenizer
 from tests.tiny import WIDTH, chain, medium, tiny_model
@@ -44,9 +44,9 @@ def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
     for before, answer in zip(model.embed_prompts(prompts), ANSWERS, strict=True):
         ids = torch.tensor([*model.base.tokenizer.encode(f" {answer}"), 0])
         rows.append(torch.cat([before, model.llm.get_input_embeddings()(ids)]))
-        labels.append(torch.cat([torch.full((len(before),), IGNORE), ids]))
+        labels.append(torch.cat([torch.full((len(before),), -100), ids]))
     embeds, mask = pad(rows, side="right")
-    labels = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
+    labels = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
     theirs = model.llm(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
     loss, count = model(prompts, ANSWERS)
     assert count == sum(len(f" {answer}") + 1 for answer in ANSWERS)

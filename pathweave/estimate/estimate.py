@@ -21,8 +21,7 @@ from pathweave.estimate.encoders import features_read
 from pathweave.estimate.measure import Meter, Saved, size, weight_bytes
 from pathweave.estimate.shapes import shape_model, words
 from pathweave.methods import method_of, stages_of
-from pathweave.methods.lesson import Lesson, Source, Task
-from pathweave.methods.shared import Chosen
+from pathweave.methods.lesson import Lesson, Samples, Source, Task
 from pathweave.model.base import freeze
 from pathweave.model.paths import ModalPath
 from pathweave.model.pathweave import PathWeave
@@ -33,7 +32,14 @@ from pathweave.recipe.schema import Recipe
 BITS = {"8bit": 8, "4bit": 4}
 FLOAT32 = 4
 MOMENTS = 2  # AdamW keeps the mean of gradients and of their squares
-NO_SAMPLES = Source(Chosen(cast(Any, None), ()))
+
+
+class _NoSamples(Samples):
+    """A set that is empty: shapes do not depend on what is in it."""
+
+    def __len__(self) -> int:
+        return 0
+
 
 
 def estimate_recipe(
@@ -120,7 +126,7 @@ def _learn(
             names=names,
             earlier=recipe.curriculum[: recipe.curriculum.index(names[0])],
             width=lambda name: found[name].width,
-            sets=lambda _: [NO_SAMPLES],
+            sets=lambda _: [Source(cast(Any, _NoSamples)())],
             carried=carried,
         )
         rest = method_of(recipe, names[0]).learn(task)
@@ -213,7 +219,7 @@ class _Sample:
         total: list[int] = []
         kept: list[int] = []
         for run in (lambda: self.soft_tokens().sum(), lambda: model(prompts, answers)[0]):
-            with torch.device("meta"), Meter() as meter:
+            with Meter() as meter:
                 with Saved(model) as saved:
                     loss = run()
                     if lesson.penalty is not None:
@@ -229,14 +235,15 @@ class _Sample:
         llm, load, count = cast(Any, self.model.llm), self.load, self.load.answer - 1
         width = llm.get_input_embeddings().embedding_dim
         passes: list[int] = []
-        with torch.no_grad(), torch.device("meta"):
-            embeds = torch.empty(1, load.prompt, width, dtype=llm.dtype)
+        with torch.no_grad():
+            embeds = torch.empty(1, load.prompt, width, dtype=llm.dtype, device="meta")
+            ids = torch.zeros(1, 1, dtype=torch.long, device="meta")
             arguments = {"inputs_embeds": embeds, "logits_to_keep": 1}
             for _ in range(3):
                 with Meter() as meter:
                     cache = llm(**arguments, use_cache=True).cache
                 passes.append(meter.flops)
-                arguments = {"input_ids": torch.zeros(1, 1, dtype=torch.long), "cache": cache}
+                arguments = {"input_ids": ids, "cache": cache}
         tensors = (t for layer in cache.layers for t in (layer.keys, layer.values))
         held = sum(t.nbytes for t in tensors) // (load.prompt + 2) * load.sequence
         reading, first, second = passes
@@ -247,7 +254,7 @@ class _Sample:
 
     def connector_flops(self) -> int:
         """Return the operations of a sample's forward pass from features to soft tokens."""
-        with torch.no_grad(), torch.device("meta"), Meter() as meter:
+        with torch.no_grad(), Meter() as meter:
             self.soft_tokens()
         return meter.flops // self.batch
 
@@ -304,22 +311,23 @@ def _growth(
     with torch.device("meta"):
         model = PathWeave(replace(stage.model.base, ready_paths=()))
         alone = replace(sample, model=model, path=model.paths.expand(bare))
-        lowest = alone.connector_flops()
-        for number in range(1, modalities + 1):
-            earlier = tuple(model.paths.names[1:]) if builds else ()
-            spec = replace(stage.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
+    lowest = alone.connector_flops()
+    for number in range(1, modalities + 1):
+        earlier = tuple(model.paths.names[1:]) if builds else ()
+        spec = replace(stage.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
+        with torch.device("meta"):
             path = model.paths.expand(spec)
-            counts = path.count()
-            grown.append(
-                Growth(
-                    modalities=number,
-                    in_adapters=counts["in_adapters"],
-                    gates=counts["gates"],
-                    path=size(path),
-                    all_paths=size(model.paths) - size(alone.path),
-                    connector_flops=replace(alone, path=path).connector_flops() / lowest,
-                )
+        counts = path.count()
+        grown.append(
+            Growth(
+                modalities=number,
+                in_adapters=counts["in_adapters"],
+                gates=counts["gates"],
+                path=size(path),
+                all_paths=size(model.paths) - size(alone.path),
+                connector_flops=replace(alone, path=path).connector_flops() / lowest,
             )
+        )
     return tuple(grown)
 
 

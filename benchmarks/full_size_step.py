@@ -22,6 +22,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from pathweave.estimate.language_model import LanguageModel
+from pathweave.estimate.memory import (
+    connector_activations,
+    fused_bytes,
+    gradient_bytes,
+    optimizer_bytes,
+    weight_bytes,
+)
+from pathweave.estimate.workload import Workload
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import (
@@ -34,16 +43,7 @@ from transformers import (
 
 from pathweave.encoders.eva_weights import VIT_G, empty_tower
 from pathweave.estimate.costs import Memory
-from pathweave.estimate.language_model import LanguageModel
-from pathweave.estimate.memory import (
-    connector_activations,
-    fused_bytes,
-    gradient_bytes,
-    optimizer_bytes,
-    weight_bytes,
-)
 from pathweave.estimate.shapes import known_sizes
-from pathweave.estimate.workload import Workload
 from pathweave.model.base import Base, freeze, with_contiguous_head
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec

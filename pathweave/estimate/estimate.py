@@ -41,7 +41,6 @@ class _NoSamples(Samples):
         return 0
 
 
-
 def estimate_recipe(
     recipe: Recipe,
     modalities: int | None = None,
@@ -300,9 +299,7 @@ def _bytes_beside(model: PathWeave, values: Iterable[object]) -> int:
     return sum(t.nbytes for t in {id(t): t for t in tensors if id(t) not in known}.values())
 
 
-def _growth(
-    stage: _Stage, sample: _Sample, recipe: Recipe, modalities: int
-) -> tuple[Growth, ...]:
+def _growth(stage: _Stage, sample: _Sample, recipe: Recipe, modalities: int) -> tuple[Growth, ...]:
     """Measure paths of the last stage's shape with more and more predecessors."""
     builds = recipe.method.name == "pathweave"
     bare = replace(stage.path.spec, name="bare", predecessors=(), rank=0, own=())

@@ -102,7 +102,9 @@ def _alike(made: Made) -> Made:
     """Return new tensors of the same shapes."""
     if isinstance(made, Tensor):
         return torch.empty_strided(made.shape, made.stride(), dtype=made.dtype, device="meta")
-    return tuple(torch.empty_strided(m.shape, m.stride(), dtype=m.dtype, device="meta") for m in made)
+    return tuple(
+        torch.empty_strided(m.shape, m.stride(), dtype=m.dtype, device="meta") for m in made
+    )
 
 
 class _FusedAttention(TorchFunctionMode):

@@ -152,6 +152,4 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     one = models.WordLevel({"</s>": 0, "word": 1}, unk_token="word")
     tokenizer = Tokenizer(one)
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")

@@ -46,7 +46,7 @@ def evaluate_manifests(
             )
             bar = display.bar(f"encode {name}", total=len(examples))
             examples.encode(bar.advance)
-            examples.keep_usable(recipe.bad_samples)
+            examples.keep_usable(recipe.bad_samples, model.misfit)
             bar.close()
             chosen = subset(len(examples), limit)
             bar = display.bar(f"score {name}", total=len(chosen))

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import DynamicCache
+from transformers import DynamicCache, PretrainedConfig
 
+from pathweave.errors import RunError
 from pathweave.model.base import Base
 from pathweave.model.paths import Paths
 from pathweave.model.prefix_cache import Ids, Prefixes
@@ -99,7 +100,7 @@ class PathWeave(nn.Module):
     ) -> tuple[Float[Tensor, ""], int]:
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
         ids = [self.answer_ids(answer) for answer in answers]
-        started = self.start(prompts)
+        started = self.start(prompts, max(map(len, ids), default=0))
         before = started.rest
         rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
         embeds, mask = pad(rows, side="right")
@@ -117,11 +118,30 @@ class PathWeave(nn.Module):
         ids = self._ids(text)
         return torch.cat([ids, ids.new_tensor([self.base.end_token])])
 
-    def start(self, prompts: Sequence[Prompt]) -> "Started":
-        """Return prompts up to their answers, with what precedes the first media already read."""
+    def start(self, prompts: Sequence[Prompt], answer: int = 0) -> "Started":
+        """Return prompts up to their answers, with what precedes the first media already read.
+
+        Args:
+            prompts: Text and encoded media.
+            answer: Most tokens that an answer to them may have.
+
+        Raises:
+            RunError: If the language model cannot read so many tokens.
+        """
         laid_out = self._lay_out(prompts)
+        for ids, rest in laid_out:
+            if problem := too_long(len(ids) + len(rest), answer, context_of(self.llm.config)):
+                raise RunError(problem)
         cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
         return Started(cache, mask, [rest for _, rest in laid_out])
+
+    def misfit(self, prompt: Prompt, answer: str) -> str | None:
+        """Return why a prompt and its answer are too long for the language model, else None."""
+        media = (part for part in prompt if isinstance(part, Medium))
+        counts = (len(m.features) * self.paths[m.path].spec.num_queries for m in media)
+        soft = (torch.empty(count, 0) for count in counts)
+        length = sum(map(len, self._pieces(self.base.template.order(prompt), soft)))
+        return too_long(length, len(self.answer_ids(answer)), context_of(self.llm.config))
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""
@@ -290,6 +310,27 @@ class PathWeave(nn.Module):
 
     def _embed_ids(self, ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens out"]:
         return self.llm.get_input_embeddings()(ids)
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Return the most tokens that a language model can read; None where it says none."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def too_long(prompt: int, answer: int, context: int | None) -> str | None:
+    """Return why a prompt and an answer of so many tokens cannot be read, else None.
+
+    Example:
+        >>> too_long(100, 28, context=128) is None
+        True
+    """
+    if context is None or prompt + answer <= context:
+        return None
+    return (
+        f"a prompt and its answer must have at most {context:,} tokens, the context of the "
+        f"language model, got {prompt:,} and {answer:,}; shorten the text or the answer, give "
+        "fewer frames, or name a language model with a longer context"
+    )
 
 
 def pad(

@@ -11,7 +11,7 @@ from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
 from pathweave.model.prompt import Medium
 from pathweave.recipe.reading import parse_recipe
-from tests.tiny import WIDTH, write_sensor_data
+from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
 COUNT = 6
 
@@ -283,3 +283,25 @@ def test_each_sample_draws_a_template_by_its_id_and_the_seed(directory):
     (directory / "sound-train.jsonl").write_text("\n".join(rows[::-1]) + "\n")
     again = examples(directory, prompts=templates)
     assert [again.prompt(i)[1] for i in range(COUNT)] == drawn[0][::-1]
+
+
+@pytest.mark.parametrize("where", ["question", "answer"])
+def test_samples_longer_than_the_language_model_reads_are_bad(directory, where):
+    model = tiny_model(*chain("sight", "sound"))
+    file = directory / "sound-train.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    turn = rows[2]["messages"][0 if where == "question" else 1]
+    turn["content"] = (turn["content"] if where == "question" else []) + [
+        {"type": "text", "text": "long " * 405}  # of at most 2048 tokens, a letter each
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = examples(directory)
+    found.encode(ignore)
+    found.keep_usable(0.5)
+    assert len(found) == COUNT
+    found.keep_usable(0.5, model.misfit)
+    assert len(found) == COUNT - 1
+    [said] = found.bad
+    assert said.startswith("sound-train-2: a prompt and its answer must have at most 2,048 tokens")
+    with pytest.raises(RunError, match="must have at most 5.0% bad samples, got 1 of"):
+        examples(directory).keep_usable(0.05, model.misfit)

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
-from pathweave.errors import PathError
+from pathweave.errors import PathError, RunError
+from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import pad
 from pathweave.model.prompt import Medium, Template
+from pathweave.model.rank import log_likelihoods
 from tests.published import tokenizer
 from tests.tiny import WIDTH, chain, medium, tiny_model
 
@@ -197,3 +199,23 @@ def test_padding_goes_to_the_side_that_is_asked_for():
     padded, mask = pad(rows, side="right")
     assert padded[:, :, 0].tolist() == [[1, 0, 0], [2, 2, 2]]
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_what_is_longer_than_the_language_model_reads_is_refused_by_name(model):
+    limit = model.llm.config.max_position_embeddings = 64
+    model.eval()
+    sight = medium("sight")
+    room = limit - len(model.embed_prompts([[sight, ""]])[0]) - 1  # a space before the text
+    fits, longer = [sight, "a" * (room - 10)], [sight, "a" * (room - 9)]
+    model([fits], ["b" * 8])  # with a space and the end: 10 tokens
+    generate(model, [fits], max_tokens=10)
+    log_likelihoods(model, [fits], ["b" * 8])
+    said = "must have at most 64 tokens, the context of the language model, got 55 and 10; shorten"
+    with pytest.raises(RunError, match=said):
+        model([longer], ["b" * 8])
+    with pytest.raises(RunError, match=said):
+        generate(model, [longer], max_tokens=10)
+    with pytest.raises(RunError, match=said):
+        log_likelihoods(model, [longer], ["b" * 8])
+    assert model.misfit(fits, "b" * 8) is None
+    assert "got 55 and 10" in model.misfit(longer, "b" * 8)

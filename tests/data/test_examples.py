@@ -303,5 +303,5 @@ def test_samples_longer_than_the_language_model_reads_are_bad(directory, where):
     assert len(found) == COUNT - 1
     [said] = found.bad
     assert said.startswith("sound-train-2: a prompt and its answer must have at most 2,048 tokens")
-    with pytest.raises(RunError, match="must have at most 5.0% bad samples, got 1 of"):
+    with pytest.raises(RunError, match=r"must have at most 5\.0% bad samples, got 1 of"):
         examples(directory).keep_usable(0.05, model.misfit)

@@ -295,7 +295,7 @@ def _bytes_beside(model: PathWeave, values: Iterable[object]) -> int:
             tensors += [*value.parameters(), *value.buffers()]
         elif isinstance(value, Mapping):
             tensors += [each for each in value.values() if isinstance(each, Tensor)]
-    known = {id(p) for p in model.parameters()}
+    known = {id(t) for t in (*model.parameters(), *model.buffers())}
     return sum(t.nbytes for t in {id(t): t for t in tensors if id(t) not in known}.values())
 
 

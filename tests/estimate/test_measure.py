@@ -75,7 +75,7 @@ def test_a_step_of_a_path_costs_what_it_does_with_real_tensors(gate, text):
     model.to("meta")
     found, bytes_found = on_shapes(step)
     assert found == flops
-    assert bytes_found == pytest.approx(kept, rel=0.02)
+    assert bytes_found == pytest.approx(kept, rel=0.06)
 
 
 def test_a_step_of_the_connector_costs_what_it_does_with_real_tensors():
@@ -84,7 +84,7 @@ def test_a_step_of_the_connector_costs_what_it_does_with_real_tensors():
     flops, kept = measured_flops(step), saved_bytes(model, step)
     model.to("meta")
     assert on_shapes(step)[0] == flops
-    assert on_shapes(step)[1] == pytest.approx(kept, rel=0.02)
+    assert on_shapes(step)[1] == pytest.approx(kept, rel=0.06)
 
 
 @settings(max_examples=5, deadline=None)

@@ -205,7 +205,7 @@ def test_what_is_longer_than_the_language_model_reads_is_refused_by_name(model):
     limit = model.llm.config.max_position_embeddings = 64
     model.eval()
     sight = medium("sight")
-    room = limit - len(model.embed_prompts([[sight, ""]])[0]) - 1  # a space before the text
+    room = limit - len(model.embed_prompts([[sight, ""]])[0])
     fits, longer = [sight, "a" * (room - 10)], [sight, "a" * (room - 9)]
     model([fits], ["b" * 8])  # with a space and the end: 10 tokens
     generate(model, [fits], max_tokens=10)

@@ -81,6 +81,8 @@ def fisher(
             for square, gradient in zip(squares.values(), gradients, strict=True):
                 if gradient is not None:
                     square.addcmul_(gradient, gradient)
+    if not any(len(source.samples) for source in sets):
+        return squares
     count = sum(square.numel() for square in squares.values())
     mean = sum(square.sum().item() for square in squares.values()) / count
     return {name: square / mean for name, square in squares.items()} if mean else squares

@@ -34,10 +34,11 @@ def generate(
 
     Raises:
         PathError: If a medium names a path that the model does not have.
+        RunError: If a prompt and ``max_tokens`` more are longer than the language model's context.
     """
     if not prompts:
         return []
-    started = model.start(prompts)
+    started = model.start(prompts, max_tokens)
     embeds, mask = pad(started.rest, side="left")
     length = started.mask.shape[1]
     if started.cache is not None:

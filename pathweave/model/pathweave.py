@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import DynamicCache
+from transformers import DynamicCache, PretrainedConfig
 
+from pathweave.errors import RunError
 from pathweave.model.base import Base
 from pathweave.model.paths import Paths, matches
 from pathweave.model.prefix_cache import Ids, Prefixes
 from pathweave.model.prompt import Medium, Prompt, instruction
 from pathweave.nn import Projector, QFormer, woven_sites
 
-IGNORE = -100
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 
 
@@ -99,19 +99,17 @@ class PathWeave(nn.Module):
     ) -> tuple[Float[Tensor, ""], int]:
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
         ids = [self.answer_ids(answer) for answer in answers]
-        started = self.start(prompts)
+        started = self.start(prompts, max(map(len, ids), default=0))
         before = started.rest
         rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
         embeds, mask = pad(rows, side="right")
-        labels = torch.full(embeds.shape[:2], IGNORE, device=embeds.device)
-        for row, start, answer in zip(labels, map(len, before), ids, strict=True):
-            row[start : start + len(answer)] = answer
         hidden = self.llm.base_model(inputs_embeds=embeds, **started.continued(mask))
         # Position t predicts token t + 1; logits (vocabulary-wide) are made only where needed.
-        wanted = labels[:, 1:] != IGNORE
-        logits = self.llm.get_output_embeddings()(hidden[0][:, :-1][wanted])
-        loss = F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="sum")
-        return loss, int(wanted.sum())
+        wanted = [(r, len(before[r]) + i) for r, row in enumerate(ids) for i in range(len(row))]
+        batch, places = zip(*wanted, strict=True)
+        logits = self.llm.get_output_embeddings()(hidden[0][batch, [t - 1 for t in places]])
+        loss = F.cross_entropy(logits.float(), torch.cat(ids), reduction="sum")
+        return loss, len(wanted)
 
     def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
         """Return the tokens of an answer, closed by the end-of-sequence token."""
@@ -119,11 +117,30 @@ class PathWeave(nn.Module):
         ids = self._ids(text)
         return torch.cat([ids, ids.new_tensor([self.base.end_token])])
 
-    def start(self, prompts: Sequence[Prompt]) -> "Started":
-        """Return prompts up to their answers, with what precedes the first media already read."""
+    def start(self, prompts: Sequence[Prompt], answer: int = 0) -> "Started":
+        """Return prompts up to their answers, with what precedes the first media already read.
+
+        Args:
+            prompts: Text and encoded media.
+            answer: Most tokens that an answer to them may have.
+
+        Raises:
+            RunError: If the language model cannot read so many tokens.
+        """
         laid_out = self._lay_out(prompts)
+        for ids, rest in laid_out:
+            if problem := too_long(len(ids) + len(rest), answer, context_of(self.llm.config)):
+                raise RunError(problem)
         cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
         return Started(cache, mask, [rest for _, rest in laid_out])
+
+    def misfit(self, prompt: Prompt, answer: str) -> str | None:
+        """Return why a prompt and its answer are too long for the language model, else None."""
+        media = (part for part in prompt if isinstance(part, Medium))
+        counts = (len(m.features) * self.paths[m.path].spec.num_queries for m in media)
+        soft = (torch.empty(count, 0) for count in counts)
+        length = sum(map(len, self._pieces(self.base.template.order(prompt), soft)))
+        return too_long(length, len(self.answer_ids(answer)), context_of(self.llm.config))
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""
@@ -292,6 +309,27 @@ class PathWeave(nn.Module):
 
     def _embed_ids(self, ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens out"]:
         return self.llm.get_input_embeddings()(ids)
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """Return the most tokens that a language model can read; None where it says none."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def too_long(prompt: int, answer: int, context: int | None) -> str | None:
+    """Return why a prompt and an answer of so many tokens cannot be read, else None.
+
+    Example:
+        >>> too_long(100, 28, context=128) is None
+        True
+    """
+    if context is None or prompt + answer <= context:
+        return None
+    return (
+        f"a prompt and its answer must have at most {context:,} tokens, the context of the "
+        f"language model, got {prompt:,} and {answer:,}; shorten the text or the answer, give "
+        "fewer frames, or name a language model with a longer context"
+    )
 
 
 def pad(

@@ -24,13 +24,16 @@ def log_likelihoods(
         model: The model; call ``model.eval()`` first.
         prompts: Text and encoded media.
         choices: Candidate answers, the same for all prompts.
+
+    Raises:
+        RunError: If a prompt with a choice is longer than the language model's context.
     """
-    started = model.start(prompts)
+    ids = [model.answer_ids(choice) for choice in choices]
+    started = model.start(prompts, max(map(len, ids)))
     embeds, mask = pad(started.rest, side="left")
     how = started.continued(mask)
     mask, positions = how["attention_mask"], how["position_ids"]
     prefix = model.llm(inputs_embeds=embeds, **{**how, "use_cache": True}, logits_to_keep=1)
-    ids = [model.answer_ids(choice) for choice in choices]
     answers = pad_sequence(ids, batch_first=True)
     counts = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
     cache = prefix.cache

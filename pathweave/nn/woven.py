@@ -123,12 +123,12 @@ class Experts(nn.Module):
         down = [adapter.down.weight.T for adapter in adapters]
         inward = torch.cat([*down, *gate_columns], dim=1)
         bias = torch.cat([adapter.down.bias for adapter in adapters])
-        ranks = torch.tensor([adapter.rank for adapter in adapters], device=inward.device)
+        expert_of = [i for i, adapter in enumerate(adapters) for _ in range(adapter.rank)]
         return Mixture(
             inward=inward,
             inward_bias=F.pad(bias, (0, inward.shape[1] - len(bias))),
             outward=torch.cat([up for up, _ in folded] + [torch.stack([c for _, c in folded])]),
-            expert_of=torch.repeat_interleave(torch.arange(len(ranks), device=ranks.device), ranks),
+            expert_of=torch.tensor(expert_of, device=inward.device),
             gate=self.gate,
         )
 

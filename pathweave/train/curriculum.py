@@ -1,5 +1,6 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -126,7 +127,7 @@ class Curriculum:
             examples.encode(bar.advance, process, num_processes)
             if num_processes > 1:
                 self.accelerator.wait_for_everyone()
-            examples.drop_bad_samples(self.recipe.bad_samples)
+            examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
             bar.close()
             if examples.bad:
                 self.log.event("bad_samples", manifest=manifest, problems=examples.bad)
@@ -155,18 +156,9 @@ class Curriculum:
             # Now and not when its turn comes, which may be hours later.
             if reads := self.recipe.modalities[name].reads:
                 common_width(name, {other: self.readers[other].width for other in reads})
-            if self._is_learnt(name) and not self.recipe.modalities[name].train:
-                raise RecipeError(
-                    f"modalities.{name}.train must name a data set to learn from, got none; add "
-                    f"one, or take {name!r} out of curriculum"
-                )
-        method = self.recipe.method.name
-        for name in self.recipe.curriculum if METHODS[method].replays and todo else ():
-            if not self.recipe.modalities[name].train:
-                raise RecipeError(
-                    f"method {method} must have the training data of every modality, got none of "
-                    f"{name!r}; add modalities.{name}.train, or choose another method"
-                )
+        learnt = [name for name in todo if self._is_learnt(name)]
+        if problems := lacking_data(self.recipe, learnt, todo):
+            raise RecipeError(problems[0])
         if not self.model.base.fresh_projector:
             return
         self.display.say("the projector starts fresh: the language model has another width")
@@ -278,6 +270,31 @@ class Curriculum:
             self.log.event("verified", **asdict(verdict))
             if not verdict.holds:
                 self.display.say(f"[red]path {verdict.path!r} no longer computes what it did[/]")
+
+
+def lacking_data(recipe: Recipe, learnt: Sequence[str], todo: Sequence[str]) -> list[str]:
+    """Return which modalities lack training data that a run needs.
+
+    Args:
+        recipe: The run.
+        learnt: Modalities that it has yet to train.
+        todo: Modalities whose stages it has yet to finish.
+    """
+    found = [
+        f"modalities.{name}.train must name a data set to learn from, got none; add one, or take "
+        f"{name!r} out of curriculum"
+        for name in learnt
+        if not recipe.modalities[name].train
+    ]
+    method = recipe.method.name
+    if not METHODS[method].replays or not todo:
+        return found
+    return found + [
+        f"method {method} must have the training data of every modality, got none of {name!r}; "
+        f"add modalities.{name}.train, or choose another method"
+        for name in recipe.curriculum
+        if not recipe.modalities[name].train
+    ]
 
 
 def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens width"]:

@@ -183,13 +183,6 @@ def test_a_dry_run_misses_the_data_of_earlier_stages(recipe_file, tmp_path):
     assert any("training data of every modality, got none of 'sight'" in p for p in plan.problems)
 
 
-def test_an_estimate_is_of_pathweave(recipe_file):
-    from pathweave.estimate.estimate import estimate_recipe
-
-    with pytest.raises(RecipeError, match="estimate must be given method pathweave, got ewc; what"):
-        estimate_recipe(load_recipe(recipe_file, {"method.name": "ewc"}))
-
-
 def extend(directory, stem, **fields):
     file = directory / f"{stem}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
-from pathweave.errors import PathError
+from pathweave.errors import PathError, RunError
+from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
-from pathweave.model.pathweave import IGNORE, pad
+from pathweave.model.pathweave import pad
 from pathweave.model.prompt import Medium, Template
+from pathweave.model.rank import log_likelihoods
 from tests.published import tokenizer
 from tests.tiny import WIDTH, chain, medium, tiny_model
 
@@ -44,9 +46,9 @@ def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
     for before, answer in zip(model.embed_prompts(prompts), ANSWERS, strict=True):
         ids = torch.tensor([*model.base.tokenizer.encode(f" {answer}"), 0])
         rows.append(torch.cat([before, model.llm.get_input_embeddings()(ids)]))
-        labels.append(torch.cat([torch.full((len(before),), IGNORE), ids]))
+        labels.append(torch.cat([torch.full((len(before),), -100), ids]))
     embeds, mask = pad(rows, side="right")
-    labels = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
+    labels = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
     theirs = model.llm(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
     loss, count = model(prompts, ANSWERS)
     assert count == sum(len(f" {answer}") + 1 for answer in ANSWERS)
@@ -197,3 +199,23 @@ def test_padding_goes_to_the_side_that_is_asked_for():
     padded, mask = pad(rows, side="right")
     assert padded[:, :, 0].tolist() == [[1, 0, 0], [2, 2, 2]]
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+
+
+def test_what_is_longer_than_the_language_model_reads_is_refused_by_name(model):
+    limit = model.llm.config.max_position_embeddings = 64
+    model.eval()
+    sight = medium("sight")
+    room = limit - len(model.embed_prompts([[sight, ""]])[0])
+    fits, longer = [sight, "a" * (room - 10)], [sight, "a" * (room - 9)]
+    model([fits], ["b" * 8])  # with a space and the end: 10 tokens
+    generate(model, [fits], max_tokens=10)
+    log_likelihoods(model, [fits], ["b" * 8])
+    said = "must have at most 64 tokens, the context of the language model, got 55 and 10; shorten"
+    with pytest.raises(RunError, match=said):
+        model([longer], ["b" * 8])
+    with pytest.raises(RunError, match=said):
+        generate(model, [longer], max_tokens=10)
+    with pytest.raises(RunError, match=said):
+        log_likelihoods(model, [longer], ["b" * 8])
+    assert model.misfit(fits, "b" * 8) is None
+    assert "got 55 and 10" in model.misfit(longer, "b" * 8)

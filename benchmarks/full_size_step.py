@@ -48,7 +48,7 @@ from pathweave.model.base import Base, freeze, with_contiguous_head
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium
+from pathweave.model.prompt import Medium, token_ids
 from pathweave.nn import Projector, QFormer, QFormerShape
 from pathweave.recipe.schema import Training
 from pathweave.train.schedule import make_optimizer
@@ -319,7 +319,7 @@ def run(sizes: Sizes) -> Report:
             with watch.part("encoder"):
                 features = encode(tower, frames, size)
             answers[name] = answer(model, [Medium(name, features), QUESTION])
-    text = len(model._ids(f"{NEWEST}: {QUESTION}"))
+    text = len(token_ids(model.base.tokenizer, f"{NEWEST}: {QUESTION}"))
     return Report(
         parameters={
             "language model": count(model.llm),

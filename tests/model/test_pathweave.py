@@ -4,9 +4,9 @@ import torch
 from pathweave.errors import PathError
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import IGNORE, pad
-from pathweave.model.prompt import Medium, Template
+from pathweave.model.prompt import Medium, Template, token_ids
 from tests.published import tokenizer
-from tests.tiny import WIDTH, chain, medium, tiny_model
+from tests.tiny import FAMILIES, WIDTH, chain, medium, tiny_model
 
 
 @pytest.fixture
@@ -38,7 +38,9 @@ def said(model, embeds):
 
 
 @torch.no_grad()
-def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(family):
+    model = tiny_model(*chain("sight", "sound", "range"), **FAMILIES[family])
     prompts = varied_prompts()
     rows, labels = [], []
     for before, answer in zip(model.embed_prompts(prompts), ANSWERS, strict=True):
@@ -51,6 +53,29 @@ def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
     loss, count = model(prompts, ANSWERS)
     assert count == sum(len(f" {answer}") + 1 for answer in ANSWERS)
     torch.testing.assert_close(loss / count, theirs, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_logits_are_made_at_the_tokens_of_the_answers_alone(model):
+    shapes = []
+    model.llm.get_output_embeddings().register_forward_hook(
+        lambda _, args, logits: shapes.append(tuple(logits.shape))
+    )
+    _, count = model(varied_prompts(), ANSWERS)
+    assert shapes == [(count, len(model.base.tokenizer))]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_are_embedded_by_the_module(family):
+    """What the language model makes of embeddings is what it makes of the words themselves."""
+    model = tiny_model(*chain("sight"), **FAMILIES[family])
+    text = "Say hello. Answer:"
+    [embeds] = model.embed_prompts([["Say hello."]])
+    ids = torch.tensor([model.base.tokenizer.encode(text)])
+    expected = model.llm(input_ids=ids).logits
+    assert expected.std() > 0.01
+    torch.testing.assert_close(model.llm(inputs_embeds=embeds[None]).logits, expected)
 
 
 @torch.no_grad()
@@ -137,7 +162,8 @@ def test_texts_may_be_sequences_of_their_own(model):
 def test_a_tokenizer_that_puts_a_space_before_every_text_puts_it_once(model):
     model.base.tokenizer = tokenizer(leading_space=True)
     decoded = model.base.tokenizer.decode
-    assert decoded(model._ids("What")) == decoded(model._ids(" What")) == " What"
+    ids = [token_ids(model.base.tokenizer, text) for text in ("What", " What")]
+    assert [decoded(found) for found in ids] == [" What", " What"]
     assert decoded(model.answer_ids("a dog")[:-1]) == " a dog"
 
 

@@ -79,7 +79,9 @@ def tiny_llm(
     return llm
 
 
-def tiny_base(seed: int = 0, text: bool = True, llm: str = "llama", **settings) -> Base:
+def tiny_base(
+    seed: int = 0, text: bool = True, llm: str = "llama", max_positions: int = 64, **settings
+) -> Base:
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
     model = tiny_llm(tokenizer, llm, **settings)
@@ -90,7 +92,7 @@ def tiny_base(seed: int = 0, text: bool = True, llm: str = "llama", **settings) 
         hidden_dim=32,
         encoder_width=WIDTH,
         vocab_size=len(tokenizer) if text else None,
-        max_positions=64,
+        max_positions=max_positions,
     )
     qformer, projector = QFormer(shape), Projector(shape.dim, LLM_DIM, scale=1.0)
     freeze(qformer)

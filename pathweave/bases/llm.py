@@ -120,6 +120,11 @@ def load_llm(
             f"{config.model_type!r}; choose a checkpoint with Vicuna, Llama or OPT inside, or name "
             "a causal one as llm"
         )
+    if getattr(config.get_text_config(), "hidden_size_per_layer_input", 0):
+        raise RecipeError(
+            f"the language model of {source} must read its input from embeddings alone, got "
+            f"{config.model_type!r}, whose layers look up the words too; name another one as llm"
+        )
     stored = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
     chosen = dtype or min(native_dtype(), stored, key=lambda kind: kind.itemsize)
     model = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])

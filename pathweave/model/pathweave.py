@@ -70,7 +70,7 @@ class PathWeave(nn.Module):
         self.qformer = base.qformer
         self.projector = base.projector
         self.cues = dict(cues or {})
-        self._prefixes = Prefixes(self.llm)
+        self.prefixes = Prefixes(self.llm)
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
         hosts = {
             site: (layer.host.in_features, layer.host.out_features)
@@ -130,11 +130,11 @@ class PathWeave(nn.Module):
 
     def prefill(self, prompts: Sequence[Prompt]) -> Prefilled:
         """Return prompts up to their answers, with what precedes the first media already read."""
-        if self._prefixes.are_shareable:
+        if self.prefixes.are_shareable:
             laid_out = self._lay_out(prompts)
         else:
             laid_out = [((), embeds) for embeds in self.embed_prompts(prompts)]
-        cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
+        cache, mask = self.prefixes.cache([ids for ids, _ in laid_out])
         return Prefilled(cache, mask, [remainder for _, remainder in laid_out])
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
 from pathweave.model.prompt import Ids
 
@@ -35,12 +35,14 @@ class Prefixes:
         are_shareable: Whether every layer attends to everything before. In a batch of unequal
             prompts padding stands between a prefix and the rest: a sliding window would count it,
             and a recurrent state is no list of tokens.
+        are_recurrent: Whether a layer keeps such a state.
     """
 
     def __init__(self, llm: PreTrainedModel, kept_tokens: int = KEPT_TOKENS) -> None:
         self._llm = llm
         layers = DynamicCache(config=llm.config).layers
         self.are_shareable = all(type(layer) is DynamicLayer for layer in layers)
+        self.are_recurrent = any(isinstance(x, LinearAttentionCacheLayerMixin) for x in layers)
         self._kept_tokens = kept_tokens
         self._known: OrderedDict[Ids, KeysAndValues] = OrderedDict()
 

@@ -25,6 +25,10 @@ def log_likelihoods(
         prompts: Text and encoded media.
         choices: Candidate answers, the same for all prompts.
     """
+    if model.prefixes.are_recurrent:
+        # Such a state cannot be repeated for the choices: each is read with its whole prompt.
+        pairs = [[-model([prompt], [choice])[0] for choice in choices] for prompt in prompts]
+        return torch.stack([torch.stack(row) for row in pairs])
     prefilled = model.prefill(prompts)
     embeds, mask = pad(prefilled.remainder, side="left")
     inputs = prefilled.decoder_inputs(mask)

@@ -12,7 +12,9 @@ from transformers import OPTForCausalLM, T5Config
 from pathweave.bases import llm as llms
 from pathweave.bases.llm import (
     SAMPLED_ROWS,
+    load_llm,
     load_llm_directory,
+    read_config,
     soft_token_scale,
     starts_with_bos,
     use_llm,
@@ -345,6 +347,14 @@ def test_an_encoder_decoder_is_refused(copy):
     edit(copy, text_config=T5Config(d_model=32, num_layers=1, num_heads=2).to_dict())
     with pytest.raises(RecipeError, match=r"must be causal \(decoder only\), got 't5'; choose"):
         load_pretrained(copy)
+
+
+def test_a_model_whose_layers_look_up_the_words_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gemma3n_text", "hidden_size_per_layer_input": 8})
+    )
+    with pytest.raises(RecipeError, match=r"from embeddings alone, got 'gemma3n_text', whose"):
+        load_llm(read_config(tmp_path), {}, tmp_path)
 
 
 def test_another_activation_of_the_qformer_is_refused(copy):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,11 @@ def test_the_fingerprint_changes_with_every_part():
         assert base.fingerprint() != before
         weight.data.view(-1)[3] = value
     assert base.fingerprint() == before
+    base.projector.scale *= 1.01
+    assert base.fingerprint() != before
+    base.projector.scale /= 1.01
+    base.template = replace(base.template, after="?")
+    assert base.fingerprint() != before
     assert tiny_base(seed=1).fingerprint() != before
 
 

@@ -182,6 +182,21 @@ def test_a_long_instruction_is_cut_to_what_the_qformer_can_read(model):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("positions", "read"), [(64, 64), (128, 128), (300, 128)])
+def test_the_qformer_reads_the_start_of_an_instruction(positions, read):
+    """A word before the cut changes the tokens, one behind it does not."""
+    model = tiny_model(*chain("sight", "sound"), max_positions=positions)
+    long = "word " * 60
+    changed = {at: long[:at] + "!" + long[at + 1 :] for at in (read - 2, read)}
+    [whole], [before], [behind] = (
+        model.soft_tokens([medium("sound")], [text])
+        for text in (long, changed[read - 2], changed[read])
+    )
+    assert not torch.equal(whole, before)
+    assert torch.equal(whole, behind)
+
+
+@torch.no_grad()
 def test_paths_may_differ_in_width_of_features(model):
     model.paths.expand(PathSpec("wide", encoder_width=2 * WIDTH, num_queries=3, rank=2))
     media = [medium("wide", width=2 * WIDTH), medium("sound")]

@@ -176,7 +176,7 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
             base.tokenizer.save_pretrained(temporary / LLM_DIRECTORY)
             if base.text_tokenizer is not None:
                 base.text_tokenizer.save_pretrained(temporary / TEXT_DIRECTORY)
-            for file in temporary.glob("*/*"):
+            for file in filter(Path.is_file, temporary.glob("*/*")):
                 # Transformers writes weights that only their owner can read.
                 copymode(temporary / "connector.safetensors", file)
         about: dict[str, Any] = {

@@ -1,12 +1,12 @@
 """Reading the weights of an encoder."""
 
-import json
 from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pathweave.storage.atomic import sha256_file
+from pathweave.errors import FetchError
+from pathweave.storage.atomic import read_json, sha256_file
 
 _FILE = "model.safetensors"
 _DIGITS = 16
@@ -17,12 +17,22 @@ def load_weights(module: nn.Module, directory: Path) -> str:
 
     The hash is read from ``READY.json`` where the fetch has written one, so that a start does not
     hash the weights again.
+
+    Raises:
+        FetchError: If ``READY.json`` is damaged.
     """
     module.load_state_dict(_without_counters(load_file(directory / _FILE), module))
     module.eval().requires_grad_(False)
     ready = directory / "READY.json"
     if ready.exists():
-        return json.loads(ready.read_text(encoding="utf-8"))["files"][_FILE]["sha256"][:_DIGITS]
+        rule, remedy = f"{directory} must hold fetched weights", "delete it and fetch them again"
+        files = read_json(ready, rule, remedy, FetchError).get("files")
+        try:
+            return files[_FILE]["sha256"][:_DIGITS]
+        except (KeyError, TypeError) as error:
+            raise FetchError(
+                f"{rule}, got {ready.name} with files {files!r:.60}; {remedy}"
+            ) from error
     return sha256_file(directory / _FILE)[:_DIGITS]
 
 

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pathweave.validation import unknown
 from pathweave.data.decode.pair import pack_pair
 from pathweave.data.examples import AnyReader
 from pathweave.data.messages import Part, parse_content
 from pathweave.errors import MediaError, PathError
 from pathweave.model.generate import generate
-from pathweave.runs.loading import load_base, load_run, make_readers, native_readers
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
+from pathweave.runs.loading import load_base, load_run, make_readers, native_readers
+from pathweave.validation import unknown
 
 
 class Assistant:

@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
+from pathweave.bases.hub import is_remote, snapshot
+from pathweave.bases.llm import CONFIG, use_llm
+from pathweave.bases.mini import load_mini
+from pathweave.bases.pretrained import load_pretrained
+from pathweave.data.cache import FeatureCache
+from pathweave.data.examples import Readers
+from pathweave.errors import FetchError, PathError, RecipeError
 from pathweave.model.base import (
     DESCRIPTION,
     Base,
@@ -14,21 +21,14 @@ from pathweave.model.base import (
     load_directory,
     native_dtype,
 )
-from pathweave.bases.hub import is_remote, snapshot
-from pathweave.bases.llm import CONFIG, use_llm
-from pathweave.bases.mini import load_mini
-from pathweave.bases.pretrained import load_pretrained
-from pathweave.recipe.schema import Modality, Component, Recipe
-from pathweave.validation import unknown
-from pathweave.runs.connector_directory import load_shared
-from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import Readers
-from pathweave.errors import FetchError, PathError, RecipeError
-from pathweave.storage.atomic import cache_home
-from pathweave.model.pathweave import PathWeave
-from pathweave.runs.path_directory import describe_path, load_order, load_path
 from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
+from pathweave.recipe.schema import Component, Modality, Recipe
+from pathweave.runs.connector_directory import load_shared
+from pathweave.runs.path_directory import describe_path, load_order, load_path
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import cache_home
+from pathweave.validation import unknown
 
 
 def load_base(
@@ -194,7 +194,8 @@ def native_modalities(base: Base | None) -> dict[str, Modality]:
     ready = base.ready_paths if base is not None else ()
     return {
         path.spec.name: Modality(
-            decoder=Component.model_validate(path.decoder), encoder=Component.model_validate(path.encoder)
+            decoder=Component.model_validate(path.decoder),
+            encoder=Component.model_validate(path.encoder),
         )
         for path in ready
     }

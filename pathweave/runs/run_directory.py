@@ -11,15 +11,14 @@ checkpoint/          state of the stage that is running; checkpoint-NAME/ of a l
 results.json, .png   the report
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pathweave.errors import RunError
-from pathweave.storage.atomic import check_path, recover_directory, write_atomic
 from pathweave.recipe.reading import dump_recipe, parse_recipe
 from pathweave.recipe.schema import Recipe
+from pathweave.storage.atomic import check_path, read_json, recover_directory, write_atomic
 
 
 class RunDirectory:
@@ -83,13 +82,12 @@ class RunDirectory:
         Raises:
             RunError: If this is no directory of a run.
         """
-        try:
-            tree = json.loads(self.recipe_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.root} must be the directory of a run (with recipe.json), got {error}; make "
-                "one with: pathweave evolve RECIPE --out DIR"
-            ) from error
+        tree = read_json(
+            self.recipe_file,
+            f"{self.root} must be the directory of a run (with recipe.json)",
+            "make one with: pathweave evolve RECIPE --out DIR",
+            RunError,
+        )
         return parse_recipe(tree, str(self.recipe_file))
 
     def check(self, recipe: Recipe) -> None:

@@ -1,6 +1,7 @@
 """Reading the weights of an encoder."""
 
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def load_weights(module: nn.Module, directory: Path) -> str:
     ready = directory / "READY.json"
     if ready.exists():
         rule, remedy = f"{directory} must hold fetched weights", "delete it and fetch them again"
-        files = read_json(ready, rule, remedy, FetchError).get("files")
+        files: Any = read_json(ready, rule, remedy, FetchError).get("files")
         try:
             return files[_FILE]["sha256"][:_DIGITS]
         except (KeyError, TypeError) as error:

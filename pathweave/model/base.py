@@ -20,7 +20,13 @@ from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.storage.atomic import new_directory
 from pathweave.storage.bundle import Bundle
-from pathweave.storage.tensors import hashed_settings, tensors_hash, write_tensors
+from pathweave.storage.tensors import (
+    hashed_settings,
+    load_exactly,
+    tensors_hash,
+    under,
+    write_tensors,
+)
 
 SAMPLED_VALUES = 64
 DESCRIPTION, TENSORS = "base.json", "connector.safetensors"
@@ -256,15 +262,8 @@ def load_connector(base: Base, directory: Path) -> None:
             f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
         )
     for part, module in (("qformer", base.qformer), ("projector", base.projector)):
-        prefix = f"{part}."
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise PathError(
-                f"{directory / TENSORS} must hold exactly the tensors of the {part}, got: "
-                f"{' '.join(str(error).split())}; the file is damaged"
-            ) from error
+        rule = f"{directory / TENSORS} must hold exactly the tensors of the {part}"
+        load_exactly(module, under(state, f"{part}."), rule, "the file is damaged")
     base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import torch
 
+from pathweave.bases.qformer_names import lavis_name
 from pathweave.model.paths import matches
 from pathweave.nn import Projector, QFormer, QFormerConfig, woven_sites
 from pathweave.nn.projector import PROJECTOR_SITE
@@ -20,7 +21,6 @@ from pathweave.released.names import (
     PROJECTOR_DEFECT,
     VALUE_DEFECT,
     path_name,
-    qformer_key,
     site_key,
     with_prefix,
 )
@@ -167,7 +167,7 @@ def _shared_and_input(stage: CheckpointStage) -> KeySpecs:
     """Return the keys that every file has: the connector, and what a path has without adapters."""
     shape, own = stage.shape, stage.own_width
     for ours, size in qformer_shapes(shape).items():
-        key = stage.qformer(qformer_key(ours))
+        key = stage.qformer(lavis_name(ours))
         yield key, KeySpec(Role.CONNECTOR, size, (f"qformer.{ours}",))
     if shape.vocab_size is not None:
         positions = KeySpec(Role.BUFFER, (1, shape.max_positions), optional=True)

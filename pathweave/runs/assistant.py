@@ -55,11 +55,11 @@ class Assistant:
             MediaError: If a medium is missing or cannot be decoded.
         """
         parsed = [parse_content(c, f"question {n}") for n, c in enumerate(contents, start=1)]
-        prompts = [self._prompt(parts, path) for parts in parsed]
+        prompts: list[Prompt] = [
+            [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
+            for parts in parsed
+        ]
         return generate(self.model, prompts, max_tokens, beams)
-
-    def _prompt(self, parts: Sequence[Part], path: str | None) -> Prompt:
-        return [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
 
     def _medium(self, part: Part, path: str | None) -> Medium:
         name = path or part.type

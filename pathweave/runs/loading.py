@@ -12,7 +12,7 @@ from pathweave.bases.mini import load_mini
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
-from pathweave.errors import FetchError, PathError, RecipeError
+from pathweave.errors import FetchError, RecipeError
 from pathweave.model.base import (
     DESCRIPTION,
     Base,
@@ -21,13 +21,13 @@ from pathweave.model.base import (
     load_directory,
     native_dtype,
 )
-from pathweave.model.paths import ModalPath
 from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import Component, Modality, Recipe
 from pathweave.runs.connector_directory import load_shared
 from pathweave.runs.path_directory import describe_path, load_order, load_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
+from pathweave.storage.tensors import load_exactly
 from pathweave.validation import unknown
 
 
@@ -147,36 +147,17 @@ def load_finished(
     fingerprint = model.base.fingerprint() if finished else ""
     made_for = dict.fromkeys(finished, fingerprint)
     if newest is not None:
-        made_for = _fingerprints(run, finished, fingerprint)
+        # A stage that changed the connector says what the fingerprint was before, so the paths of
+        # a run are a chain, which ends with the connector as it is now.
+        for name in reversed(finished):
+            made_for[name] = fingerprint
+            fingerprint = describe_path(run.path(name)).get("connector_before", fingerprint)
     for name in load_order({name: run.path(name) for name in finished}, wanted):
         path = load_path(run.path(name), model.paths, made_for[name])
         if name in changed:
-            _change(path, changed[name])
+            rule = f"path {name!r} must fit what a later stage changed in it"
+            load_exactly(path, changed[name], rule, "copy the whole run again")
     return finished
-
-
-def _fingerprints(run: RunDirectory, finished: list[str], newest: str) -> dict[str, str]:
-    """Return the fingerprint of the base that each path was made for.
-
-    A stage that changed the connector says what the fingerprint was before, so the paths of a run
-    are a chain, which ends with the connector as it is now.
-    """
-    made_for = {}
-    for name in reversed(finished):
-        made_for[name] = newest
-        newest = describe_path(run.path(name)).get("connector_before", newest)
-    return made_for
-
-
-def _change(path: ModalPath, tensors: dict[str, Tensor]) -> None:
-    """Give a path what a later stage has changed in it."""
-    try:
-        path.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise PathError(
-            f"path {path.spec.name!r} must fit what a later stage changed in it, got: "
-            f"{' '.join(str(error).split())}; copy the whole run again"
-        ) from error
 
 
 def make_readers(recipe: Recipe, base: Base | None = None) -> Readers:

@@ -85,9 +85,9 @@ def snapshot(repository: str) -> Path:
     except Exception as error:
         raise UnavailableError(
             f"{repository} must be a directory or a model of the hub that can be downloaded, got "
-            f"neither ({_reason(error, is_offline)}); connect to the hub, or place config.json, the "
-            f"tokenizer's files and {SAFE} (with the index, if there are shards) in a directory "
-            "and name that"
+            f"neither ({_reason(error, is_offline)}); connect to the hub, or place config.json, "
+            f"the tokenizer's files and {SAFE} (with the index, if there are shards) in a "
+            "directory and name that"
         ) from error
 
 

@@ -211,20 +211,25 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     for part in parts:
         if not (directory / part).is_dir():
             raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
-    llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+    try:
+        llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+        tokenizer, *text = [AutoTokenizer.from_pretrained(directory / part) for part in parts]
+    # A damaged model or tokenizer makes the readers fail in many ways.
+    except Exception as error:
+        raise PathError(
+            f"{directory} must hold a whole language model and whole tokenizers, got "
+            f"{' '.join(repr(error).split())[:200]}; copy the whole directory again"
+        ) from error
     freeze(with_contiguous_head(llm))
     qformer = QFormer(shape)
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
-    text = None
-    if TEXT_DIRECTORY in parts:
-        text = AutoTokenizer.from_pretrained(directory / TEXT_DIRECTORY)
     base = Base(
         kind=about["kind"],
         llm=llm,
-        tokenizer=AutoTokenizer.from_pretrained(directory / LLM_DIRECTORY),
+        tokenizer=tokenizer,
         qformer=qformer,
         projector=Projector(qformer.shape.dim, dim, about["projector_scale"]),
-        text_tokenizer=text,
+        text_tokenizer=text[0] if text else None,
         template=template,
         licences=about["licences"],
     )

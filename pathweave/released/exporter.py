@@ -84,7 +84,9 @@ def _read(directory: Path) -> Imported:
             "layout, got one that later stages have changed; such a run cannot be exported"
         )
     connector, shape = _read_connector(directory)
-    places = {file.parent.name: file.parent for file in sorted(run.paths.glob(f"*/{DESCRIPTION}"))}
+    # A hidden one is what a kill has left beside the path itself.
+    found = [file.parent for file in sorted(run.paths.glob(f"*/{DESCRIPTION}"))]
+    places = {place.name: place for place in found if not place.name.startswith(".")}
     if not places:
         raise PathError(f"{directory} must hold paths/, got none; give a run or an import")
     described = {name: describe_path(places[name]) for name in load_order(places)}

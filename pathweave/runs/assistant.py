@@ -10,7 +10,7 @@ from pathweave.errors import MediaError, PathError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
-from pathweave.runs.loading import load_base, load_run, make_readers, native_readers
+from pathweave.runs.loading import load_base, load_run, make_readers
 from pathweave.validation import unknown
 
 
@@ -108,4 +108,4 @@ def load_alone(base: str) -> Assistant:
         FetchError: If weights cannot be fetched, or are incomplete.
     """
     loaded = load_base(base)
-    return Assistant(PathWeave(loaded), native_readers(loaded))
+    return Assistant(PathWeave(loaded), make_readers(None, loaded))

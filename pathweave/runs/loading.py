@@ -160,32 +160,20 @@ def load_finished(
     return finished
 
 
-def make_readers(recipe: Recipe, base: Base | None = None) -> Readers:
+def make_readers(recipe: Recipe | None, base: Base | None = None) -> Readers:
     """Return readers of the declared modalities over the shared cache of features.
 
     Args:
-        recipe: Declares the modalities.
-        base: Its paths are read as it says, where the recipe does not declare their modality.
+        recipe: Declares the modalities; None declares none.
+        base: The paths that it comes with are read as it says, where the recipe does not declare
+            their modality.
     """
-    return Readers({**native_modalities(base), **recipe.modalities}, _cache())
-
-
-def native_modalities(base: Base | None) -> dict[str, Modality]:
-    """Return how the media of the paths that a base comes with are read, by name."""
-    ready = base.ready_paths if base is not None else ()
-    return {
+    native = {
         path.spec.name: Modality(
             decoder=Component.model_validate(path.decoder),
             encoder=Component.model_validate(path.encoder),
         )
-        for path in ready
+        for path in (base.ready_paths if base is not None else ())
     }
-
-
-def native_readers(base: Base) -> Readers:
-    """Return readers of the media of the paths that a base comes with."""
-    return Readers(native_modalities(base), _cache())
-
-
-def _cache() -> FeatureCache:
-    return FeatureCache(cache_home() / "features")
+    declared = recipe.modalities if recipe is not None else {}
+    return Readers({**native, **declared}, FeatureCache(cache_home() / "features"))

@@ -71,6 +71,7 @@ class RunDirectory:
         """Return the stages whose path is saved, in order."""
         done = []
         for name in recipe.curriculum:
+            recover_directory(self.path(name))
             if not (self.path(name) / "path.json").is_file():
                 break
             done.append(name)
@@ -134,12 +135,9 @@ def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: AN
         ['a.c']
     """
     if isinstance(before, dict) and isinstance(after, dict):
-        fields = dict.fromkeys([*before, *after])
         return [
             found
-            for field in fields
-            for found in differences(
-                before.get(field), after.get(field), f"{at}.{field}".strip(".")
-            )
+            for name in {**before, **after}
+            for found in differences(before.get(name), after.get(name), f"{at}.{name}".strip("."))
         ]
     return [] if before == after else [at]

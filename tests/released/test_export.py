@@ -163,6 +163,13 @@ def test_paths_of_our_own_runs(tmp_path, gate):
     assert ("its gates have no noise" in notes) == (gate == "softmax")
 
 
+def test_what_a_kill_has_left_beside_a_path_is_no_path(tmp_path):
+    directory, _ = model_directory(tmp_path, own_specs("sight", "sound"))
+    shutil.copytree(directory / "paths/sound", directory / "paths/.sound.old")
+    report = export_directory(directory, tmp_path / "out")
+    assert list(report["files"]) == ["sight", "sound"]
+
+
 def test_an_epsilon_that_the_layout_cannot_say_is_noted(tmp_path):
     directory, _ = model_directory(tmp_path, own_specs("image", norm_eps=1e-6))
     report = export_directory(directory, tmp_path / "out")

@@ -21,7 +21,7 @@ from pathweave.encoders.spectrogram import (
     triangles,
 )
 from pathweave.encoders.waveforms import stack_waveforms
-from pathweave.encoders.weights import load_weights
+from pathweave.encoders.weights import REMEDY, load_weights
 from pathweave.errors import FetchError, MediaError, RecipeError
 from pathweave.storage.atomic import read_json
 
@@ -143,8 +143,8 @@ class WhisperEncoder:
     def __init__(self, directory: Path, pool: int = 5) -> None:
         if pool < 1:
             raise RecipeError(f"pool must be positive, got {pool}; 5 is a good start")
-        rule, remedy = f"{directory} must hold fetched weights", "delete it and fetch them again"
-        config = read_json(directory / "config.json", rule, remedy, FetchError)
+        rule = f"{directory} must hold the weights of an encoder"
+        config = read_json(directory / "config.json", rule, REMEDY, FetchError)
         self.pool = pool
         self.rate = config["rate"]
         self.width = config["width"]

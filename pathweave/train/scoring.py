@@ -56,9 +56,9 @@ class Scoring:
         stored: dict[str, Any] = {}
         if run.scores.exists():
             stored = read_json(run.scores, rule, remedy, RunError)
-        self.sets: dict[str, Any] = stored.get("sets", {})
         self.matrix: ScoreMatrix[float] = ScoreMatrix(recipe.curriculum)
         try:
+            self.sets = {name: {**about} for name, about in stored.get("sets", {}).items()}
             # The stored matrix may be of a shorter curriculum, to which stages have been added.
             for entry in stored.get("matrix", {}).get("scores", ()):
                 self.matrix.add(entry["stage"], entry["modality"], entry["dataset"], entry["score"])

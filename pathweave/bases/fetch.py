@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pathweave.bases.hub import download_files
@@ -81,7 +81,13 @@ def fetch(name: str, kind: str | None = None, report: Report | None = None) -> P
         raise FetchError(f"the source of {name} must be one of {kinds}, got {kind}; choose another")
     with contextlib.ExitStack() as stack:
         report = report or stack.enter_context(terminal_report())
-        stack.enter_context(_turn(name, report, sources[0].num_bytes))
+        while True:
+            try:
+                stack.enter_context(sole_writer(cache_home() / "weights" / ".locks" / name))
+                break
+            except BusyError:
+                report(name, "waiting for another process", 0, sources[0].num_bytes)
+                time.sleep(0.2)
         # Another process may have fetched the weights while this one waited for its turn.
         return ready_dir(name, kind) or _first_available(weights, sources, report)
 
@@ -102,7 +108,8 @@ def check(name: str) -> Path:
 
 
 def _directory(weights: Weights, source: WheelSource | HubSource) -> Path:
-    return cache_home() / "weights" / weights.directory_name(source)
+    tag = source.sha256[:8] if isinstance(source, WheelSource) else "hub"
+    return cache_home() / "weights" / f"{weights.name}-{tag}"
 
 
 def _bundle(name: str) -> Bundle:
@@ -123,21 +130,6 @@ def _is_ready(weights: Weights, directory: Path) -> bool:
     except FetchError:
         return False
     return ready["revision"] == weights.revision
-
-
-@contextlib.contextmanager
-def _turn(name: str, report: Report, num_bytes: int) -> Iterator[None]:
-    """Wait until no other process fetches ``name``, then keep others out."""
-    lock = cache_home() / "weights" / ".locks" / name
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(sole_writer(lock))
-                break
-            except BusyError:
-                report(name, "waiting for another process", 0, num_bytes)
-                time.sleep(0.2)
-        yield
 
 
 def _first_available(

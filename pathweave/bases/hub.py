@@ -51,10 +51,9 @@ def download_files(name: str, source: HubSource, out: Path, report: Report) -> s
             cached = Path(hf_hub_download(source.repository, file, local_files_only=is_offline))
         # The client raises errors of its own, of its HTTP library and of the system.
         except Exception as error:
-            reason = _why_offline() if is_offline else _first_line(error)
             raise UnavailableError(
-                f"{source.repository}/{file} cannot be downloaded from the hub ({reason}); connect "
-                "to the hub and run the same command again"
+                f"{source.repository}/{file} cannot be downloaded from the hub "
+                f"({_reason(error, is_offline)}); connect to the hub and run the same command again"
             ) from error
         # The client's cache is .../snapshots/<commit>/<file>.
         commit = cached.parents[len(Path(file).parts) - 1].name
@@ -84,11 +83,11 @@ def snapshot(repository: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=[*SETTINGS, weights]))
     # The client raises errors of its own, of its HTTP library and of the system.
     except Exception as error:
-        reason = _why_offline() if is_offline else _first_line(error)
         raise UnavailableError(
             f"{repository} must be a directory or a model of the hub that can be downloaded, got "
-            f"neither ({reason}); connect to the hub, or place config.json, the tokenizer's files "
-            f"and {SAFE} (with the index, if there are shards) in a directory and name that"
+            f"neither ({_reason(error, is_offline)}); connect to the hub, or place config.json, "
+            f"the tokenizer's files and {SAFE} (with the index, if there are shards) in a "
+            "directory and name that"
         ) from error
 
 
@@ -119,11 +118,9 @@ def is_reachable() -> bool:
         return False
 
 
-def _why_offline() -> str:
+def _reason(error: Exception, is_offline: bool) -> str:
     from huggingface_hub import constants
 
-    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "no connection"
-
-
-def _first_line(error: Exception) -> str:
+    if is_offline:
+        return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "no connection"
     return str(error).strip().split("\n")[0] or type(error).__name__

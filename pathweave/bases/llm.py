@@ -1,6 +1,5 @@
 """Causal language models of transformers, from mapped tensors: nothing is held twice."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,6 +29,7 @@ from pathweave.model.base import (
     with_contiguous_head,
 )
 from pathweave.nn import Projector
+from pathweave.storage.atomic import read_json
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -44,15 +44,14 @@ def read_config(directory: Path) -> PretrainedConfig:
     Raises:
         FetchError: If there is none, or transformers does not know the kind of model.
     """
+    rule = f"{directory} must hold the {CONFIG} of a model of transformers"
+    remedy = "download it again, or install a newer version of transformers"
+    read_json(directory / CONFIG, rule, remedy, FetchError)
     try:
-        json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         return AutoConfig.from_pretrained(directory)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise FetchError(
-            f"{directory} must hold the {CONFIG} of a model of transformers, got {reason}; "
-            "download it again, or install a newer version of transformers"
-        ) from error
+        raise FetchError(f"{rule}, got {reason}; {remedy}") from error
 
 
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
@@ -189,7 +188,10 @@ def load_llm_directory(
     shards = Shards(directory)
     llm = load_llm(config, shards.read(shards.names), directory, dtype, quantise)
     file = directory / GENERATION
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    stored = {}
+    if file.is_file():
+        rule = f"{file} must hold settings of generation"
+        stored = read_json(file, rule, "download it again", FetchError)
     # Of the settings of generation only these: sampling is not for us.
     for name in ("eos_token_id", "pad_token_id"):
         if stored.get(name) is not None:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from pathweave.errors import FetchError
 from pathweave.validation import unknown
@@ -26,11 +26,6 @@ class WheelSource(BaseModel):
     num_bytes: int = Field(description="Size of the wheel, bytes.", gt=0)
     members: dict[str, str] = Field(description="Members to unpack and the names they get.")
 
-    @property
-    def tag(self) -> str:
-        """What distinguishes this source in the name of the directory of converted weights."""
-        return self.sha256[:8]
-
 
 class HubSource(BaseModel):
     """A repository of the Hugging Face hub; its revision is recorded, not fixed."""
@@ -41,11 +36,6 @@ class HubSource(BaseModel):
     repository: str = Field(description="Identifier of the form owner/name.")
     files: tuple[str, ...]
     num_bytes: int = Field(description="Approximate size of the files, bytes.", gt=0)
-
-    @property
-    def tag(self) -> str:
-        """What distinguishes this source in the name of the directory of converted weights."""
-        return "hub"
 
 
 Source = Annotated[WheelSource | HubSource, Field(discriminator="kind")]
@@ -65,22 +55,13 @@ class Weights(BaseModel):
     attribution: str
     sources: tuple[Source, ...] = Field(min_length=1)
 
-    def directory_name(self, source: WheelSource | HubSource) -> str:
-        """Return the name of the directory that holds these weights as got from ``source``."""
-        return f"{self.name}-{source.tag}"
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    weights: tuple[Weights, ...]
-
 
 @cache
 def manifest() -> Mapping[str, Weights]:
     """Return every set of weights this project knows, by name."""
-    text = Path(__file__).with_name("manifest.json").read_text(encoding="utf-8")
-    return {weights.name: weights for weights in _File.model_validate_json(text).weights}
+    data = Path(__file__).with_name("manifest.json").read_bytes()
+    listed = TypeAdapter(dict[Literal["weights"], tuple[Weights, ...]]).validate_json(data)
+    return {weights.name: weights for weights in listed["weights"]}
 
 
 def find_weights(name: str) -> Weights:

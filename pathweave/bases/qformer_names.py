@@ -10,30 +10,32 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-_BLOCKS = {"attention": "self_attention", "crossattention": "cross_attention"}
-_FFN = {
-    "intermediate": "text_ffn.expand",
-    "intermediate_query": "query_ffn.expand",
-    "output": "text_ffn.contract",
-    "output_query": "query_ffn.contract",
+_PARTS = {
+    **{
+        f"{theirs}.{part}": f"{ours}.{place}"
+        for theirs, ours in (("attention", "self_attention"), ("crossattention", "cross_attention"))
+        for part, place in (
+            ("self.query", "query.host"),
+            ("self.key", "key.host"),
+            ("self.value", "value.host"),
+            ("output.dense", "output.host"),
+            ("output.LayerNorm", "norm"),
+        )
+    },
+    **{
+        f"{theirs}{end}.{part}": f"{ours}_ffn.{place}"
+        for end, ours in (("", "text"), ("_query", "query"))
+        for theirs, part, place in (
+            ("intermediate", "dense", "expand"),
+            ("output", "dense", "contract"),
+            ("output", "LayerNorm", "norm"),
+        )
+    },
 }
-_EMBEDDINGS = {
-    "word_embeddings": "words",
-    "position_embeddings": "positions",
-    "LayerNorm": "norm",
-    "layernorm": "norm",
-}
-_ATTENTION = re.compile(
-    r"encoder\.layer\.(\d+)\.(attention|crossattention)\."
-    r"(?:(?:self|attention)\.(query|key|value)|output\.(dense|LayerNorm))\.(weight|bias)"
-)
-_FEED_FORWARD = re.compile(
-    r"encoder\.layer\.(\d+)\.(intermediate|intermediate_query|output|output_query)\."
-    r"(dense|LayerNorm)\.(weight|bias)"
-)
-_EMBEDDING = re.compile(
-    r"(?:embeddings\.)?(word_embeddings|position_embeddings|LayerNorm|layernorm)\.(weight|bias)"
-)
+_EMBEDDINGS = {"word_embeddings": "words", "position_embeddings": "positions", "LayerNorm": "norm"}
+_THEIRS = {ours: theirs for theirs, ours in (_PARTS | _EMBEDDINGS).items()}
+_NAME = re.compile(r"(?:bert\.)?(?:encoder\.layer\.(\d+)\.|(?:embeddings\.)?)(.+)\.(weight|bias)")
+_OUR_NAME = re.compile(r"(?:layers\.(\d+)\.)?(.+)\.(weight|bias)")
 
 
 def our_name(name: str) -> str | None:
@@ -43,21 +45,28 @@ def our_name(name: str) -> str | None:
         >>> our_name("bert.encoder.layer.3.output_query.LayerNorm.bias")
         'layers.3.query_ffn.norm.bias'
     """
-    name = name.removeprefix("bert.")
-    if match := _ATTENTION.fullmatch(name):
-        layer, block, projection, part, kind = match.groups()
-        place = "norm" if part == "LayerNorm" else f"{projection or 'output'}.host"
-        return f"layers.{layer}.{_BLOCKS[block]}.{place}.{kind}"
-    if match := _FEED_FORWARD.fullmatch(name):
-        layer, block, part, kind = match.groups()
-        place = _FFN[block]
-        if part == "LayerNorm":
-            place = f"{place.split('.')[0]}.norm"
-        return f"layers.{layer}.{place}.{kind}"
-    if match := _EMBEDDING.fullmatch(name):
-        part, kind = match.groups()
-        return f"{_EMBEDDINGS[part]}.{kind}"
-    return None
+    if not (match := _NAME.fullmatch(name)):
+        return None
+    layer, part, kind = match.groups()
+    if layer is None:
+        ours = _EMBEDDINGS.get(part.replace("layernorm", "LayerNorm"))
+        return ours and f"{ours}.{kind}"
+    ours = _PARTS.get(part.replace("attention.attention.", "attention.self."))
+    return ours and f"layers.{layer}.{ours}.{kind}"
+
+
+def lavis_name(ours: str) -> str:
+    """Return LAVIS's name of a Q-Former weight, the inverse of ``our_name``.
+
+    Example:
+        >>> lavis_name("layers.3.query_ffn.norm.bias")
+        'encoder.layer.3.output_query.LayerNorm.bias'
+    """
+    match = _OUR_NAME.fullmatch(ours)
+    assert match is not None  # a name of a weight of ours
+    layer, part, kind = match.groups()
+    place = "embeddings" if layer is None else f"encoder.layer.{layer}"
+    return f"{place}.{_THEIRS[part]}.{kind}"
 
 
 def our_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,15 +4,14 @@ Nothing is copied: tensors are mapped from the file, so that only pages that are
 and the system may drop them again.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pathweave.errors import FetchError
+from pathweave.storage.atomic import read_json
 from pathweave.storage.torch_files import ForeignFile
 
 INDEX_SUFFIX = ".index.json"
@@ -47,15 +46,11 @@ class Shards:
         for name in FILES:
             index = self.directory / f"{name}{INDEX_SUFFIX}"
             if index.is_file():
-                try:
-                    return sorted(
-                        set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-                    )
-                except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-                    raise FetchError(
-                        f"{index} must list the shards of a checkpoint, got {error!r}; download it "
-                        "again"
-                    ) from error
+                rule, remedy = f"{index} must list the shards of a checkpoint", "download it again"
+                files = read_json(index, rule, remedy, FetchError).get("weight_map")
+                if isinstance(files, dict) and all(isinstance(f, str) for f in files.values()):
+                    return sorted(set(files.values()))
+                raise FetchError(f"{rule}, got weight_map {files!r:.60}; {remedy}")
             if (self.directory / name).is_file():
                 return [name]
         raise FetchError(
@@ -68,8 +63,15 @@ class Shards:
         """How to get each tensor, by name."""
         places: dict[str, Callable[[], Tensor]] = {}
         for name in self._files:
-            read = _open_safetensors if name.endswith(".safetensors") else _open_pickle
-            places |= read(self.directory / name)
+            file = self.directory / name
+            if name.endswith(".safetensors"):
+                opened = WEIGHTS.open_safetensors(file)
+                places |= {key: partial(opened.get_tensor, key) for key in opened.keys()}  # noqa: SIM118
+                continue
+            state = WEIGHTS.load(file)
+            if not isinstance(state, dict):
+                raise WEIGHTS.damaged(file, f"a {type(state).__name__} in place of tensors by name")
+            places |= {key: partial(state.__getitem__, key) for key in state}
         return places
 
     @property
@@ -98,18 +100,3 @@ class Shards:
         """Return the tensors whose names start with ``prefix``, under the rest of their names."""
         names = [name for name in self._places if name.startswith(prefix)]
         return {name.removeprefix(prefix): t for name, t in self.read(names).items()}
-
-
-def _open_safetensors(file: Path) -> dict[str, Callable[[], Tensor]]:
-    try:
-        opened = safe_open(file, framework="pt")
-    except (OSError, SafetensorError) as error:
-        raise WEIGHTS.damaged(file, error) from error
-    return {name: partial(opened.get_tensor, name) for name in opened.keys()}  # noqa: SIM118
-
-
-def _open_pickle(file: Path) -> dict[str, Callable[[], Tensor]]:
-    state = WEIGHTS.load(file)
-    if not isinstance(state, dict):
-        raise WEIGHTS.damaged(file, f"a {type(state).__name__} in place of tensors by name")
-    return {name: partial(state.__getitem__, name) for name in state}

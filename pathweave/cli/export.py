@@ -20,9 +20,9 @@ def export(
 
     report = export_directory(directory, out)
     if as_json:
-        typer.echo(json.dumps(report.json()))
+        typer.echo(json.dumps(report))
         return
-    for name, file in report.files.items():
-        typer.echo(f"{name}: {out / file} ({report.keys[name]} tensors)")
-    for note in report.notes:
+    for name, file in report["files"].items():
+        typer.echo(f"{name}: {out / file} ({report['keys'][name]} tensors)")
+    for note in report["notes"]:
         typer.echo(f"note: {note}")

@@ -2,9 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+MEANING = {
+    "connector": "Q-Former and projector, the same in all files",
+    "path": "what the stage trained: its path",
+    "predecessor": "adapters of earlier stages, the same as in their files",
+    "alias": "repeats an in-adapter; dropped",
+    "future": "adapters of later stages, never trained; dropped",
+    "no effect": "not used by the released code at this stage; dropped",
+    "buffer": "constants; dropped",
+    "other part": "encoder, language model or pretraining heads; not part of a connector",
+}
 
 
 def import_(
@@ -45,12 +56,9 @@ def import_(
 
     Example: pathweave import image.pth video.pth audio.pth --recipe recipe.yaml --out runs/released
     """
-    from rich.console import Console
-
     from pathweave.errors import RecipeError
     from pathweave.recipe.reading import load_recipe
     from pathweave.released import import_files, write_import
-    from pathweave.released.report import show_report
     from pathweave.runs.loading import load_base
 
     if recipe is not None and base is not None:
@@ -63,7 +71,32 @@ def import_(
         bound = load_base(run.base, run.seed, run.llm, run.quantise)
     report = write_import(imported, out, bound, run)
     if as_json:
-        typer.echo(json.dumps(report.json()))
+        typer.echo(json.dumps(report))
     else:
-        show_report(report, Console())
+        _show(report)
         typer.echo(f"{out}: {', '.join(imported.paths.names)}")
+
+
+def _show(report: dict[str, Any]) -> None:
+    """Print the number of keys of each role per file, the size of the paths, and the notes."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+
+    from pathweave.display import WholeTable
+
+    files, parameters = report["files"], report["parameters"]
+    seen = [role for role in MEANING if any(role in file["keys"] for file in files)]
+    table = WholeTable("keys", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for file in files:
+        table.add_column(file["path"], justify="right")
+    for role in seen:
+        table.add_row(role, *[str(len(file["keys"].get(role, ()))) for file in files])
+    totals = [sum(map(len, file["keys"].values())) for file in files]
+    table.add_row("all", *map(str, totals), end_section=True)
+    table.add_row("parameters", *[f"{sum(parameters[f['path']].values()):,}" for f in files])
+    console = Console()
+    console.print(table, crop=False)
+    for line in [f"{role}: {MEANING[role]}" for role in seen]:
+        console.print(line)
+    for note in report["notes"]:
+        console.print(f"note: {note}")

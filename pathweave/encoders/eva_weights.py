@@ -201,6 +201,6 @@ def read_transformers(directory: Path) -> tuple[Any, dict[str, Tensor]]:
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TRANSFORMERS.wrong(file, "be readable JSON", str(error)) from error
     return content if isinstance(content, dict) else {}

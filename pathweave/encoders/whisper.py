@@ -5,7 +5,6 @@ those of transformers, whose class insists on windows of 30 s. Axes: ``batch mel
 spectrogram, then ``batch tokens dim``.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +21,9 @@ from pathweave.encoders.spectrogram import (
     triangles,
 )
 from pathweave.encoders.waveforms import stack_waveforms
-from pathweave.encoders.weights import load_weights
-from pathweave.errors import MediaError, RecipeError
+from pathweave.encoders.weights import REMEDY, load_weights
+from pathweave.errors import FetchError, MediaError, RecipeError
+from pathweave.storage.atomic import read_json
 
 _BATCH = 32
 
@@ -143,7 +143,8 @@ class WhisperEncoder:
     def __init__(self, directory: Path, pool: int = 5) -> None:
         if pool < 1:
             raise RecipeError(f"pool must be positive, got {pool}; 5 is a good start")
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+        rule = f"{directory} must hold the weights of an encoder"
+        config = read_json(directory / "config.json", rule, REMEDY, FetchError)
         self.pool = pool
         self.rate = config["rate"]
         self.width = config["width"]

@@ -101,7 +101,7 @@ def load_answers(file: Path, test_set: TestSet) -> tuple[list[str], dict[str, Te
             tensors = measure([known[i] for i in ids], answers, test_set.metric).tensors()
         if len(tensors["statistics"]) != len(ids) or len(tensors["objects"]) != len(ids):
             raise ValueError(f"{len(ids)} answers and {len(tensors['objects'])} statistics")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (*(OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError),) as error:
         raise RunError(
             f"{file} must hold answers to samples of the recipe's manifest, and {beside.name} what "
             f"each contributes, got {error!r}; remove scores.json beside predictions/ to score the "

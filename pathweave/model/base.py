@@ -21,7 +21,13 @@ from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.storage.atomic import new_directory
 from pathweave.storage.bundle import Bundle
-from pathweave.storage.tensors import hashed_settings, tensors_hash, write_tensors
+from pathweave.storage.tensors import (
+    hashed_settings,
+    load_exactly,
+    tensors_hash,
+    under,
+    write_tensors,
+)
 
 SAMPLED_VALUES = 64
 DESCRIPTION, TENSORS = "base.json", "connector.safetensors"
@@ -209,20 +215,25 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     for part in parts:
         if not (directory / part).is_dir():
             raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
-    llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+    try:
+        llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+        tokenizer, *text = [AutoTokenizer.from_pretrained(directory / part) for part in parts]
+    # A damaged model or tokenizer makes the readers fail in many ways.
+    except Exception as error:
+        raise PathError(
+            f"{directory} must hold a whole language model and whole tokenizers, got "
+            f"{' '.join(repr(error).split())[:200]}; copy the whole directory again"
+        ) from error
     freeze(with_contiguous_head(llm))
     qformer = QFormer(shape)
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
-    text = None
-    if TEXT_DIRECTORY in parts:
-        text = AutoTokenizer.from_pretrained(directory / TEXT_DIRECTORY)
     base = Base(
         kind=about["kind"],
         llm=llm,
-        tokenizer=AutoTokenizer.from_pretrained(directory / LLM_DIRECTORY),
+        tokenizer=tokenizer,
         qformer=qformer,
         projector=Projector(qformer.shape.dim, dim, about["projector_scale"]),
-        text_tokenizer=text,
+        text_tokenizer=text[0] if text else None,
         template=template,
         licences=about["licences"],
     )
@@ -260,15 +271,8 @@ def load_connector(base: Base, directory: Path) -> None:
             f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
         )
     for part, module in (("qformer", base.qformer), ("projector", base.projector)):
-        prefix = f"{part}."
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        try:
-            module.load_state_dict(own)
-        except RuntimeError as error:
-            raise PathError(
-                f"{directory / TENSORS} must hold exactly the tensors of the {part}, got: "
-                f"{' '.join(str(error).split())}; the file is damaged"
-            ) from error
+        rule = f"{directory / TENSORS} must hold exactly the tensors of the {part}"
+        load_exactly(module, under(state, f"{part}."), rule, "the file is damaged")
     base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(

@@ -75,7 +75,8 @@ def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:
         tree = yaml.load(path.read_bytes(), Loader=_Loader)
     except OSError as error:
         raise RecipeError(f"{path} must be {what}, got {error.strerror}") from error
-    except yaml.YAMLError as error:
+    # Lists in lists without end are too deep for the parser.
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path} must hold fields such as {field}, got {type(tree).__name__}")
@@ -174,7 +175,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set must be given as field=value, got {text!r}")
     try:
         return field.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"--set {field}: the value must be YAML, got {value!r}") from error
 
 

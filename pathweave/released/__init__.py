@@ -6,18 +6,8 @@ file of PathWeave holds adapters besides: at every site a list of those of all s
 in-adapters that the stage trained, and its gates.
 """
 
-from pathweave.released.exporter import ExportReport, export_directory
+from pathweave.released.exporter import export_directory
 from pathweave.released.importer import Imported, import_files
-from pathweave.released.report import ImportReport
 from pathweave.released.write import UNBOUND, bind, write_import
 
-__all__ = [
-    "UNBOUND",
-    "ExportReport",
-    "ImportReport",
-    "Imported",
-    "bind",
-    "export_directory",
-    "import_files",
-    "write_import",
-]
+__all__ = ["UNBOUND", "Imported", "bind", "export_directory", "import_files", "write_import"]

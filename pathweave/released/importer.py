@@ -1,8 +1,7 @@
 """From a set of published files to one connector and one path per file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +28,27 @@ LIVE_SITES = (
 
 @dataclass(frozen=True)
 class Imported:
-    """What a set of files holds.
+    """A connector and paths, read from a set of files, or from a directory to be exported.
 
     Attributes:
-        checkpoints: The files in the order of their stages, those without adapters first.
-        shape: Sizes of the Q-Former.
-        llm_dim: Width of the language model's embeddings.
         connector: Tensors of Q-Former and projector, as ``Base.connector_state`` names them.
-        paths: One path per file.
-        deltas: What each stage adds at the projector, by path.
+        shape: Sizes of the Q-Former.
+        paths: One path per file, those without adapters first.
+        about: What the description of a path says of the file it comes from, by path: its name,
+            whether it has ``quirks``, and the ``projector_terms``; a path of a run has none of it.
+        checkpoints: The files in the order of the paths; none for a directory.
     """
 
-    checkpoints: list[Checkpoint]
+    connector: Mapping[str, Tensor]
     shape: QFormerConfig
-    llm_dim: int
-    connector: dict[str, Tensor]
     paths: Paths
-    deltas: dict[str, ProjectorDelta]
+    about: Mapping[str, Mapping[str, Any]]
+    checkpoints: Sequence[Checkpoint] = ()
 
-    def about(self, name: str) -> dict[str, Any]:
-        """Return what the description of a path says of where it comes from."""
-        checkpoint = next(c for c in self.checkpoints if c.name == name)
-        about: dict[str, Any] = {"file": checkpoint.file.name, "quirks": checkpoint.stage.quirks}
-        if name in self.deltas:
-            about["projector_terms"] = self.deltas[name].terms
-        return about
+    @property
+    def llm_dim(self) -> int:
+        """Width of the language model's embeddings."""
+        return self.paths.hosts[PROJECTOR_SITE][1]
 
 
 def import_files(
@@ -98,13 +93,17 @@ def assemble(checkpoints: Sequence[Checkpoint], order: Sequence[str] | None = No
         )
     _check_one_run(ordered)
     stages = [c for c in ordered if c.stage.position is not None]
-    added = dict(zip((c.name for c in stages), projector_deltas(stages), strict=True))
-    first = ordered[0].stage
-    shape, llm_dim = first.shape, first.llm_dim
-    paths = Paths(shape.dim, shape.encoder_width, hosts(shape, llm_dim))
+    deltas = dict(zip((c.name for c in stages), projector_deltas(stages), strict=True))
+    shape = ordered[0].stage.shape
+    paths = Paths(shape.dim, shape.encoder_width, hosts(shape, ordered[0].stage.llm_dim)).eval()
+    about: dict[str, dict[str, Any]] = {}
     for checkpoint in ordered:
-        _expand(paths, checkpoint, added.get(checkpoint.name))
-    return Imported(ordered, shape, llm_dim, ordered[0].state(Role.CONNECTOR), paths.eval(), added)
+        name = checkpoint.name
+        _expand(paths, checkpoint, deltas.get(name))
+        about[name] = {"file": checkpoint.file.name, "quirks": checkpoint.stage.quirks}
+        if name in deltas:
+            about[name]["projector_terms"] = deltas[name].terms
+    return Imported(ordered[0].state(Role.CONNECTOR), shape, paths, about, ordered)
 
 
 def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -143,12 +142,10 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
         PathError: Naming the first tensor that differs, and the two files.
     """
     first = ordered[0]
+    sizes = {"shape": "a Q-Former of", "llm_dim": "a language model's width of"}
     for i, checkpoint in enumerate(ordered):
-        for what, size in (
-            ("a Q-Former of", attrgetter("shape")),
-            ("a language model's width of", attrgetter("llm_dim")),
-        ):
-            found, wanted = size(checkpoint.stage), size(first.stage)
+        for size, what in sizes.items():
+            found, wanted = getattr(checkpoint.stage, size), getattr(first.stage, size)
             if found != wanted:
                 raise PathError(
                     f"{checkpoint.file} must have {what} {wanted} as {first.file}, got {found}; "
@@ -211,4 +208,4 @@ def _expand(paths: Paths, checkpoint: Checkpoint, delta: ProjectorDelta | None) 
     path.load_state_dict(
         {name: state[name].reshape(own.shape) for name, own in path.state_dict().items()}
     )
-    path.requires_grad_(False)
+    path.requires_grad_(False).eval()

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import torch
 
+from pathweave.bases.qformer_names import lavis_name
 from pathweave.model.paths import matches
 from pathweave.nn import Projector, QFormer, QFormerConfig, woven_sites
 from pathweave.nn.projector import PROJECTOR_SITE
@@ -20,7 +21,6 @@ from pathweave.released.names import (
     PROJECTOR_DEFECT,
     VALUE_DEFECT,
     path_name,
-    qformer_key,
     site_key,
     with_prefix,
 )
@@ -106,6 +106,10 @@ class CheckpointStage:
         """Adapters of earlier stages that it leaves out at the projector."""
         return PROJECTOR_DEFECT.get(self.prefix, ()) if self.quirks and self.position else ()
 
+    def is_dead(self, site: str) -> bool:
+        """Say whether its value experts at a site have no effect."""
+        return self.has_value_defect and site.endswith(DEAD_VALUES)
+
     def key(self, name: str) -> str:
         """Return a key of the file."""
         return with_prefix(self.prefix, name)
@@ -139,94 +143,100 @@ def qformer_shapes(shape: QFormerConfig) -> dict[str, tuple[int, ...]]:
 @cache
 def key_specs(stage: CheckpointStage) -> Mapping[str, KeySpec]:
     """Return what every key of a stage's file is; parts of other models are not among them."""
-    made = dict([*_connector(stage), *_input(stage)])
+    made = dict(_shared_and_input(stage))
     if stage.position is not None:
         for site, (in_dim, out_dim) in hosts(stage.shape, stage.llm_dim).items():
             if site == PROJECTOR_SITE:
                 made |= _adapters(stage, stage.key("llmProj"), site, in_dim, out_dim)
-            else:
-                base = stage.qformer(site_key(site))
-                made |= _adapters(stage, base, site, in_dim, out_dim)
-                made |= _in_adapters(stage, base, site)
-                made |= _gates(stage, base, site, in_dim)
+                continue
+            base = stage.qformer(site_key(site))
+            made |= _adapters(stage, base, site, in_dim, out_dim)
+            made |= _in_adapters(stage, base, site)
+            made |= _gates(stage, base, site, in_dim)
     return MappingProxyType(made)
 
 
-def _connector(stage: CheckpointStage) -> KeySpecs:
-    for ours, shape in qformer_shapes(stage.shape).items():
-        key = stage.qformer(qformer_key(ours))
-        yield key, KeySpec(Role.CONNECTOR, shape, (f"qformer.{ours}",))
-    if stage.shape.vocab_size is not None:
-        shape = (1, stage.shape.max_positions)
-        yield stage.qformer("embeddings.position_ids"), KeySpec(Role.BUFFER, shape, optional=True)
-    for kind, rest in (("weight", (stage.shape.dim,)), ("bias", ())):
-        name = f"projector.linear.host.{kind}"
-        key = stage.key(f"{stage.projector}.{kind}")
-        yield key, KeySpec(Role.CONNECTOR, (stage.llm_dim, *rest), (name,))
+def _linear(
+    key: str, role: Role, name: str, out_dim: int, in_dim: int, stage: int | None = None
+) -> KeySpecs:
+    yield f"{key}.weight", KeySpec(role, (out_dim, in_dim), (f"{name}.weight",), stage)
+    yield f"{key}.bias", KeySpec(role, (out_dim,), (f"{name}.bias",), stage)
 
 
-def _input(stage: CheckpointStage) -> KeySpecs:
-    own, width = stage.own_width, stage.shape.encoder_width
-    queries = (1, stage.num_queries, stage.shape.dim)
+def _shared_and_input(stage: CheckpointStage) -> KeySpecs:
+    """Return the keys that every file has: the connector, and what a path has without adapters."""
+    shape, own = stage.shape, stage.own_width
+    for ours, size in qformer_shapes(shape).items():
+        key = stage.qformer(lavis_name(ours))
+        yield key, KeySpec(Role.CONNECTOR, size, (f"qformer.{ours}",))
+    if shape.vocab_size is not None:
+        positions = KeySpec(Role.BUFFER, (1, shape.max_positions), optional=True)
+        yield stage.qformer("embeddings.position_ids"), positions
+    projector, ours = stage.key(stage.projector), "projector.linear.host"
+    yield from _linear(projector, Role.CONNECTOR, ours, stage.llm_dim, shape.dim)
+    queries = (1, stage.num_queries, shape.dim)
     yield stage.key("query_tokens"), KeySpec(Role.PATH, queries, ("queries",))
     norm = stage.key("ln") if stage.prefix else "ln_vision"
     for kind in ("weight", "bias"):
         yield f"{norm}.{kind}", KeySpec(Role.PATH, (own,), (f"input_norm.{kind}",))
-    if own != width:
-        for kind, rest in (("weight", (own,)), ("bias", ())):
-            key = stage.key(f"encoder_projection.{kind}")
-            yield key, KeySpec(Role.PATH, (width, *rest), (f"input_projection.{kind}",))
+    if own != shape.encoder_width:
+        key = stage.key("encoder_projection")
+        yield from _linear(key, Role.PATH, "input_projection", shape.encoder_width, own)
 
 
 def _adapters(stage: CheckpointStage, base: str, site: str, in_dim: int, out_dim: int) -> KeySpecs:
-    position, rank = stage.position or 0, stage.rank
-    dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
-    parts = {
-        "scale": ("scale", (1,)),
-        "down_proj.weight": ("down.weight", (rank, in_dim)),
-        "down_proj.bias": ("down.bias", (rank,)),
-        "up_proj.weight": ("up.weight", (out_dim, rank)),
-        "up_proj.bias": ("up.bias", (out_dim,)),
-    }
+    """Return the keys of the list of adapters at a site.
+
+    The own adapter of a stage is its path's, unless nothing passes through it (``DEAD_VALUES``).
+    Earlier ones are there as their stages left them; later ones are allocated and untrained.
+    """
+    position = stage.position or 0
     for index in range(max(stage.num_adapters, position + 1)):
-        role = Role.PATH if index == position else Role.FUTURE
-        if index < position:
-            role = Role.PREDECESSOR
-        skipped = site == PROJECTOR_SITE and index in stage.projector_skips
-        if skipped or (dead and role is Role.PATH):
+        role = Role.FUTURE if index > position else Role.PREDECESSOR
+        if index == position:
+            role = Role.NO_EFFECT if stage.is_dead(site) else Role.PATH
+        if site == PROJECTOR_SITE and index in stage.projector_skips:
             role = Role.NO_EFFECT
-        for theirs, (ours, shape) in parts.items():
-            name = f"experts.{site}.adapter.{ours}"
-            yield f"{base}_adapter_list.{index}.{theirs}", KeySpec(role, shape, (name,), index)
+        key, name = f"{base}_adapter_list.{index}", f"experts.{site}.adapter"
+        yield f"{key}.scale", KeySpec(role, (1,), (f"{name}.scale",), index)
+        yield from _linear(f"{key}.down_proj", role, f"{name}.down", stage.rank, in_dim, index)
+        yield from _linear(f"{key}.up_proj", role, f"{name}.up", out_dim, stage.rank, index)
 
 
 def _in_adapters(stage: CheckpointStage, base: str, site: str) -> KeySpecs:
+    """Return the keys of the list of in-adapters at a site, and those that repeat them.
+
+    A forward pass of the released code hangs each in-adapter into the adapter that it follows, as
+    its ``middle_proj``: a file saved after one has it a second time. With the value defect those of
+    the keys hang in the adapters of the values too, so what the keys trained goes to both.
+    """
     position, rank = stage.position or 0, stage.rank
-    dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
     misled = stage.has_value_defect and site.endswith(MISLED_VALUES)
     misleads = stage.has_value_defect and site.endswith(MISLED_VALUES.replace("value", "key"))
     source = f"{base.removesuffix('value')}key" if misled else base
     for index in range(max(stage.num_in_adapters, position)):
+        is_unused = stage.is_dead(site) or misled
+        role = Role.NO_EFFECT if is_unused else Role.PATH
         for kind, shape in (("weight", (rank, rank)), ("bias", (rank,))):
             names = [f"experts.{site}.in_adapters.{index}.{kind}"]
             if misleads:
                 names.append(names[0].replace("/key.", "/value."))
-            role = Role.FUTURE if index >= position else Role.PATH
-            if role is Role.PATH and (dead or misled):
-                role = Role.NO_EFFECT
-            yield f"{base}_in_adapter_list.{index}.{kind}", KeySpec(role, shape, tuple(names))
-            if index < position:
-                key = f"{base}_adapter_list.{index}.middle_proj.{kind}"
-                repeats = f"{source}_in_adapter_list.{index}.{kind}"
-                yield key, KeySpec(Role.ALIAS, shape, (repeats,), optional=True)
+            key = f"{base}_in_adapter_list.{index}.{kind}"
+            if index >= position:
+                yield key, KeySpec(Role.FUTURE, shape, tuple(names))
+                continue
+            yield key, KeySpec(role, shape, tuple(names))
+            repeats = (f"{source}_in_adapter_list.{index}.{kind}",)
+            alias = KeySpec(Role.ALIAS, shape, repeats, optional=True)
+            yield f"{base}_adapter_list.{index}.middle_proj.{kind}", alias
 
 
 def _gates(stage: CheckpointStage, base: str, site: str, in_dim: int) -> KeySpecs:
+    """Return the keys of the gate at a site, which the first stage does not have."""
     if not stage.position:
         return
-    dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
     block, projection = base.rsplit(".", 1)
+    role = Role.NO_EFFECT if stage.is_dead(site) else Role.PATH
     for theirs, ours in (("gate", "weight"), ("noise_gate", "noise_weight")):
         key = f"{block}.{stage.prefix}_{theirs}_adapter_{projection}"
-        role = Role.NO_EFFECT if dead else Role.PATH
         yield key, KeySpec(role, (in_dim, stage.position + 1), (f"experts.{site}.gate.{ours}",))

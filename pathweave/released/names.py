@@ -5,6 +5,8 @@ The modalities here are data of a foreign format: nothing else in the package kn
 
 import re
 
+from pathweave.bases.qformer_names import lavis_name
+
 PATH_NAMES = {"": "image", "pc": "point_cloud"}
 """Our names of modalities that are called otherwise in files (BLIP-2's keys bear none at all)."""
 
@@ -24,16 +26,6 @@ OTHER_PARTS = re.compile(
 )
 """Frozen encoder, language model (or their buffers) and heads for pretraining."""
 
-_BLOCKS = {"self_attention": "attention", "cross_attention": "crossattention"}
-_FFN = {
-    "text_ffn.expand": "intermediate.dense",
-    "text_ffn.contract": "output.dense",
-    "text_ffn.norm": "output.LayerNorm",
-    "query_ffn.expand": "intermediate_query.dense",
-    "query_ffn.contract": "output_query.dense",
-    "query_ffn.norm": "output_query.LayerNorm",
-}
-_EMBEDDINGS = {"words": "word_embeddings", "positions": "position_embeddings", "norm": "LayerNorm"}
 _PREFIX = re.compile(r"(?:(\w+)_)?Qformer\.bert\.")
 
 
@@ -74,24 +66,6 @@ def with_prefix(prefix: str, name: str) -> str:
     return f"{prefix}_{name}" if prefix else name
 
 
-def qformer_key(ours: str) -> str:
-    """Return LAVIS's name of a Q-Former weight, the inverse of ``qformer_names.our_name``.
-
-    Example:
-        >>> qformer_key("layers.3.query_ffn.norm.bias")
-        'encoder.layer.3.output_query.LayerNorm.bias'
-    """
-    *place, kind = ours.split(".")
-    if place[0] != "layers":
-        return f"embeddings.{_EMBEDDINGS[place[0]]}.{kind}"
-    number, block, part = place[1:4]
-    if block in _BLOCKS:
-        theirs = f"{_BLOCKS[block]}.{_projection(part)}"
-    else:
-        theirs = _FFN[f"{block}.{part}"]
-    return f"encoder.layer.{number}.{theirs}.{kind}"
-
-
 def site_key(site: str) -> str:
     """Return LAVIS's name of the linear layer at a site of the Q-Former.
 
@@ -99,9 +73,5 @@ def site_key(site: str) -> str:
         >>> site_key("layer_2/cross_attention/output")
         'encoder.layer.2.crossattention.output.dense'
     """
-    layer, block, part = site.split("/")
-    return f"encoder.layer.{layer.removeprefix('layer_')}.{_BLOCKS[block]}.{_projection(part)}"
-
-
-def _projection(part: str) -> str:
-    return {"output": "output.dense", "norm": "output.LayerNorm"}.get(part, f"self.{part}")
+    ours = site.replace("layer_", "layers.").replace("/", ".")
+    return lavis_name(f"{ours}.host.weight").removesuffix(".weight")

@@ -91,11 +91,14 @@ def projector_delta(
         )
         return is_zero or (index in adapters and _equal(adapters[index], adapter))
 
+    # wanted - summed, term by term: its own adapter, what it sums anew, less what it sums no more.
+    # An adapter that was trained again differs from the old one, so it is among both.
     own = max(wanted)
     new = [i for i, adapter in wanted.items() if i != own and not has(summed, i, adapter)]
     old = [i for i, adapter in summed.items() if not has(wanted, i, adapter)]
     terms = [(1, own), *((1, i) for i in new), *((-1, i) for i in old)]
     if len(terms) == 1:
+        # As designed: the adapter as it is, with its own scale and biases.
         return ProjectorDelta(wanted[own], terms)
     parts = [_signed(sign, (wanted if sign > 0 else summed)[index]) for sign, index in terms]
     # Side by side in one bottleneck, the terms are summed by the product with the joined ``up``.
@@ -133,6 +136,7 @@ def projector_adapters(
     if len(terms) == 1:
         return [*before, own]
     now = dict(enumerate(before))
+    # Every term takes as many channels of the bottleneck, the last of them for its constant.
     width = len(own["down.weight"]) // len(terms)
     for place, (sign, index) in enumerate(terms):
         if sign < 0:  # what the stage before sums stands in the list already, or is replaced

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pathweave.errors import PathError
@@ -47,7 +46,10 @@ def read_tensors(file: Path) -> TensorFile:
     if not file.is_file():
         raise PathError(f"{file} must be a checkpoint, got no such file; correct the path")
     if file.suffix == ".safetensors":
-        return _read_safetensors(file)
+        opened = CHECKPOINT.open_safetensors(file)
+        said = (opened.metadata() or {}).get(QUIRKS)
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return TensorFile(file, tensors, quirks=None if said is None else said == "true")
     content = CHECKPOINT.load(file)
     if not isinstance(content, dict):
         raise PathError(
@@ -64,13 +66,3 @@ def read_tensors(file: Path) -> TensorFile:
                 "give the checkpoint of a model"
             )
     return TensorFile(file, inner, beside)
-
-
-def _read_safetensors(file: Path) -> TensorFile:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            said = (opened.metadata() or {}).get(QUIRKS)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CHECKPOINT.damaged(file, error) from error
-    return TensorFile(file, tensors, quirks=None if said is None else said == "true")

@@ -7,20 +7,26 @@ recipe.json   with a recipe: the directory is a run, which every command takes
 import.json   what became of every key
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from pathweave.encoders import licence_of
 from pathweave.errors import BaseMismatchError, PathError, RecipeError
 from pathweave.model.base import Base, save_base
+from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.recipe.reading import dump_recipe
 from pathweave.recipe.schema import Recipe
+from pathweave.released.checkpoint import Checkpoint
 from pathweave.released.importer import Imported
-from pathweave.released.report import ImportReport, make_report
+from pathweave.released.layout import Role
+from pathweave.released.projector import retrained
 from pathweave.runs.path_directory import save_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory, write_json
 from pathweave.storage.bundle import Bundle
+from pathweave.storage.tensors import under
 
 UNBOUND = "unbound"
 """Fingerprint in the description of a path that was imported without a base."""
@@ -56,22 +62,15 @@ def bind(imported: Imported, base: Base) -> Base:
             f"{llm_dim}{scaled}; give the base that they were trained with"
         )
     for part, module in (("qformer", base.qformer), ("projector", base.projector)):
-        own_part = f"{part}."
-        module.load_state_dict(
-            {
-                name.removeprefix(own_part): tensor
-                for name, tensor in imported.connector.items()
-                if name.startswith(own_part)
-            }
-        )
+        module.load_state_dict(under(imported.connector, f"{part}."))
     base.fresh_projector = False
     return base
 
 
 def write_import(
     imported: Imported, out: Path, base: Base | None = None, recipe: Recipe | None = None
-) -> ImportReport:
-    """Write an import.
+) -> dict[str, Any]:
+    """Write an import and return what ``import.json`` says of it (see ``report_import``).
 
     Args:
         imported: What was read.
@@ -96,7 +95,7 @@ def write_import(
     if base is not None:
         bind(imported, base)
     fingerprint = UNBOUND if base is None else base.fingerprint()
-    report = make_report(imported, fingerprint)
+    report = report_import(imported, fingerprint)
     with new_directory(out) as root:
         run = RunDirectory(root)
         if base is None:
@@ -116,10 +115,74 @@ def write_import(
                 "trained_parameters": sum(path.count().values()),
                 "seconds": 0.0,
                 "licences": {**licences, "checkpoint": "not stated"},
-                "released": imported.about(name),
+                "released": imported.about[name],
             }
             save_path(path, imported.paths, run.path(name), fingerprint, said)
         if recipe is not None:
             run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
-        write_json(root / "import.json", report.json())
+        write_json(root / "import.json", report)
     return report
+
+
+def report_import(imported: Imported, base_fingerprint: str = UNBOUND) -> dict[str, Any]:
+    """Return what became of every key, as JSON values.
+
+    Returns:
+        ``files``: of each its name, ``path`` and ``position``, its ``keys`` by role, and entries
+        ``beside`` the model that were not read; ``parameters`` of each path by kind; ``quirks``:
+        whether they are files of the released code; ``base_fingerprint``; and ``notes`` of what is
+        out of the ordinary.
+    """
+    checkpoints = imported.checkpoints
+    before = [None, *(c if c.stage.position is not None else None for c in checkpoints)]
+    return {
+        "files": [
+            {
+                "file": checkpoint.file.name,
+                "path": checkpoint.name,
+                "position": checkpoint.stage.position,
+                "keys": _keys(checkpoint, earlier),
+                "beside": list(checkpoint.beside),
+            }
+            for earlier, checkpoint in zip(before, checkpoints, strict=False)
+        ],
+        "parameters": {path.spec.name: path.count() for path in imported.paths},
+        "quirks": any(c.stage.quirks for c in checkpoints if c.stage.position),
+        "base_fingerprint": base_fingerprint,
+        "notes": list(_notes(imported)),
+    }
+
+
+def _keys(checkpoint: Checkpoint, before: Checkpoint | None) -> dict[str, list[str]]:
+    """Return the keys of a file by role, given the file of the stage before."""
+    keys = {role.value: found for role in Role if (found := checkpoint.keys(role))}
+    if before is not None:
+        places = range(before.position + 1)
+        lists = [[c.adapter(PROJECTOR_SITE, i) for i in places] for c in (checkpoint, before)]
+        for index in retrained(*lists):
+            # What the stage trained again is in its own path and not in that of a predecessor.
+            start = checkpoint.stage.key(f"llmProj_adapter_list.{index}.")
+            earlier = keys[Role.PREDECESSOR]
+            keys[Role.PATH] += [key for key in earlier if key.startswith(start)]
+            keys[Role.PREDECESSOR] = [key for key in earlier if not key.startswith(start)]
+    return keys
+
+
+def _notes(imported: Imported) -> Iterator[str]:
+    for checkpoint in imported.checkpoints:
+        name = checkpoint.name
+        if checkpoint.stage.has_value_defect:
+            yield (
+                f"{name}: value experts have no effect in cross-attention and use the keys' "
+                "in-adapters in self-attention, as in the released code"
+            )
+        for index in checkpoint.stage.projector_skips:
+            yield f"{name}: adapter {index} is left out at the projector"
+        terms = imported.about[name].get("projector_terms", ())
+        adapter = imported.paths[name].adapter(PROJECTOR_SITE)
+        if adapter is not None and len(terms) > 1:
+            said = " ".join(f"{'+' if sign > 0 else '-'}a{index}" for sign, index in terms)
+            yield (
+                f"{name}: its stage sums other adapters at the projector than planned, so the "
+                f"adapter of its path there is {said} (rank {adapter.rank})"
+            )

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pathweave.validation import unknown
 from pathweave.data.decode.pair import pack_pair
 from pathweave.data.examples import AnyReader
 from pathweave.data.messages import Part, parse_content
 from pathweave.errors import MediaError, PathError
 from pathweave.model.generate import generate
-from pathweave.runs.loading import load_base, load_run, make_readers, native_readers
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
+from pathweave.runs.loading import load_base, load_run, make_readers
+from pathweave.validation import unknown
 
 
 class Assistant:
@@ -55,11 +55,11 @@ class Assistant:
             MediaError: If a medium is missing or cannot be decoded.
         """
         parsed = [parse_content(c, f"question {n}") for n, c in enumerate(contents, start=1)]
-        prompts = [self._prompt(parts, path) for parts in parsed]
+        prompts: list[Prompt] = [
+            [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
+            for parts in parsed
+        ]
         return generate(self.model, prompts, max_tokens, beams)
-
-    def _prompt(self, parts: Sequence[Part], path: str | None) -> Prompt:
-        return [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
 
     def _medium(self, part: Part, path: str | None) -> Medium:
         name = path or part.type
@@ -108,4 +108,4 @@ def load_alone(base: str) -> Assistant:
         FetchError: If weights cannot be fetched, or are incomplete.
     """
     loaded = load_base(base)
-    return Assistant(PathWeave(loaded), native_readers(loaded))
+    return Assistant(PathWeave(loaded), make_readers(None, loaded))

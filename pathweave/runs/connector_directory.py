@@ -10,9 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pathweave.errors import BaseMismatchError, PathError
+from pathweave.errors import BaseMismatchError
 from pathweave.model.pathweave import PathWeave
 from pathweave.storage.bundle import Bundle
+from pathweave.storage.tensors import load_exactly, under
 
 TENSORS, CARRIED = "connector.safetensors", "carried.safetensors"
 SHARED = Bundle(
@@ -55,21 +56,13 @@ def load_shared(model: PathWeave, directory: Path) -> dict[str, dict[str, Tensor
         BaseMismatchError: If the language model is another.
     """
     about, tensors = SHARED.read(directory), SHARED.load(directory, TENSORS)
+    rule = f"{directory} must fit base {model.base.kind!r}"
+    for part, module in (("qformer", model.qformer), ("projector", model.projector)):
+        load_exactly(module, under(tensors, f"{part}."), rule, SHARED.remedy)
     paths: dict[str, dict[str, Tensor]] = {}
-    own: dict[str, dict[str, Tensor]] = {"qformer": {}, "projector": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        if part == "paths":
-            path, _, rest = rest.partition(".")
-            paths.setdefault(path, {})[rest] = tensor
-        else:
-            own.setdefault(part, {})[rest] = tensor
-    try:
-        model.qformer.load_state_dict(own["qformer"])
-        model.projector.load_state_dict(own["projector"])
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise PathError(f"{directory} must fit base {model.base.kind!r}, got: {reason}") from error
+    for name, tensor in under(tensors, "paths.").items():
+        path, _, rest = name.partition(".")
+        paths.setdefault(path, {})[rest] = tensor
     model.base.fresh_projector = False
     found = model.base.fingerprint()
     if about["fingerprint"] != found:

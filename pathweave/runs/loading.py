@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
+from pathweave.bases.hub import is_remote, snapshot
+from pathweave.bases.llm import CONFIG, use_llm
+from pathweave.bases.mini import load_mini
+from pathweave.bases.pretrained import load_pretrained
+from pathweave.data.cache import FeatureCache
+from pathweave.data.examples import Readers
+from pathweave.errors import FetchError, RecipeError
 from pathweave.model.base import (
     DESCRIPTION,
     Base,
@@ -14,21 +21,14 @@ from pathweave.model.base import (
     load_directory,
     native_dtype,
 )
-from pathweave.bases.hub import is_remote, snapshot
-from pathweave.bases.llm import CONFIG, use_llm
-from pathweave.bases.mini import load_mini
-from pathweave.bases.pretrained import load_pretrained
-from pathweave.recipe.schema import Modality, Component, Recipe
-from pathweave.validation import unknown
-from pathweave.runs.connector_directory import load_shared
-from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import Readers
-from pathweave.errors import FetchError, PathError, RecipeError
-from pathweave.storage.atomic import cache_home
 from pathweave.model.pathweave import PathWeave
+from pathweave.recipe.schema import Component, Modality, Recipe
+from pathweave.runs.connector_directory import load_shared
 from pathweave.runs.path_directory import describe_path, load_order, load_path
-from pathweave.model.paths import ModalPath
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import cache_home
+from pathweave.storage.tensors import load_exactly
+from pathweave.validation import unknown
 
 
 def load_base(
@@ -147,63 +147,33 @@ def load_finished(
     fingerprint = model.base.fingerprint() if finished else ""
     made_for = dict.fromkeys(finished, fingerprint)
     if newest is not None:
-        made_for = _fingerprints(run, finished, fingerprint)
+        # A stage that changed the connector says what the fingerprint was before, so the paths of
+        # a run are a chain, which ends with the connector as it is now.
+        for name in reversed(finished):
+            made_for[name] = fingerprint
+            fingerprint = describe_path(run.path(name)).get("connector_before", fingerprint)
     for name in load_order({name: run.path(name) for name in finished}, wanted):
         path = load_path(run.path(name), model.paths, made_for[name])
         if name in changed:
-            _change(path, changed[name])
+            rule = f"path {name!r} must fit what a later stage changed in it"
+            load_exactly(path, changed[name], rule, "copy the whole run again")
     return finished
 
 
-def _fingerprints(run: RunDirectory, finished: list[str], newest: str) -> dict[str, str]:
-    """Return the fingerprint of the base that each path was made for.
-
-    A stage that changed the connector says what the fingerprint was before, so the paths of a run
-    are a chain, which ends with the connector as it is now.
-    """
-    made_for = {}
-    for name in reversed(finished):
-        made_for[name] = newest
-        newest = describe_path(run.path(name)).get("connector_before", newest)
-    return made_for
-
-
-def _change(path: ModalPath, tensors: dict[str, Tensor]) -> None:
-    """Give a path what a later stage has changed in it."""
-    try:
-        path.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise PathError(
-            f"path {path.spec.name!r} must fit what a later stage changed in it, got: "
-            f"{' '.join(str(error).split())}; copy the whole run again"
-        ) from error
-
-
-def make_readers(recipe: Recipe, base: Base | None = None) -> Readers:
+def make_readers(recipe: Recipe | None, base: Base | None = None) -> Readers:
     """Return readers of the declared modalities over the shared cache of features.
 
     Args:
-        recipe: Declares the modalities.
-        base: Its paths are read as it says, where the recipe does not declare their modality.
+        recipe: Declares the modalities; None declares none.
+        base: The paths that it comes with are read as it says, where the recipe does not declare
+            their modality.
     """
-    return Readers({**native_modalities(base), **recipe.modalities}, _cache())
-
-
-def native_modalities(base: Base | None) -> dict[str, Modality]:
-    """Return how the media of the paths that a base comes with are read, by name."""
-    ready = base.ready_paths if base is not None else ()
-    return {
+    native = {
         path.spec.name: Modality(
-            decoder=Component.model_validate(path.decoder), encoder=Component.model_validate(path.encoder)
+            decoder=Component.model_validate(path.decoder),
+            encoder=Component.model_validate(path.encoder),
         )
-        for path in ready
+        for path in (base.ready_paths if base is not None else ())
     }
-
-
-def native_readers(base: Base) -> Readers:
-    """Return readers of the media of the paths that a base comes with."""
-    return Readers(native_modalities(base), _cache())
-
-
-def _cache() -> FeatureCache:
-    return FeatureCache(cache_home() / "features")
+    declared = recipe.modalities if recipe is not None else {}
+    return Readers({**native, **declared}, FeatureCache(cache_home() / "features"))

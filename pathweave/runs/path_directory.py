@@ -19,6 +19,7 @@ from torch import Tensor
 from pathweave.errors import BaseMismatchError, PathError
 from pathweave.model.paths import ModalPath, Paths, PathSpec, matches
 from pathweave.storage.bundle import Bundle
+from pathweave.storage.tensors import load_exactly
 
 DESCRIPTION, TENSORS, PROOF = "path.json", "path.safetensors", "proof.safetensors"
 NEEDED = frozenset({"spec", "content_hash", "base_fingerprint", "predecessors", "files"})
@@ -114,11 +115,10 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
     except TypeError as error:
         raise PATH.broken(directory, error) from error
     try:
-        path.load_state_dict(tensors)
-    except RuntimeError as error:
+        load_exactly(path, tensors, f"{directory / TENSORS} must fit its spec", PATH.remedy)
+    except PathError:
         paths.drop(name)
-        reason = " ".join(str(error).split())
-        raise PathError(f"{directory / TENSORS} must fit its spec, got: {reason}") from error
+        raise
     path.requires_grad_(False)
     return path.eval()
 

@@ -11,15 +11,14 @@ checkpoint/          state of the stage that is running; checkpoint-NAME/ of a l
 results.json, .png   the report
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pathweave.errors import RunError
-from pathweave.storage.atomic import check_path, recover_directory, write_atomic
 from pathweave.recipe.reading import dump_recipe, parse_recipe
 from pathweave.recipe.schema import Recipe
+from pathweave.storage.atomic import check_path, read_json, recover_directory, write_atomic
 
 
 class RunDirectory:
@@ -72,6 +71,7 @@ class RunDirectory:
         """Return the stages whose path is saved, in order."""
         done = []
         for name in recipe.curriculum:
+            recover_directory(self.path(name))
             if not (self.path(name) / "path.json").is_file():
                 break
             done.append(name)
@@ -83,13 +83,12 @@ class RunDirectory:
         Raises:
             RunError: If this is no directory of a run.
         """
-        try:
-            tree = json.loads(self.recipe_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.root} must be the directory of a run (with recipe.json), got {error}; make "
-                "one with: pathweave evolve RECIPE --out DIR"
-            ) from error
+        tree = read_json(
+            self.recipe_file,
+            f"{self.root} must be the directory of a run (with recipe.json)",
+            "make one with: pathweave evolve RECIPE --out DIR",
+            RunError,
+        )
         return parse_recipe(tree, str(self.recipe_file))
 
     def check(self, recipe: Recipe) -> None:
@@ -136,12 +135,9 @@ def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: AN
         ['a.c']
     """
     if isinstance(before, dict) and isinstance(after, dict):
-        fields = dict.fromkeys([*before, *after])
         return [
             found
-            for field in fields
-            for found in differences(
-                before.get(field), after.get(field), f"{at}.{field}".strip(".")
-            )
+            for name in {**before, **after}
+            for found in differences(before.get(name), after.get(name), f"{at}.{name}".strip("."))
         ]
     return [] if before == after else [at]

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, content hashes, one writer at a time."""
+"""Files that are either whole or absent: atomic writes, JSON, hashes, one writer at a time."""
 
 import contextlib
 import hashlib
@@ -8,10 +8,11 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pathweave.errors import BusyError, DiskError
+from pathweave.errors import BusyError, DiskError, PathWeaveError
 
 
 def cache_home() -> Path:
@@ -118,6 +119,29 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented JSON, atomically."""
     write_atomic(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path, rule: str, remedy: str, error: type[PathWeaveError]) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Args:
+        path: The file.
+        rule: What must be, such as ``run must hold scores.json``: the start of the message.
+        remedy: What to do otherwise: its end.
+        error: Class of the error.
+
+    Raises:
+        PathWeaveError: Of the class ``error``, if there is no such file, or it holds no JSON or no
+            object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    # Lists in lists without end are too deep for the parser.
+    except (OSError, ValueError, RecursionError) as problem:
+        raise error(f"{rule}, got {problem}; {remedy}") from problem
+    if not isinstance(value, dict):
+        raise error(f"{rule}, got a {type(value).__name__} in {path.name}; {remedy}")
+    return value
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Bundles: directories of tensors with a JSON description that lists the hash of every file."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pathweave.errors import PathError, PathWeaveError
-from pathweave.storage.atomic import new_directory, recover_directory, sha256_file, write_json
+from pathweave.storage.atomic import (
+    new_directory,
+    read_json,
+    recover_directory,
+    sha256_file,
+    write_json,
+)
 from pathweave.storage.tensors import write_tensors
 
 SHOWN = 12
@@ -96,8 +101,10 @@ class Bundle:
         """
         if not quick:
             recover_directory(directory)
+        about = read_json(
+            directory / self.description, self._rule(directory), self.remedy, self.error
+        )
         try:
-            about = json.loads((directory / self.description).read_text(encoding="utf-8"))
             made = self.format if self.format is None else about["format"]
             if made == self.format and (missing := self.needed - about.keys()):
                 raise KeyError(*sorted(missing))
@@ -106,7 +113,7 @@ class Bundle:
                 name: (entry["sha256"], entry["num_bytes"]) if self.sized else (str(entry), None)
                 for name, entry in about.get("files", {}).items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise self.broken(directory, error) from error
         if made != self.format:
             raise self.error(
@@ -136,9 +143,12 @@ class Bundle:
 
     def broken(self, directory: Path, reason: object) -> PathWeaveError:
         """Return the error for a directory that cannot be read."""
-        files = ", ".join([self.description, *self.tensors])
         said = reason if isinstance(reason, (OSError, str)) else repr(reason)
-        return self.error(f"{directory} must hold {self.noun} ({files}), got {said}; {self.remedy}")
+        return self.error(f"{self._rule(directory)}, got {said}; {self.remedy}")
+
+    def _rule(self, directory: Path) -> str:
+        files = ", ".join([self.description, *self.tensors])
+        return f"{directory} must hold {self.noun} ({files})"
 
 
 def _found(file: Path, expected: str, size: int | None, quick: bool) -> str:

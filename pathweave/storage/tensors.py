@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
+from pathweave.errors import PathError, PathWeaveError
 from pathweave.storage.atomic import write_atomic
 
 
@@ -20,6 +21,37 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         DiskError: If the disk is full or the directory cannot be written.
     """
     write_atomic(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with ``prefix``, under the rest of their names."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def load_exactly(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    rule: str,
+    remedy: str = "copy the whole directory again",
+    error: type[PathWeaveError] = PathError,
+) -> None:
+    """Load tensors into a module that has them all and no others.
+
+    Args:
+        module: The module.
+        tensors: Its tensors by name.
+        rule: What must be, such as ``a must hold the tensors of b``: the start of the message.
+        remedy: What to do otherwise: its end.
+        error: Class of the error.
+
+    Raises:
+        PathWeaveError: Of the class ``error``, if a tensor is missing, left over or of another
+            shape.
+    """
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as problem:
+        raise error(f"{rule}, got: {' '.join(str(problem).split())}; {remedy}") from problem
 
 
 def tensors_hash(tensors: Mapping[str, Tensor], seed: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Files of weights that others wrote with ``torch.save``, read without running what is in them."""
+"""Files of weights that others wrote, read without running what is in them."""
 
 import pickle
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from pathweave.errors import PathWeaveError
 
@@ -62,6 +63,17 @@ class ForeignFile:
                 ) from error
             is_pickle = isinstance(error, pickle.UnpicklingError)
             raise self.damaged(file, "no pickle of tensors" if is_pickle else error) from error
+
+    def open_safetensors(self, file: Path) -> Any:  # noqa: ANN401
+        """Return what ``safe_open`` gives for a file: its tensors stay on disk until asked for.
+
+        Raises:
+            PathWeaveError: Of the class ``error``, if the file is damaged.
+        """
+        try:
+            return safe_open(file, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise self.damaged(file, error) from error
 
     def damaged(self, file: Path, reason: Exception | str) -> PathWeaveError:
         """Return the error for a file that cannot be read."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pathweave.errors import RunError
 from pathweave.storage.atomic import recover_directory
 from pathweave.storage.bundle import Bundle
+from pathweave.storage.tensors import load_exactly
 
 TRAINED, MOMENTS = "trained.safetensors", "optimizer.safetensors"
 CHECKPOINT = Bundle(
@@ -68,10 +69,9 @@ def load_checkpoint(
     if state["stage"] != stage:
         return None
     moments = CHECKPOINT.load(directory, MOMENTS)
-    try:
-        modules.load_state_dict(CHECKPOINT.load(directory, TRAINED))
-    except RuntimeError as error:
-        raise CHECKPOINT.broken(directory, " ".join(str(error).split())) from error
+    trained = CHECKPOINT.load(directory, TRAINED)
+    rule = f"{directory} must hold {CHECKPOINT.noun} of what the stage trains"
+    load_exactly(modules, trained, rule, CHECKPOINT.remedy, RunError)
     parameters = modules.state_dict(keep_vars=True)
     for key, value in moments.items():
         name, _, moment = key.partition("|")

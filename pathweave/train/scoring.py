@@ -1,11 +1,11 @@
 """Scores of all modalities learnt so far, after each stage."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from pathweave.data.examples import Examples
 from pathweave.display import Display
+from pathweave.errors import RunError
 from pathweave.evaluate.run import (
     SetResult,
     evaluate_set,
@@ -18,7 +18,7 @@ from pathweave.evaluate.scores import ScoreMatrix
 from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import DataSet, Recipe, TestSet
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.storage.atomic import write_json
+from pathweave.storage.atomic import read_json, write_json
 from pathweave.train.log import RunLog
 
 
@@ -51,12 +51,19 @@ class Scoring:
         self._examples = examples
         self._display = display
         self._log = log
-        stored = json.loads(run.scores.read_text(encoding="utf-8")) if run.scores.exists() else {}
-        self.sets: dict[str, Any] = stored.get("sets", {})
+        rule = f"{run.scores} must hold the scores of this run"
+        remedy = "remove it to score the stages again"
+        stored: dict[str, Any] = {}
+        if run.scores.exists():
+            stored = read_json(run.scores, rule, remedy, RunError)
         self.matrix: ScoreMatrix[float] = ScoreMatrix(recipe.curriculum)
-        # The stored matrix may be of a shorter curriculum, to which stages have been added.
-        for entry in stored.get("matrix", {}).get("scores", ()):
-            self.matrix.add(entry["stage"], entry["modality"], entry["dataset"], entry["score"])
+        try:
+            self.sets = {name: {**about} for name, about in stored.get("sets", {}).items()}
+            # The stored matrix may be of a shorter curriculum, to which stages have been added.
+            for entry in stored.get("matrix", {}).get("scores", ()):
+                self.matrix.add(entry["stage"], entry["modality"], entry["dataset"], entry["score"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{rule}, got {error!r}; {remedy}") from error
 
     def is_complete(self, stage: int) -> bool:
         """Say whether every score of a stage is known."""

@@ -136,6 +136,18 @@ def test_a_newer_format_is_refused(tmp_path):
         load_connector(tiny_base(), tmp_path / "base")
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["llm/config.json", "llm/model.safetensors", "llm/tokenizer.json", "text/tokenizer.json"],
+)
+@pytest.mark.parametrize("content", [b"", b"damaged", b"[" * 10**5])
+def test_a_damaged_language_model_or_tokenizer_is_refused(tmp_path, file, content):
+    save_base(tiny_base(text=True), tmp_path / "base", whole=True)
+    (tmp_path / "base" / file).write_bytes(content)
+    with pytest.raises(PathError, match=r"base must hold a whole language .*; copy the whole dir"):
+        load_directory(tmp_path / "base", torch.float32)
+
+
 @pytest.mark.parametrize("content", [None, b"", b"damaged"])
 def test_a_damaged_connector_is_refused(tmp_path, content):
     save_base(tiny_base(), tmp_path / "base")

@@ -12,6 +12,7 @@ from pathweave.released import Imported
 from pathweave.released.checkpoint import parse_checkpoint
 from pathweave.released.importer import assemble
 from pathweave.released.read import TensorFile
+from pathweave.storage.tensors import under
 from tests.released.files import GOLDEN, ORDER, seeded
 
 DIM, WIDTH, LLM_DIM, QUERIES, RANK, HEADS = 32, 24, 40, 4, 8, 4
@@ -84,11 +85,5 @@ def released_model(modality: str, quirks: bool) -> tuple[QFormer, Imported]:
     read = [TensorFile(Path(f"{name}.pth"), state) for name, state in stage_files(modality).items()]
     imported = assemble([parse_checkpoint(one, quirks, HEADS) for one in read])
     qformer = QFormer(imported.shape).eval()
-    qformer.load_state_dict(
-        {
-            name.removeprefix("qformer."): tensor
-            for name, tensor in imported.connector.items()
-            if name.startswith("qformer.")
-        }
-    )
+    qformer.load_state_dict(under(imported.connector, "qformer."))
     return qformer, imported

@@ -4,8 +4,10 @@ import re
 import pytest
 import torch
 
+from pathweave.cli.import_ import MEANING
 from pathweave.model.base import save_base
 from pathweave.recipe.reading import dump_recipe
+from pathweave.released.layout import Role
 from pathweave.runs.loading import load_run
 from pathweave.runs.path_directory import describe_path
 from tests import whole_runs as runs
@@ -118,3 +120,7 @@ def test_bad_input(run, files, tmp_path):
 def test_help_has_an_example(run, command):
     said = run(command, "--help")
     assert f"Example: pathweave {command}" in " ".join(said.split())
+
+
+def test_the_table_explains_every_role_a_key_can_have():
+    assert list(MEANING) == [role.value for role in Role]

@@ -34,7 +34,7 @@ from tests.tiny import chain, tiny_model
 def imported_again(directory, out, **how):
     """Export, and import the files."""
     report = export_directory(directory, out)
-    files = [out / file for file in report.files.values()]
+    files = [out / file for file in report["files"].values()]
     return report, import_files(files, num_heads=SMALL_HEADS, **how)
 
 
@@ -63,9 +63,9 @@ def exported(tmp_path_factory):
 def test_importing_the_export_gives_the_same_paths(exported):
     _, imported, report, again = exported
     assert_same(imported, again)
-    assert report.notes == []
-    assert list(report.files) == ["image", "video", "audio", "depth", "point_cloud"]
-    assert report.files["point_cloud"] == "pc.safetensors"
+    assert report["notes"] == []
+    assert list(report["files"]) == ["image", "video", "audio", "depth", "point_cloud"]
+    assert report["files"]["point_cloud"] == "pc.safetensors"
 
 
 @pytest.mark.parametrize("position", range(4))
@@ -76,7 +76,7 @@ def test_the_export_has_the_keys_and_the_tensors_of_the_released_file(exported, 
     ours = load_file(root / "out" / f"{modality}.safetensors")
     assert {key: tuple(t.shape) for key, t in ours.items()} == dict(small_keys(modality))
     checkpoint = imported.checkpoints[position + 1]
-    assert report.keys[checkpoint.name] == len(theirs)
+    assert report["keys"][checkpoint.name] == len(theirs)
     for role in (Role.CONNECTOR, Role.PATH, Role.PREDECESSOR, Role.BUFFER):
         for key in checkpoint.keys(role):
             assert torch.equal(ours[key].reshape(theirs[key].shape), theirs[key]), key
@@ -102,16 +102,16 @@ def test_the_export_says_how_to_read_it(exported):
 
 def test_a_pickle_made_of_the_export_is_read_too(exported, tmp_path):
     root, imported, report, _ = exported
-    for file in report.files.values():
+    for file in report["files"].values():
         torch.save({"model": load_file(root / "out" / file)}, tmp_path / f"{file}.pth")
-    files = [tmp_path / f"{file}.pth" for file in report.files.values()]
+    files = [tmp_path / f"{file}.pth" for file in report["files"].values()]
     assert_same(imported, import_files(files, num_heads=SMALL_HEADS))
 
 
 def test_exporting_twice_gives_the_same_bytes(exported, tmp_path):
     root, _, report, _ = exported
     export_directory(root / "in", tmp_path / "out")
-    for file in report.files.values():
+    for file in report["files"].values():
         assert sha256_file(tmp_path / "out" / file) == sha256_file(root / "out" / file)
 
 
@@ -149,7 +149,7 @@ def test_paths_of_our_own_runs(tmp_path, gate):
     names = ("image", "tilt", "depth", "point_cloud")
     directory, model = model_directory(tmp_path, own_specs(*names, gate=gate))
     report = export_directory(directory, tmp_path / "out")
-    again = import_files([tmp_path / "out" / f for f in report.files.values()], num_heads=2)
+    again = import_files([tmp_path / "out" / f for f in report["files"].values()], num_heads=2)
     assert again.paths.names == list(names)
     for path in model.paths:
         own, other = path.state_dict(), again.paths[path.spec.name].state_dict()
@@ -157,16 +157,23 @@ def test_paths_of_our_own_runs(tmp_path, gate):
         extra = other.keys() - own.keys()
         assert all(name.endswith("noise_weight") and not other[name].any() for name in extra)
         assert bool(extra) == (gate == "softmax" and path.spec.name in names[2:])
-    notes = " ".join(report.notes)
+    notes = " ".join(report["notes"])
     assert "depth: the released code computes this stage with defects" in notes
     assert "point_cloud: the released code computes this stage with defects" in notes
     assert ("its gates have no noise" in notes) == (gate == "softmax")
 
 
+def test_what_a_kill_has_left_beside_a_path_is_no_path(tmp_path):
+    directory, _ = model_directory(tmp_path, own_specs("sight", "sound"))
+    shutil.copytree(directory / "paths/sound", directory / "paths/.sound.old")
+    report = export_directory(directory, tmp_path / "out")
+    assert list(report["files"]) == ["sight", "sound"]
+
+
 def test_an_epsilon_that_the_layout_cannot_say_is_noted(tmp_path):
     directory, _ = model_directory(tmp_path, own_specs("image", norm_eps=1e-6))
     report = export_directory(directory, tmp_path / "out")
-    assert report.notes == ["image: the layout has no epsilon of the input norm (1e-06)"]
+    assert report["notes"] == ["image: the layout has no epsilon of the input norm (1e-06)"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +249,7 @@ def test_files_of_both_kinds_are_refused(exported, tmp_path):
     data = (root / "out/audio.safetensors").read_bytes()
     file.write_bytes(data.replace(b'"released_quirks":"true"', b'"released_quirks":"fals"'))
     with pytest.raises(PathError, match="must all be made with the same --quirks, got both"):
-        import_files([root / "out" / report.files["video"], file], num_heads=SMALL_HEADS)
+        import_files([root / "out" / report["files"]["video"], file], num_heads=SMALL_HEADS)
 
 
 NAMES = st.lists(
@@ -290,12 +297,12 @@ def test_any_structure_comes_back(tmp_path_factory, data):
     imported = import_files(data.draw(st.permutations(files)), quirks=quirks, num_heads=2)
     write_import(imported, root / "in")
     report = export_directory(root / "in", root / "out")
-    again = import_files([root / "out" / f for f in report.files.values()], num_heads=2)
+    again = import_files([root / "out" / f for f in report["files"].values()], num_heads=2)
     assert_same(imported, again)
     write_import(again, root / "in2")
     for name in imported.paths.names:
         one, other = (describe_path(root / i / "paths" / name) for i in ("in", "in2"))
         assert one["content_hash"] == other["content_hash"]
     second = export_directory(root / "in2", root / "out2")
-    for file in second.files.values():
+    for file in second["files"].values():
         assert sha256_file(root / "out" / file) == sha256_file(root / "out2" / file)

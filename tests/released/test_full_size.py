@@ -34,6 +34,6 @@ def test_full_size_files(tmp_path):
     ]  # fmt: skip
     del written
     report = export_directory(tmp_path / "in", tmp_path / "out")
-    assert list(report.keys.values()) == [2226, 2516, 2658, 2804]
-    again = import_files([tmp_path / "out" / file for file in report.files.values()])
+    assert list(report["keys"].values()) == [2226, 2516, 2658, 2804]
+    again = import_files([tmp_path / "out" / file for file in report["files"].values()])
     assert [p.content_hash() for p in again.paths] == [p.content_hash() for p in imported.paths]

@@ -12,7 +12,7 @@ from pathweave.released.checkpoint import parse_checkpoint
 from pathweave.released.importer import assemble
 from pathweave.released.layout import Role
 from pathweave.released.read import TensorFile
-from pathweave.released.report import make_report
+from pathweave.released.write import report_import
 from tests.released.files import (
     ORDER,
     SMALL_HEADS,
@@ -68,11 +68,11 @@ def full_size():
 
 def test_every_key_of_the_released_stages_is_accounted_for(full_size):
     assert full_size.paths.names == ["video", "audio", "depth", "point_cloud"]
-    report = make_report(full_size, "unbound")
-    for file, modality in zip(report.files, ORDER, strict=True):
-        keys = [key for keys in file.keys.values() for key in keys]
+    report = report_import(full_size)
+    for file, modality in zip(report["files"], ORDER, strict=True):
+        keys = [key for keys in file["keys"].values() for key in keys]
         assert sorted(keys) == sorted(key_list(modality))
-    counts = [{role: len(keys) for role, keys in file.keys.items()} for file in report.files]
+    counts = [{role: len(keys) for role, keys in file["keys"].items()} for file in report["files"]]
     connector = {"connector": 330, "buffer": 1}
     assert counts == [
         {**connector, "path": 368, "future": 1527},

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from pathweave.bases.qformer_names import our_name
+from pathweave.bases.qformer_names import lavis_name, our_name
 from pathweave.nn import QFormerConfig
 from pathweave.released.layout import CheckpointStage, Role, key_specs, qformer_shapes
 from pathweave.released.names import (
@@ -10,7 +10,6 @@ from pathweave.released.names import (
     file_prefix,
     path_name,
     prefixes,
-    qformer_key,
 )
 from tests.released.files import ORDER, key_list
 
@@ -33,7 +32,7 @@ def test_the_keys_and_shapes_are_those_of_the_released_stages(position, quirks):
 def test_every_name_of_the_connector_has_an_inverse():
     for shape in (BERT, replace(BERT, vocab_size=None)):
         for ours in qformer_shapes(shape):
-            assert our_name(qformer_key(ours)) == ours
+            assert our_name(lavis_name(ours)) == ours
 
 
 def test_every_tensor_of_a_path_has_one_key():

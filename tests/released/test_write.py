@@ -71,7 +71,7 @@ def test_without_a_base(imported, tmp_path):
         assert path.content_hash() == imported.paths[name].content_hash()
     assert sorted(paths.names) == sorted(NAMES)
     assert json.loads((out / "import.json").read_text(encoding="utf-8")) == json.loads(
-        json.dumps(report.json())
+        json.dumps(report)
     )
     with pytest.raises(BaseMismatchError, match="must be loaded into base unbound"):
         load_path(places["image"], Paths(16, 24, {}), "another")
@@ -94,7 +94,7 @@ def test_with_a_base_and_a_recipe_it_is_a_run(imported, tmp_path, home):
     base = released_base(imported)
     out = tmp_path / "run"
     report = write_import(imported, out, base, recipe(tmp_path / "base"))
-    assert report.base_fingerprint == base.fingerprint() != released_base(imported).fingerprint()
+    assert report["base_fingerprint"] == base.fingerprint() != released_base(imported).fingerprint()
     assert not base.fresh_projector
     model, _ = load_run(out)
     assert model.paths.names == NAMES

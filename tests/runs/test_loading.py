@@ -5,7 +5,7 @@ import torch
 
 from pathweave.encoders import Precomputed
 from pathweave.errors import PathError, RecipeError
-from pathweave.runs.loading import load_base, load_run, make_readers, native_readers
+from pathweave.runs.loading import load_base, load_run, make_readers
 from tests.published import WIDTH, picture_bytes, write_llm, write_published
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -55,7 +55,7 @@ def test_a_pretrained_base_brings_a_path_and_its_reader(tmp_path):
     published = write_published(tmp_path, "instructblip-opt")
     base = load_base(str(published.directory))
     assert [path.spec.name for path in base.ready_paths] == ["image"]
-    readers = native_readers(base)
+    readers = make_readers(None, base)
     assert list(readers) == ["image"]
     [features] = readers["image"].read([(picture_bytes(), "picture.png")])
     assert features.shape == (1, 5, WIDTH)

@@ -34,6 +34,8 @@ def test_stages_are_finished_in_order(finished_run, recipe, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
     assert run.finished(recipe) == ["sight", "sound", "tilt"]
+    run.path("sound").rename(run.paths / ".sound.old")  # where a kill leaves one being replaced
+    assert run.finished(recipe) == ["sight", "sound", "tilt"]
     (run.path("sound") / "path.json").unlink()
     assert run.finished(recipe) == ["sight"]
 

@@ -3,11 +3,15 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from pathweave.errors import RunError
 from pathweave.storage.tensors import (
     HASHED_ONLY_IF_SET,
     hashed_settings,
+    load_exactly,
     tensors_hash,
+    under,
     write_tensors,
 )
 
@@ -15,6 +19,29 @@ from pathweave.storage.tensors import (
 def test_a_view_is_written_as_it_looks(tmp_path):
     write_tensors(tmp_path / "a.safetensors", {"x": torch.ones(2, 3).T})
     assert load_file(tmp_path / "a.safetensors")["x"].tolist() == [[1, 1]] * 3
+
+
+def test_what_is_under_a_prefix_has_the_rest_of_its_name():
+    tensors = {name: torch.ones(1) for name in ("a.x", "a.y.z", "ab.x", "x")}
+    assert list(under(tensors, "a.")) == ["x", "y.z"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"more": torch.ones(1)}, 'Unexpected key\\(s\\) in state_dict: "more"'),
+        ({"bias": torch.ones(2)}, "size mismatch for bias"),
+        ({"bias": None}, 'Missing key\\(s\\) in state_dict: "bias"'),
+    ],
+)
+def test_a_module_takes_all_of_its_tensors_and_no_others(change, reason):
+    module, whole = nn.Linear(1, 1), {"weight": torch.ones(1, 1), "bias": torch.ones(1)}
+    load_exactly(module, whole, "it must fit")
+    assert module.weight.item() == module.bias.item() == 1
+    given = {name: tensor for name, tensor in (whole | change).items() if tensor is not None}
+    with pytest.raises(RunError, match=f"^it must fit, got: .*{reason}.*; copy it$") as caught:
+        load_exactly(module, given, "it must fit", "copy it", RunError)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

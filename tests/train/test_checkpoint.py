@@ -87,7 +87,7 @@ def test_a_checkpoint_without_hashes_is_read_and_checked(tmp_path):
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     save_checkpoint(tmp_path / "point", *learner(seed=0, steps=1), {"stage": "sound", "step": 1})
     other = nn.ModuleDict({"path": nn.Linear(4, 4)})
-    with pytest.raises(RunError, match=r"must hold a whole checkpoint .*, got .*size mismatch"):
+    with pytest.raises(RunError, match=r"must hold a whole checkpoint .*, got: .*size mismatch"):
         load_checkpoint(tmp_path / "point", other, make_optimizer(other, TRAINING), "sound")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pathweave.data.decode import build_decoder
-from pathweave.data.decode.describe import describe
+from pathweave.data.decode.damage import describe
 from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError, PathWeaveError
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from pathweave.data.decode.describe import describe
+from pathweave.data.decode.damage import mislabelled
 from pathweave.data.decode.npy import MAGIC, read_npy
 from pathweave.encoders.media import Array
 from pathweave.errors import MediaError
@@ -64,10 +64,7 @@ def _read_safetensors(data: bytes, name: str) -> np.ndarray:
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise MediaError(
-            f"{name} must be a whole .npy or safetensors file, got {describe(data)}; write it with "
-            "numpy.save or safetensors"
-        ) from error
+        raise mislabelled(name, ".npy or safetensors file", data) from error
     if len(tensors) != 1:
         raise MediaError(
             f"{name} must hold one tensor, got {len(tensors)} ({', '.join(sorted(tensors)[:5])}); "

@@ -65,6 +65,13 @@ def test_too_large():
         Clip()(huge_png(20_000, 20_000), "x.png")
 
 
+def test_a_name_in_another_encoding_does_not_stop_a_film():
+    data = film(4)
+    renamed = data.replace(b"VideoHandler", "Vid\u00e9o handler".encode("latin-1")[:12])
+    assert renamed != data
+    np.testing.assert_array_equal(Clip()(renamed, "a").pixels, Clip()(data, "a").pixels)
+
+
 def greys(data: bytes, num_frames: int, row: int = 24, column: int = 32):
     return Clip(frames=num_frames)(data, "x").pixels[:, row, column, 0].astype(int)
 

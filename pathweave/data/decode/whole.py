@@ -24,7 +24,10 @@ def check_length(data: bytes, name: str, kind: str) -> None:
 
 
 def stated_length(data: bytes) -> int:
-    """Return how many bytes a file must have by its own framing, or 0 where it does not say."""
+    """Return how many bytes a file must have by its own framing, or 0 where it does not say.
+
+    The beginning of a file gives at most what the whole of it gives.
+    """
     start = data[:4]
     if start in (b"RIFF", b"FORM"):
         size = known_size(data, 4, 4, "little" if start == b"RIFF" else "big")
@@ -112,5 +115,5 @@ def _elements_end(data: bytes) -> int:
         unknown = (1 << 7 * width) - 1
         size = int.from_bytes(data[at : at + width], "big") & unknown
         # Elements of unknown size are entered, others are passed over.
-        at += width + (size if size < unknown else 0)
+        at += width + (size if size < unknown and at + width <= len(data) else 0)
     return at

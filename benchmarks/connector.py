@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from pathweave.model.paths import Paths, PathSpec
-from pathweave.nn import Adapter, Experts, QFormer, QFormerShape, Route, woven_sites
+from pathweave.nn import Adapter, Experts, QFormer, QFormerConfig, Route, woven_sites
 
 NAMES = ("base", "first", "second", "third", "fourth")
 ROUNDS = 7
-SHAPE = QFormerShape(
+SHAPE = QFormerConfig(
     dim=384, num_layers=6, num_heads=12, hidden_dim=1536, encoder_width=1280, vocab_size=1000
 )
 
@@ -61,7 +61,7 @@ def plain_route(paths: Paths, name: str, count: int) -> Route:
     path = paths[name]
     mixtures = {}
     for site in path.experts:
-        experts = path.at(site)
+        experts = path.experts_at(site)
         assert experts is not None
         found = (paths[p].adapter(site) for p in path.spec.predecessors)
         mixtures[site] = PlainMixture(experts, [a for a in found if a is not None])

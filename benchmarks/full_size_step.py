@@ -34,23 +34,16 @@ from transformers import (
 
 from pathweave.encoders.eva_weights import VIT_G, empty_tower
 from pathweave.estimate.costs import Memory
-from pathweave.estimate.language_model import LanguageModel
-from pathweave.estimate.memory import (
-    connector_activations,
-    fused_bytes,
-    gradient_bytes,
-    optimizer_bytes,
-    weight_bytes,
-)
+from pathweave.estimate.estimate import FLOAT32, MOMENTS
+from pathweave.estimate.measure import Saved, weight_bytes
 from pathweave.estimate.shapes import known_sizes
-from pathweave.estimate.workload import Workload
+from pathweave.methods.settings import Training
 from pathweave.model.base import Base, freeze, with_contiguous_head
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
-from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.recipe.schema import Training
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.train.schedule import make_optimizer
 
 BLOCK = 4_194_301  # a prime, so that no row of a matrix repeats another
@@ -76,7 +69,7 @@ class Sizes:
 
     llm: dict[str, Any]
     vision: dict[str, Any]
-    qformer: QFormerShape
+    qformer: QFormerConfig
     widths: dict[str, int]
     queries: int = 32
 
@@ -85,7 +78,7 @@ class Sizes:
         """Return the sizes of the paper's model."""
         known = known_sizes()["bases"][VICUNA]
         widths = {FIRST: 1408, "video": 1408, "audio": 768, "point_cloud": 512, NEWEST: 1408}
-        return cls(known["llm"], VIT_G, QFormerShape(**known["qformer"]), widths)
+        return cls(known["llm"], VIT_G, QFormerConfig(**known["qformer"]), widths)
 
     @classmethod
     def small(cls) -> "Sizes":
@@ -108,7 +101,7 @@ class Sizes:
                 "patch_size": 14,
                 "image_size": 28,
             },
-            qformer=QFormerShape(
+            qformer=QFormerConfig(
                 dim=32, num_layers=2, num_heads=2, hidden_dim=64, encoder_width=24, vocab_size=300
             ),
             widths={FIRST: 24, "video": 24, "audio": 16, "point_cloud": 12, NEWEST: 24},
@@ -125,7 +118,7 @@ class Report:
         threads: Threads of torch.
         before_bytes: Resident memory before anything was built.
         peak_bytes: Largest resident memory of the process up to the end of each phase.
-        expected: Memory of the training step that ``pathweave.estimate`` gives, without the
+        expected: Memory of the training step as ``pathweave.estimate`` counts it, without the
             program itself.
         seconds: Time of each part of each phase.
         loss: Loss of the training step, in nats a token.
@@ -276,22 +269,16 @@ def encode(tower: nn.Module, frames: int, size: int) -> Tensor:
     return tower(pixels).last_hidden_state.float()
 
 
-def expectation(
-    model: PathWeave, tower: nn.Module, features: Tensor, text: int, answer: int
-) -> Memory:
-    """Return the memory of the training step from shapes alone."""
-    path = model.paths[NEWEST]
-    units, tokens, _ = features.shape
-    load = Workload(units, tokens, path.spec.num_queries, text, answer)
-    trained = sum(p.numel() for p in path.parameters())
-    kept = connector_activations(model, path, load) + LanguageModel.of(model.llm).activations(load)
+def expectation(model: PathWeave, tower: nn.Module, kept: int) -> Memory:
+    """Return the memory of the training step that shapes tell."""
+    trained = count(model.paths[NEWEST])
     return Memory(
         llm=weight_bytes(model.llm),
         encoder=weight_bytes(tower),
-        connector=sum(map(weight_bytes, (model.qformer, model.projector, model.paths))),
-        gradients=gradient_bytes(trained),
-        optimizer=optimizer_bytes(trained),
-        activations=kept + fused_bytes(model, path),
+        connector=weight_bytes(model.qformer, model.projector, model.paths),
+        gradients=trained * FLOAT32,
+        optimizer=trained * FLOAT32 * MOMENTS,
+        activations=kept,
     )
 
 
@@ -312,14 +299,13 @@ def run(sizes: Sizes) -> Report:
     with watch.phase("training step"):
         with watch.part("encoder"):
             pair = encode(tower, 2, size)
-        loss, tokens = train_step(model, [Medium(NEWEST, pair), QUESTION], watch)
+        loss, kept = train_step(model, [Medium(NEWEST, pair), QUESTION], watch)
     answers = {}
     for name, frames in ((FIRST, 1), (NEWEST, 2)):
         with watch.phase(f"answer, {name}"):
             with watch.part("encoder"):
                 features = encode(tower, frames, size)
             answers[name] = answer(model, [Medium(name, features), QUESTION])
-    text = len(model._ids(f"{NEWEST}: {QUESTION}"))
     return Report(
         parameters={
             "language model": count(model.llm),
@@ -331,7 +317,7 @@ def run(sizes: Sizes) -> Report:
         threads=torch.get_num_threads(),
         before_bytes=before,
         peak_bytes=watch.peaks,
-        expected=expectation(model, tower, pair, text, tokens),
+        expected=expectation(model, tower, kept),
         seconds={phase: dict(parts) for phase, parts in watch.seconds.items()},
         loss=loss,
         answers=answers,
@@ -341,11 +327,14 @@ def run(sizes: Sizes) -> Report:
 def train_step(
     model: PathWeave, prompt: Sequence[str | Medium], watch: Stopwatch
 ) -> tuple[float, int]:
-    """Train the newest path on one sample; return the loss a token and the answer's tokens."""
+    """Train the newest path on one sample; return the loss a token and the bytes autograd kept."""
     modules = nn.ModuleDict({"path": model.paths[NEWEST]})
     optimizer = make_optimizer(modules, Training())
     model.train()
-    loss, tokens = model([prompt], [ANSWER])
+    with Saved(model) as saved:
+        loss, tokens = model([prompt], [ANSWER])
+    kept = saved.num_bytes
+    del saved  # it holds what it has seen
     with watch.part("backward"):
         (loss / tokens).backward()
     with watch.part("optimiser"):
@@ -353,7 +342,7 @@ def train_step(
     check_gradients(model)
     optimizer.zero_grad(set_to_none=True)
     model.eval()
-    return loss.item() / tokens, tokens
+    return loss.item() / tokens, kept
 
 
 def check_gradients(model: PathWeave) -> None:

@@ -62,7 +62,7 @@ def write(directory: Path, num_layers: int) -> None:
             weight_map[name] = file
         save_file(shard, directory / file, {"format": "pt"})
     index = directory / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": weight_map}))
+    index.write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
     vocab = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     letters = Tokenizer(models.BPE(vocab, []))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="!", eos_token="!")
@@ -79,7 +79,7 @@ def drop_from_cache(file: Path) -> None:
 
 def memory() -> dict[str, float]:
     """Return resident and anonymous memory of this process, in GB."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     fields = {line.split(":")[0]: int(line.split()[1]) / 1e6 * 1.024 for line in lines}
     return {"resident": fields["Rss"], "anonymous": fields["Anonymous"]}
 

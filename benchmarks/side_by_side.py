@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from pathweave.compare.declaration import Grid, load_grid
-from pathweave.compare.run import GridRun
+from pathweave.compare.run import run_grid
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mcl_mini.yaml"
 GRID = """
@@ -44,7 +44,7 @@ def seconds(grid: Grid, prepared: Path, out: Path, jobs: int) -> float:
     """Return how long the timed cells take, begun from a prepared first stage."""
     shutil.copytree(prepared, out)
     start = time.perf_counter()
-    outcome = GridRun(grid, out, TIMED, jobs, quiet=True)()
+    outcome = run_grid(grid, out, TIMED, jobs, quiet=True)
     elapsed = time.perf_counter() - start
     if outcome.failed:
         raise SystemExit(f"cells must run, got {outcome.failed}; mend that and start again")
@@ -60,9 +60,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        (root / "grid.yaml").write_text(GRID.format(mini=MINI, **vars(options)))
+        (root / "grid.yaml").write_text(GRID.format(mini=MINI, **vars(options)), encoding="utf-8")
         grid = load_grid(root / "grid.yaml")
-        GridRun(grid, root / "prepared", ["adapters"], quiet=True)()
+        run_grid(grid, root / "prepared", ["adapters"], quiet=True)
         alone = seconds(grid, root / "prepared", root / "alone", jobs=1)
         together = seconds(grid, root / "prepared", root / "together", jobs=2)
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {options.steps} steps a cell")

@@ -107,6 +107,10 @@ class Bar:
                 soft_wrap=True,
             )
 
+    def move_to(self, done: int, note: str) -> None:
+        """Say how many are done in all."""
+        self._progress.update(self._task, completed=done, note=note)
+
     def close(self) -> None:
         """Remove the bar."""
         self._progress.remove_task(self._task)

@@ -111,7 +111,9 @@ def main() -> None:
         "references": [r for _, r in sets],
         **score(sets),
     }
-    arguments.out.write_text(json.dumps(golden, indent=1, ensure_ascii=False) + "\n")
+    arguments.out.write_text(
+        json.dumps(golden, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     print(f"{len(sets)} caption sets in {arguments.out}")
 
 

@@ -31,12 +31,12 @@ def main() -> None:
     """Read the CSV files of both reports and replace the table."""
     grids = {name: read(ROOT / f"docs/results/{file}.csv") for name, file in GRIDS.items()}
     page = ROOT / "docs/mcl.md"
-    page.write_text(with_table(page.read_text(), grids))
+    page.write_text(with_table(page.read_text(encoding="utf-8"), grids), encoding="utf-8")
 
 
 def read(file: Path) -> Rows:
     """Return the rows of a report that hold means in the main order."""
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["order"] == "main"]
     means = [row for row in rows if row["modality"] == "mean"]
     return {(row["method"], row["quantity"], row["kind"]): row for row in means}

@@ -24,7 +24,10 @@ def main() -> None:
     shutil.copy(run / "results.json", kept / "mcl_mini.json")
     shutil.copy(run / "results.png", kept / "mcl_mini.png")
     readme = ROOT / "README.md"
-    readme.write_text(with_results(readme.read_text(), Results.load(kept / "mcl_mini.json")))
+    readme.write_text(
+        with_results(readme.read_text(encoding="utf-8"), Results.load(kept / "mcl_mini.json")),
+        encoding="utf-8",
+    )
 
 
 def with_results(readme: str, results: Results) -> str:

@@ -65,12 +65,12 @@ def test(name: str, interpreter: str, envs: Path, torch: str | None) -> bool:
     with (ROOT / "pyproject.toml").open("rb") as file:
         stated = lowest(tomllib.load(file)) if name.endswith("-lowest") else []
     pins.write_text("\n".join(stated) + "\n", encoding="utf-8")
-    install = [python, "-m", "pip", "install", "--quiet", "--constraint", pins]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(pins)]
     torch = torch or next((pin for pin in stated if pin.startswith("torch==")), "torch")
     for wanted in ([torch], ["--editable", f"{ROOT}[dev]"]):
         if subprocess.run([*install, *wanted], check=False).returncode:
             return False
-    line = [python, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
+    line = [str(python), "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"]
     return subprocess.run(line, cwd=ROOT, check=False).returncode == 0
 
 

@@ -39,7 +39,7 @@ def write_joint_data(directory: Path, first: str, second: str, count: int = 6) -
 
 def with_joint(recipe: Path, *reads: str, **fields) -> Path:
     """The same recipe with a stage at the end that reads several sensors, beside the first."""
-    tree = json.loads(recipe.read_text())
+    tree = json.loads(recipe.read_text(encoding="utf-8"))
     tree["modalities"]["both"] = {
         "reads": list(reads),
         "train": {"qa": {"manifest": "both-train.jsonl"}},
@@ -48,5 +48,5 @@ def with_joint(recipe: Path, *reads: str, **fields) -> Path:
     }
     tree["curriculum"].append("both")
     added = recipe.with_name("joint.yaml")
-    added.write_text(json.dumps(tree))
+    added.write_text(json.dumps(tree), encoding="utf-8")
     return added

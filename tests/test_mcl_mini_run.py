@@ -38,7 +38,9 @@ def test_five_real_modalities_are_learnt_in_turn_and_none_is_forgotten(run):
     for stage in range(1, 5):
         assert results.matrix.forgetting_mean(stage) == 0.0
         assert all(results.matrix.forgetting(stage, name) == 0.0 for name in SENSES[:stage])
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     for name in SENSES:
         losses = [e["loss"] for e in events if e["event"] == "step" and e["stage"] == name]
         # Halves, since batches of questions and of captions differ more than a few steps teach.
@@ -96,8 +98,8 @@ def test_the_python_of_the_readme_asks_the_run_about_the_examples(run):
 
 @pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(run):
-    before = (run / "log.jsonl").read_text()
+    before = (run / "log.jsonl").read_text(encoding="utf-8")
     again = command("evolve", "recipes/mcl_mini.yaml", "--out", str(run), "--quick", "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)["curriculum"] == SENSES
-    assert (run / "log.jsonl").read_text() == before
+    assert (run / "log.jsonl").read_text(encoding="utf-8") == before

@@ -45,7 +45,7 @@ def test_a_recipe_of_the_shipped_data_has_a_quick_form(file):
 
 
 def test_every_value_of_the_papers_recipe_names_its_source():
-    for line in PAPER.read_text().splitlines():
+    for line in PAPER.read_text(encoding="utf-8").splitlines():
         has_value = re.match(r"\s*[\w<]+: *[^# ]", line) and not line.startswith("name:")
         assert SOURCE.search(line) or not has_value, line
 

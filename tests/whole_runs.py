@@ -27,20 +27,20 @@ _forks.set_forkserver_preload(["tests.whole_runs", "pathweave.train.evolve"])
 def write_recipe(directory: Path, *names: str, limit: int = 6, **changes) -> Path:
     """A tiny recipe whose stages take part of a second; its sets are scored by ranking."""
     recipe = write_tiny_recipe(directory, *names, **{"training": QUICK, **changes})
-    tree = json.loads(recipe.read_text())
+    tree = json.loads(recipe.read_text(encoding="utf-8"))
     for name in names:
         tree["modalities"][name]["test"]["qa"]["metric"] = "ranking"
         for split, kept in (("train", None), ("test", limit)):
             edit_manifest(directory / f"{name}-{split}.jsonl", kept)
-    recipe.write_text(json.dumps(tree))
+    recipe.write_text(json.dumps(tree), encoding="utf-8")
     return recipe
 
 
 def edit_manifest(file: Path, limit: int | None) -> None:
     """Keep the first samples and give each the choices that ranking needs."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()[:limit]]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:limit]]
     lines = [json.dumps(row | {"choices": ["low", "high"]}) for row in rows]
-    file.write_text("\n".join(lines) + "\n")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def command(*words: object) -> int:
@@ -71,18 +71,18 @@ class Background:
     def wait_until(self, reached: Callable[[], bool]) -> None:
         """Wait for something the process does; fail if it ends before."""
         while not reached():
-            assert self.process.exitcode is None, self.log.read_text()
+            assert self.process.exitcode is None, self.log.read_text(encoding="utf-8")
             time.sleep(0.002)
 
     def exit_code(self) -> int:
         """Wait for the end and return the exit code; minus the signal if one ended it."""
         self.process.join(timeout=300)
-        assert self.process.exitcode is not None, self.log.read_text()
+        assert self.process.exitcode is not None, self.log.read_text(encoding="utf-8")
         return self.process.exitcode
 
 
 def _run(words: list[str], log: Path, env: Mapping[str, str]) -> None:
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(env)
@@ -93,7 +93,11 @@ def _run(words: list[str], log: Path, env: Mapping[str, str]) -> None:
 def events(run: Path, name: str | None = None) -> list[dict[str, Any]]:
     """Return the events of a run's log, or those of one name."""
     log = RunDirectory(run).log
-    found = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    found = (
+        [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        if log.exists()
+        else []
+    )
     return [event for event in found if name in (None, event["event"])]
 
 

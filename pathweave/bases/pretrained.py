@@ -26,7 +26,7 @@ from pathweave.errors import FetchError, RecipeError
 from pathweave.model.base import Base, ReadyPath, freeze
 from pathweave.model.paths import PathSpec
 from pathweave.model.prompt import Template
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 
 INSTRUCTBLIP, BLIP2 = "instructblip", "blip-2"
 QFORMER_TOKENIZER = "qformer_tokenizer"
@@ -102,10 +102,10 @@ def check_config(config: PretrainedConfig, directory: Path) -> None:
         )
 
 
-def qformer_shape(config: PretrainedConfig) -> QFormerShape:
+def qformer_shape(config: PretrainedConfig) -> QFormerConfig:
     """Return the sizes of the Q-Former that a configuration describes."""
     theirs = config.qformer_config
-    return QFormerShape(
+    return QFormerConfig(
         dim=theirs.hidden_size,
         num_layers=theirs.num_hidden_layers,
         num_heads=theirs.num_attention_heads,

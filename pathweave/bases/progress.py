@@ -11,24 +11,20 @@ Report = Callable[[str, str, int, int], None]
 def terminal_report() -> Iterator[Report]:
     """Yield a report that draws a bar for each set of weights; off a terminal it prints lines."""
     # Importing rich takes longer than finding weights that are already there.
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from pathweave.display import Bar, Display
 
-    console = Console(stderr=True)
-    text = TextColumn("{task.description} {task.fields[stage]}")
-    bars = Progress(text, BarColumn(), DownloadColumn(), console=console)
-    tasks = {}
+    bars: dict[str, Bar] = {}
     last: dict[str, str] = {}
 
     def report(name: str, stage: str, done: int, total: int) -> None:
-        if not console.is_terminal:
-            if last.get(name) != stage:
-                console.print(f"{name}: {stage} ({total / 1e6:.0f} MB)", highlight=False)
+        megabytes = round(total / 1e6)
+        if display.console.is_terminal:
+            if name not in bars:
+                bars[name] = display.bar(name, megabytes)
+            bars[name].move_to(round(done / 1e6), f"MB {stage}")
+        elif last.get(name) != stage:
+            display.say(f"{name}: {stage} ({megabytes} MB)")
             last[name] = stage
-            return
-        if name not in tasks:
-            tasks[name] = bars.add_task(name, stage=stage, total=total)
-        bars.update(tasks[name], stage=stage, completed=done, total=total)
 
-    with bars if console.is_terminal else contextlib.nullcontext():
+    with Display() as display:
         yield report

@@ -48,7 +48,9 @@ class Shards:
             index = self.directory / f"{name}{INDEX_SUFFIX}"
             if index.is_file():
                 try:
-                    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+                    return sorted(
+                        set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+                    )
                 except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
                     raise FetchError(
                         f"{index} must list the shards of a checkpoint, got {error!r}; download it "

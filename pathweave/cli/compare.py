@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -64,10 +65,9 @@ def compare(
 
 
 def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
-    from rich.console import Console
-
     from pathweave.compare.declaration import load_grid
     from pathweave.compare.run import select, state_of, state_table
+    from pathweave.compare.tables import markdown
 
     states = [state_of(cell, out) for cell in select(load_grid(grid), only)]
     if as_json:
@@ -75,19 +75,18 @@ def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
         rows = [{"cell": s.cell.name, **{f: getattr(s, f) for f in fields}} for s in states]
         typer.echo(json.dumps(rows))
         return
-    Console().print(state_table(states))
+    typer.echo(f"{markdown(state_table(states), get_terminal_size().columns)}\n")
     typer.echo(f"{sum(s.is_done for s in states)} of {len(states)} cells done")
 
 
 def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> None:
     from pathweave.cli import EXIT_FAILED, EXIT_INTERRUPTED
     from pathweave.compare.declaration import load_grid
-    from pathweave.compare.run import GridRun
+    from pathweave.compare.run import run_grid
     from pathweave.train.stop import Interrupted
 
-    run = GridRun(load_grid(grid), out, only, jobs, quiet=as_json)
     try:
-        outcome = run()
+        outcome = run_grid(load_grid(grid), out, only, jobs, quiet=as_json)
     except Interrupted as stop:
         typer.echo(f"{stop}; run the same command again to go on", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from stop
@@ -95,7 +94,8 @@ def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> No
         typer.echo(json.dumps({"done": outcome.done, "failed": outcome.failed}))
     else:
         failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-        typer.echo(f"{len(outcome.done)} of {len(run.cells)} cells done{failed}")
+        total = len(outcome.done) + len(outcome.failed)
+        typer.echo(f"{len(outcome.done)} of {total} cells done{failed}")
         typer.echo(f"report: pathweave compare --report {out}")
     if outcome.failed:
         raise typer.Exit(EXIT_FAILED)
@@ -110,6 +110,6 @@ def _report(directory: Path, out: Path, as_json: bool) -> None:
         typer.echo(json.dumps([str(file) for file in report.files]))
         return
     for table in report.means:
-        typer.echo(f"{markdown(table, width=80)}\n")
+        typer.echo(f"{markdown(table, get_terminal_size().columns)}\n")
     for file in report.files:
         typer.echo(f"wrote {file}")

@@ -28,6 +28,10 @@ def evolve(
         typer.Option("--dry-run", help="Say what would happen and what is missing; do nothing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    as_child: Annotated[
+        bool,
+        typer.Option("--stop-with-parent", hidden=True, help="Stop when standard input ends."),
+    ] = False,
 ) -> None:
     """Learn the modalities of a recipe one at a time and score all of them after each.
 
@@ -37,7 +41,10 @@ def evolve(
     Example: pathweave evolve recipes/mcl_mini.yaml --out runs/mcl_mini
     """
     from pathweave.recipe.reading import load_recipe, parse_override
+    from pathweave.train.stop import stop_with_parent
 
+    if as_child:
+        stop_with_parent()
     values = dict(parse_override(text) for text in overrides or [])
     run = load_recipe(recipe, values, quick)
     if dry_run:

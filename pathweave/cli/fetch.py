@@ -1,6 +1,7 @@
 """``pathweave fetch``: bring pretrained weights into the cache."""
 
 import json
+import shutil
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ def fetch(
         elif not list_only:
             fetch_weights(name, source)
     rows = [_row(name, problems.get(name, "")) for name in chosen]
-    typer.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_line(row) for row in rows))
+    typer.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_lines(rows)))
     if problems:
         raise FetchError("; ".join(problems.values()))
 
@@ -67,7 +68,15 @@ def _row(name: str, problem: str) -> dict[str, Any]:
     }
 
 
-def _line(row: dict[str, Any]) -> str:
-    size = f"{row['download_bytes'] / 1e6:.0f} MB"
-    place = row["directory"] or row["origin"]
-    return f"{row['name']:<22} {row['state']:<8} {size:>6}  {row['licence']:<11} {place}"
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the rows as text: where each is beside it, or below it where that is too narrow."""
+    known = [
+        f"{row['name']:<22} {row['state']:<8} {row['download_bytes'] / 1e6:>4.0f} MB  "
+        f"{row['licence']:<11}"
+        for row in rows
+    ]
+    places = [row["directory"] or row["origin"] for row in rows]
+    lines = [f"{line} {place}" for line, place in zip(known, places, strict=True)]
+    if max(map(len, lines), default=0) <= shutil.get_terminal_size().columns:
+        return lines
+    return [f"{line.rstrip()}\n    {place}" for line, place in zip(known, places, strict=True)]

@@ -1,66 +1,30 @@
-"""From the results of a grid to estimates with their uncertainty, and paired differences."""
+"""Analysis of a grid: from its results to means with their uncertainty, and paired differences."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
-from pydantic import BaseModel, ValidationError
-from torch import Tensor
+from pydantic import ValidationError
 
-from pathweave.compare.cell import (
-    CellResult,
-    load_cell,
-    load_samples,
-    objects_key,
-    stage_key,
-    whole_key,
-)
-from pathweave.compare.draws import Column, draw_scores
+from pathweave.compare.cell import LoadedCell, SampleSet, Scored, load_cell
+from pathweave.compare.declaration import ABOUT, About
 from pathweave.compare.quantities import (
     FORGETTING,
     MEAN,
     MIXED,
     TRANSFER,
     WHOLE,
-    CellScores,
+    Draws,
     Key,
     kind_of,
     quantities,
 )
-from pathweave.compare.run import ABOUT
-from pathweave.compare.uncertainty import Difference, Estimate, difference, estimate
+from pathweave.compare.uncertainty import SeedMean, mean_over_seeds
 from pathweave.errors import RunError
+from pathweave.evaluate.bootstrap import Column, draw_scores
 from pathweave.evaluate.metrics import METRICS
-
-
-class About(BaseModel, extra="forbid"):
-    """What a report knows of a grid besides the results; of ``Grid.about``."""
-
-    name: str
-    reference: str
-    methods: list[str]
-    orders: dict[str, list[str]]
-    seeds: list[int]
-    num_cells: int
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A result and the statistics of its samples.
-
-    Attributes:
-        result: The result.
-        tensors: Statistics of the samples, by key.
-        file: Where it was read from.
-    """
-
-    result: CellResult
-    tensors: dict[str, Tensor]
-    file: Path
-
+from pathweave.evaluate.scores import ScoreMatrix
 
 Group = tuple[str, str]
 """Method and order: the cells that differ in the seed alone."""
@@ -72,51 +36,61 @@ class Analysis:
     Args:
         about: The grid.
         cells: The results that are there.
+
+    Attributes:
+        main: The order of the main tables.
+        modalities: All modalities, those of the main order first.
+        groups: The cells of each method and order, by seed, as the grid lists them.
+
+    Raises:
+        RunError: If cells were scored on different samples or by different metrics.
     """
 
-    def __init__(self, about: About, cells: list[Loaded]) -> None:
+    def __init__(self, about: About, cells: Sequence[LoadedCell]) -> None:
         self.about = about
         self.cells = cells
         self.main = next(iter(about.orders))
-        self._check_samples()
-
-    @cached_property
-    def groups(self) -> dict[Group, list[Loaded]]:
-        """Return the cells of each method and order, by seed, as the grid lists them."""
-        listed = [(m, o) for o in self.about.orders for m in self.about.methods]
-        found: dict[Group, list[Loaded]] = {}
-        for group in listed:
-            members = [c for c in self.cells if (c.result.method, c.result.order) == group]
-            if members:
-                found[group] = sorted(members, key=lambda cell: cell.result.seed)
-        return found
+        self.modalities = list(dict.fromkeys(n for order in about.orders.values() for n in order))
+        listed = [(method, order) for order in about.orders for method in about.methods]
+        found: dict[Group, list[LoadedCell]] = {group: [] for group in listed}
+        for cell in sorted(cells, key=lambda cell: cell.result.seed):
+            found[cell.result.method, cell.result.order].append(cell)
+        self.groups = {group: members for group, members in found.items() if members}
+        self._metrics = _metrics(cells)
+        _check_samples(cells)
+        self._objects = {key: own for cell in cells for key, own in cell.objects.items()}
 
     @property
-    def modalities(self) -> list[str]:
-        """Return all modalities, those of the main order first."""
-        return list(dict.fromkeys(name for order in self.about.orders.values() for name in order))
+    def main_groups(self) -> list[Group]:
+        """Return the groups of the main order."""
+        return [group for group in self.groups if group[1] == self.main]
 
     @cached_property
-    def estimates(self) -> dict[Group, dict[Key, Estimate]]:
-        """Return every number with its uncertainty, where all seeds of a group have it."""
+    def estimates(self) -> dict[Group, dict[Key, SeedMean]]:
+        """Return every number with its uncertainty, where all seeds of a group have it.
+
+        Raises:
+            RunError: If a cell's samples do not give the scores that it holds.
+        """
         return {
-            group: {
-                key: self._estimate(key, [self._quantities[id(cell)][key] for cell in members])
-                for key in self._common(members)
-            }
+            group: self._means([self._quantities[cell] for cell in members])
             for group, members in self.groups.items()
         }
 
     @cached_property
-    def differences(self) -> dict[Group, dict[Key, Difference]]:
+    def differences(self) -> dict[Group, dict[Key, SeedMean]]:
         """Return every number minus that of the reference, paired by order, seed and sample."""
         found = {}
         for (method, order), members in self.groups.items():
             reference = self.groups.get((self.about.reference, order), [])
-            others = {cell.result.seed: cell for cell in reference}
-            pairs = [(c, others[c.result.seed]) for c in members if c.result.seed in others]
-            if method != self.about.reference and pairs:
-                found[method, order] = self._compare(pairs)
+            others = {cell.result.seed: self._quantities[cell] for cell in reference}
+            apart = []
+            for cell in members if method != self.about.reference else ():
+                own, other = self._quantities[cell], others.get(cell.result.seed)
+                if other is not None:
+                    apart.append({key: own[key] - other[key] for key in own if key in other})
+            if apart:
+                found[method, order] = self._means(apart)
         return found
 
     def other_bases(self) -> dict[int, list[str]]:
@@ -126,161 +100,84 @@ class Analysis:
         shows in what its samples got; then training is not paired.
         """
         first = self.about.orders[self.main][0]
-        prefix = stage_key(first, first, "")
-        reference = self.groups.get((self.about.reference, self.main), [])
-        bases = {cell.result.seed: _starting(cell, prefix) for cell in reference}
         found: dict[int, list[str]] = {}
-        for (method, order), members in self.groups.items():
-            for cell in members if order == self.main else ():
-                seed = cell.result.seed
-                if seed in bases and not _equal(bases[seed], _starting(cell, prefix)):
-                    found.setdefault(seed, []).append(method)
+        reference = self.groups.get((self.about.reference, self.main), [])
+        bases = {cell.result.seed: _scored_after(cell, first) for cell in reference}
+        for method, order in self.main_groups:
+            for cell in self.groups[method, order]:
+                base, own = bases.get(cell.result.seed), _scored_after(cell, first)
+                if base is not None and not (
+                    base.keys() == own.keys() and all(np.array_equal(base[k], own[k]) for k in own)
+                ):
+                    found.setdefault(cell.result.seed, []).append(method)
         return found
 
-    def _compare(self, pairs: list[tuple[Loaded, Loaded]]) -> dict[Key, Difference]:
-        keys = self._common([cell for pair in pairs for cell in pair])
+    def _means(self, seeds: Sequence[dict[Key, Draws]]) -> dict[Key, SeedMean]:
+        """Return the mean over seeds of every number that all of them have."""
+        common = [key for key in seeds[0] if all(key in other for other in seeds)]
         return {
-            key: self._difference(
-                key,
-                [
-                    self._quantities[id(own)][key] - self._quantities[id(other)][key]
-                    for own, other in pairs
-                ],
-            )
-            for key in keys
+            key: mean_over_seeds(np.stack([seed[key] for seed in seeds]), self._num_objects(key))
+            for key in common
         }
-
-    def _common(self, members: list[Loaded]) -> list[Key]:
-        first, *others = [self._quantities[id(cell)] for cell in members]
-        return [key for key in first if all(key in other for other in others)]
-
-    def _estimate(self, key: Key, values: list[Float[np.ndarray, " draws"]]) -> Estimate:
-        return estimate(np.stack(values), self._num_objects(key))
-
-    def _difference(self, key: Key, values: list[Float[np.ndarray, " draws"]]) -> Difference:
-        return difference(np.stack(values), self._num_objects(key))
 
     def _num_objects(self, key: Key) -> int:
         """Return how many things the samples behind a number show."""
-        wanted = self._behind(key)
-        prefix = f"objects|{WHOLE if key.quantity == WHOLE else 'stages'}|"
-        things = {
-            (modality, int(thing))
-            for (modality, dataset), metric in self._metrics.items()
-            if modality in wanted and key.kind in (MIXED, kind_of(metric))
-            for thing in self._objects.get(f"{prefix}{modality}|{dataset}", ())
-        }
+        names = self.modalities  # of which those count whose samples the number rests on
+        if key.quantity == FORGETTING:  # what was learnt before loses
+            names = names[: -1 if key.modality == MEAN else names.index(key.modality)]
+        elif key.modality != MEAN:
+            names = [key.modality]
+        elif key.quantity == TRANSFER:
+            names = names[1:]
+        things: set[tuple[str, int]] = set()
+        for (modality, dataset), metric in self._metrics.items():
+            if modality in names and key.kind in (MIXED, kind_of(metric)):
+                shown = self._objects.get(SampleSet(key.quantity == WHOLE, modality, dataset), ())
+                things.update((modality, int(thing)) for thing in shown)
         return len(things)
 
-    def _behind(self, key: Key) -> Sequence[str]:
-        """Return the modalities whose samples a number rests on, in the main order."""
-        names = self.modalities
-        if key.quantity == FORGETTING:  # what was learnt before loses
-            return names[:-1] if key.modality == MEAN else names[: names.index(key.modality)]
-        if key.modality != MEAN:
-            return [key.modality]
-        return names[1:] if key.quantity == TRANSFER else names
-
     @cached_property
-    def _metrics(self) -> dict[tuple[str, str], str]:
-        return {
-            (modality, dataset.name): dataset.metric
-            for cell in self.cells
-            for modality, datasets in cell.result.results.datasets.items()
-            for dataset in datasets
-        }
-
-    @cached_property
-    def _objects(self) -> dict[str, Int[np.ndarray, " samples"]]:
-        return {
-            key: tensor.numpy()
-            for cell in self.cells
-            for key, tensor in cell.tensors.items()
-            if key.startswith("objects|")
-        }
-
-    @cached_property
-    def _quantities(self) -> dict[int, dict[Key, Float[np.ndarray, " draws"]]]:
+    def _quantities(self) -> dict[LoadedCell, dict[Key, Draws]]:
         drawn = dict(self._drawn())
-        return {id(cell): quantities(self._scores(cell, drawn)) for cell in self.cells}
+        found = {}
+        for cell in self.cells:
+            curriculum = cell.result.results.curriculum
+            matrix, whole = ScoreMatrix[np.ndarray](curriculum), {}
+            for after, modality, info, exact in cell.result.scores():
+                own = drawn.get((cell, Scored(after, modality, info.name)))
+                scores = _with(exact, own, cell)
+                if after is None:
+                    whole[modality, info.name] = scores
+                else:
+                    matrix.add(curriculum.index(after), modality, info.name, scores)
+            found[cell] = quantities(matrix, whole, self._metrics)
+        return found
 
-    def _drawn(self) -> Iterator[tuple[tuple[int, str], Float[np.ndarray, " draws"]]]:
-        """Return the score of every cell on every resample, by cell and key of the statistics."""
-        for position, modality in enumerate(self.modalities):
-            for kind in ("stages", WHOLE):
-                prefix = f"objects|{kind}|{modality}|"
-                places = [
-                    (cell, key)
-                    for cell in self.cells
-                    for key in cell.tensors
-                    if not key.startswith("objects|") and objects_key(key).startswith(prefix)
-                ]
-                columns = [_column(cell, key, self._metrics) for cell, key in places]
-                objects = {
-                    key.removeprefix(prefix): own
-                    for key, own in self._objects.items()
-                    if key.startswith(prefix)
-                }
-                # What different modalities show is drawn independently.
-                scores = draw_scores(columns, objects, seed=position) if columns else []
-                for (cell, key), score in zip(places, scores, strict=True):
-                    yield (id(cell), key), score
+    def _drawn(self) -> Iterator[tuple[tuple[LoadedCell, Scored], Draws]]:
+        """Yield the scores of every cell on the samples and on every resample.
 
-    def _scores(
-        self, cell: Loaded, drawn: dict[tuple[int, str], Float[np.ndarray, " draws"]]
-    ) -> CellScores:
-        results = cell.result.results
-        matrix = results.matrix
-        scores, whole = {}, {}
-        for modality, info in results.columns:
-            for stage, after in enumerate(results.curriculum):
-                if matrix.has(stage, modality, info.name):
-                    exact = matrix.score(stage, modality, info.name)
-                    on_draws = drawn.get((id(cell), stage_key(after, modality, info.name)))
-                    scores[stage, modality, info.name] = _with(exact, on_draws, cell)
-            if info.whole is not None:
-                on_draws = drawn.get((id(cell), whole_key(modality, info.name)))
-                whole[modality, info.name] = _with(info.whole, on_draws, cell)
-        return CellScores(results.curriculum, self._metrics, scores, whole)
-
-    def _check_samples(self) -> None:
-        """Refuse cells that were scored on different samples or by different metrics.
-
-        Raises:
-            RunError: If there are such.
+        All test sets of a modality are drawn together, since questions and captions may show the
+        same things, and all cells on one draw, so that every difference is paired.
         """
-        for cell in self.cells:
-            for modality, info in cell.result.results.columns:
-                metric = self._metrics[modality, info.name]
-                if info.metric != metric or metric not in METRICS:
-                    raise RunError(
-                        f"{cell.file} must be scored by the same known metric on {modality}/"
-                        f"{info.name} as the other results, got {info.metric!r} and {metric!r}; "
-                        "run the cells with one metric"
+        for position, modality in enumerate(self.modalities):
+            for is_whole in (False, True):
+                places = [
+                    (cell, scored)
+                    for cell in self.cells
+                    for scored in cell.statistics
+                    if scored.modality == modality and scored.samples.is_whole == is_whole
+                ]
+                columns = [
+                    Column(
+                        cell.statistics[scored],
+                        METRICS[self._metrics[modality, scored.dataset]].combine,
+                        self._objects[scored.samples].tolist(),
                     )
-        first: dict[str, Loaded] = {}
-        for cell in self.cells:
-            for key, found in cell.result.ids.items():
-                place = objects_key(key)
-                other = first.setdefault(place, cell)
-                expected = next(
-                    known for k, known in other.result.ids.items() if objects_key(k) == place
-                )
-                if found != expected:
-                    _, kind, modality, dataset = place.split("|", 3)
-                    raise RunError(
-                        f"{cell.file} and {other.file} must have been scored on the same samples "
-                        f"of {modality}/{dataset} ({kind}), got others; run them with the same "
-                        "evaluation.subset and data"
-                    )
-
-
-def _starting(cell: Loaded, prefix: str) -> dict[str, Tensor]:
-    return {key: tensor for key, tensor in cell.tensors.items() if key.startswith(prefix)}
-
-
-def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(one[key].equal(other[key]) for key in one)
+                    for cell, scored in places
+                ]
+                # What different modalities show is drawn independently.
+                drawn = draw_scores(columns, seed=position) if columns else []
+                yield from zip(places, drawn, strict=True)
 
 
 def load_analysis(directory: Path) -> Analysis:
@@ -301,21 +198,17 @@ def load_analysis(directory: Path) -> Analysis:
             f"give the directory of a grid, or make one with: "
             f"pathweave compare GRID --out {directory}"
         ) from error
-    files = [file for file in sorted(results.glob("*.json")) if file.name != ABOUT]
-    if not files:
+    cells = [load_cell(file) for file in sorted(results.glob("*.json")) if file.name != ABOUT]
+    if not cells:
         raise RunError(
             f"{results} must hold the result of at least one cell, got none; run the grid first"
         )
-    cells = []
-    for file in files:
-        result = load_cell(file)
-        cells.append(Loaded(result, load_samples(result, file), file))
     _check_known(about, cells)
     return Analysis(about, cells)
 
 
-def _check_known(about: About, cells: list[Loaded]) -> None:
-    places: dict[tuple[str, str, int], Loaded] = {}
+def _check_known(about: About, cells: Sequence[LoadedCell]) -> None:
+    places: dict[tuple[str, str, int], LoadedCell] = {}
     for cell in cells:
         result = cell.result
         other = places.setdefault((result.method, result.order, result.seed), cell)
@@ -333,15 +226,48 @@ def _check_known(about: About, cells: list[Loaded]) -> None:
             )
 
 
-def _column(cell: Loaded, key: str, metrics: dict[tuple[str, str], str]) -> Column:
-    _, modality, dataset = key.split("|", 2)
-    metric = METRICS[metrics[modality, dataset]]
-    return Column(dataset, cell.tensors[key].double().numpy(), metric.combine)
+def _metrics(cells: Sequence[LoadedCell]) -> dict[tuple[str, str], str]:
+    """Return the metric of each test set by modality and name, the same in all cells."""
+    infos = [
+        (cell, name, info)
+        for cell in cells
+        for name, found in cell.result.results.datasets.items()
+        for info in found
+    ]
+    metrics = {(name, info.name): info.metric for _, name, info in infos}
+    for cell, name, info in infos:
+        metric = metrics[name, info.name]
+        if info.metric != metric or metric not in METRICS:
+            raise RunError(
+                f"{cell.file} must be scored by the same known metric on {name}/{info.name} as the "
+                f"other results, got {info.metric!r} and {metric!r}; run the cells with one metric"
+            )
+    return metrics
 
 
-def _with(
-    exact: float, drawn: Float[np.ndarray, " draws"] | None, cell: Loaded
-) -> Float[np.ndarray, " draws"]:
+def _check_samples(cells: Sequence[LoadedCell]) -> None:
+    """Refuse cells that were scored on different samples."""
+    first: dict[SampleSet, tuple[LoadedCell, str]] = {}
+    for cell in cells:
+        for key, found in cell.result.ids.items():
+            place = Scored.parse(key).samples
+            other, expected = first.setdefault(place, (cell, found))
+            if found != expected:
+                kind = "whole" if place.is_whole else "stages"
+                raise RunError(
+                    f"{cell.file} and {other.file} must have been scored on the same samples "
+                    f"of {place.modality}/{place.dataset} ({kind}), got others; run them with the "
+                    "same evaluation.subset and data"
+                )
+
+
+def _scored_after(cell: LoadedCell, first: str) -> dict[Scored, np.ndarray]:
+    """Return the statistics of the first modality after the stage that learns it."""
+    found = cell.statistics.items()
+    return {key: own for key, own in found if (key.after, key.modality) == (first, first)}
+
+
+def _with(exact: float, drawn: Draws | None, cell: LoadedCell) -> Draws:
     """Return the draws with the stored score first, which has not been rounded.
 
     Raises:

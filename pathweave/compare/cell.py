@@ -8,31 +8,70 @@ numbers of which the metric is a function of the sums, and a number for the thin
 shows. With both the report needs neither the runs nor the data sets.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pathweave.data.manifest import Manifest
-from pathweave.data.messages import Sample
+from pathweave import __version__
+from pathweave.compare.declaration import Cell, recipe_hash
+from pathweave.compare.sessions import sessions
 from pathweave.errors import RunError
-from pathweave.evaluate.metrics import METRICS
-from pathweave.evaluate.results import Results
-from pathweave.recipe.schema import Recipe
+from pathweave.evaluate.bootstrap import Statistics
+from pathweave.evaluate.results import DatasetInfo, Results
+from pathweave.evaluate.samples import load_answers
+from pathweave.runs.path_directory import versions
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sha256_bytes, sha256_file, write_json
 from pathweave.storage.tensors import write_tensors
 
-WHOLE = "whole"
+_AGAIN = "run the grid again (a finished run is not trained again)"
+
+
+class SampleSet(NamedTuple):
+    """The samples of a test set that are scored: all after the last stage, or those after each."""
+
+    is_whole: bool
+    modality: str
+    dataset: str
+
+    @property
+    def key(self) -> str:
+        """Return the name of the things they show, in a file."""
+        kind = "whole" if self.is_whole else "stages"
+        return f"objects|{kind}|{self.modality}|{self.dataset}"
+
+
+class Scored(NamedTuple):
+    """A test set scored after a stage; ``after`` is None for the whole set after the last."""
+
+    after: str | None
+    modality: str
+    dataset: str
+
+    @property
+    def samples(self) -> SampleSet:
+        """Return what was scored."""
+        return SampleSet(self.after is None, self.modality, self.dataset)
+
+    @property
+    def key(self) -> str:
+        """Return the name of the statistics in a file."""
+        kind = "whole" if self.after is None else f"after-{self.after}"
+        return f"{kind}|{self.modality}|{self.dataset}"
+
+    @classmethod
+    def parse(cls, key: str) -> "Scored":
+        """Return what a name in a file stands for."""
+        kind, modality, dataset = key.split("|", 2)
+        return cls(None if kind == "whole" else kind.removeprefix("after-"), modality, dataset)
 
 
 class CellResult(BaseModel, extra="forbid"):
@@ -43,7 +82,7 @@ class CellResult(BaseModel, extra="forbid"):
         method: Name of the method in the grid.
         order: Name of the order.
         seed: Seed.
-        recipe_hash: Hash of all that decided the result, of ``grid.recipe_hash``.
+        recipe_hash: Hash of all that decided the result, of ``declaration.recipe_hash``.
         results: The results of the run.
         gate_usage: Mean weight of each expert, by path.
         seconds: Wall-clock time of the cell over all sessions, scoring included; without the
@@ -69,100 +108,101 @@ class CellResult(BaseModel, extra="forbid"):
     ids: dict[str, str]
     samples: str
 
-
-def stage_key(after: str, modality: str, dataset: str) -> str:
-    """Return the key of the statistics of a test set after a stage."""
-    return f"after-{after}|{modality}|{dataset}"
-
-
-def whole_key(modality: str, dataset: str) -> str:
-    """Return the key of the statistics of a whole test set after the last stage."""
-    return f"{WHOLE}|{modality}|{dataset}"
-
-
-def objects_key(key: str) -> str:
-    """Return the key of the things that samples show, for the key of their statistics."""
-    kind, modality, dataset = key.split("|", 2)
-    return f"objects|{WHOLE if kind == WHOLE else 'stages'}|{modality}|{dataset}"
+    def scores(self) -> Iterator[tuple[str | None, str, DatasetInfo, float]]:
+        """Yield stage (None for whole sets), modality, test set and score of all that is known."""
+        matrix = self.results.matrix
+        for stage, after in enumerate(self.results.curriculum):
+            for modality, info in self.results.columns:
+                if matrix.has(stage, modality, info.name):
+                    yield after, modality, info, matrix.score(stage, modality, info.name)
+        for modality, info in self.results.columns:
+            if info.whole is not None:
+                yield None, modality, info, info.whole
 
 
-def collect(recipe: Recipe, run: RunDirectory) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the statistics of every scored sample of a run, and hashes of the ids.
+@dataclass(frozen=True, eq=False)
+class LoadedCell:
+    """A result and the statistics of its samples.
+
+    Attributes:
+        result: The result.
+        statistics: Statistics of the samples, by test set and stage.
+        objects: The things that samples show.
+        file: Where it was read from.
+    """
+
+    result: CellResult
+    statistics: dict[Scored, Statistics]
+    objects: dict[SampleSet, Int[np.ndarray, " samples"]]
+    file: Path
+
+
+def record(cell: Cell, out: Path) -> CellResult:
+    """Write the result of a cell whose run is finished, and return it.
+
+    Args:
+        cell: The cell.
+        out: Directory of the grid.
 
     Raises:
-        RunError: If the answers on disk are damaged or are not to the samples of the manifests.
+        RunError: If the run's results or answers are missing or damaged.
         ManifestError: If a manifest cannot be read.
+        DiskError: If the directory cannot be written.
     """
+    run = RunDirectory(cell.directory(out))
     tensors: dict[str, Tensor] = {}
     ids: dict[str, str] = {}
-    for position, name in enumerate(recipe.curriculum):
-        for dataset, test_set in recipe.modalities[name].test.items():
-            samples = {s.id: s for s in Manifest(Path(test_set.manifest), on_error="collect")}
+    for position, name in enumerate(cell.recipe.curriculum):
+        for dataset, test_set in cell.recipe.modalities[name].test.items():
             files = {
-                stage_key(after, name, dataset): run.stage_predictions(after, name, dataset)
-                for after in recipe.curriculum[position:]
+                Scored(after, name, dataset): run.stage_predictions(after, name, dataset)
+                for after in cell.recipe.curriculum[position:]
             }
-            files[whole_key(name, dataset)] = run.whole_predictions(name, dataset)
-            for key, file in files.items():
+            files[Scored(None, name, dataset)] = run.whole_predictions(name, dataset)
+            for scored, file in files.items():
                 if file.is_file():
-                    answered = _answers(file, samples)
-                    tensors[key] = _measure(answered, test_set.metric)
-                    tensors[objects_key(key)] = _objects(sample for sample, _ in answered)
-                    listed = "\n".join(sample.id for sample, _ in answered)
-                    ids[key] = sha256_bytes(listed.encode())
-    return tensors, ids
+                    listed, found = load_answers(file, test_set)
+                    tensors[scored.key] = found["statistics"]
+                    tensors[scored.samples.key] = found["objects"]
+                    ids[scored.key] = sha256_bytes("\n".join(listed).encode())
+    spent = sessions(run.log)
+    results = Results.load(run.results)
+    result = CellResult(
+        method=cell.method,
+        order=cell.order,
+        seed=cell.seed,
+        recipe_hash=recipe_hash(cell.recipe),
+        results=results.model_copy(update={"gate_usage": None}),
+        gate_usage=results.gate_usage or {},
+        seconds=spent.seconds,
+        shared_seconds=spent.shared_seconds,
+        peak_memory_bytes=spent.peak_memory_bytes,
+        versions={**versions(), "pathweave": __version__},
+        ids=ids,
+        samples="",
+    )
+    save_cell(result, tensors, cell.result(out))
+    return result
 
 
-def _answers(file: Path, samples: dict[str, Sample]) -> list[tuple[Sample, str]]:
-    try:
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        return [(samples[row["id"]], row["answer"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{file} must hold answers to samples of the recipe's manifest, got {error!r}; remove "
-            "scores.json beside predictions/ to score the run again"
-        ) from error
-
-
-def _measure(
-    answered: list[tuple[Sample, str]], metric: str
-) -> Float[Tensor, "samples statistics"]:
-    references = [list(s.references) or [s.answer] for s, _ in answered]
-    choices = [list(s.choices) for s, _ in answered]
-    statistics = METRICS[metric].measure([answer for _, answer in answered], references, choices)
-    return torch.from_numpy(np.ascontiguousarray(statistics)).float()
-
-
-def _objects(samples: Iterable[Sample]) -> Int[Tensor, " samples"]:
-    """Return a number for the thing each sample shows; one without is a thing of its own."""
-    named = [f"object {s.object}" if s.object else f"sample {s.id}" for s in samples]
-    # Numbers from a hash are the same in every run and every test set of a thing.
-    digests = [hashlib.sha256(name.encode()).digest()[:8] for name in named]
-    return torch.tensor([int.from_bytes(digest, "big", signed=True) for digest in digests])
-
-
-def samples_file(result: Path) -> Path:
-    """Return the file of the statistics beside that of a result."""
-    return result.with_suffix(".safetensors")
-
-
-def save_cell(cell: CellResult, tensors: dict[str, Tensor], file: Path) -> None:
+def save_cell(result: CellResult, tensors: dict[str, Tensor], file: Path) -> None:
     """Write a result, the statistics first, so that a result is never without them.
 
     Args:
-        cell: The result; its ``samples`` is filled in.
-        tensors: The statistics.
+        result: The result; its ``samples`` is filled in.
+        tensors: The statistics and the things shown, by ``Scored.key`` and ``SampleSet.key``.
         file: The JSON file.
 
     Raises:
         DiskError: If the directory cannot be written.
     """
-    write_tensors(samples_file(file), tensors)
-    kept = cell.model_copy(update={"samples": sha256_file(samples_file(file))})
+    beside = file.with_suffix(".safetensors")
+    write_tensors(beside, tensors)
+    kept = result.model_copy(update={"samples": sha256_file(beside)})
     write_json(file, kept.model_dump(exclude_none=True))
 
 
-def load_cell(file: Path) -> CellResult:
+def load_result(file: Path) -> CellResult:
     """Read a result that ``save_cell`` wrote.
 
     Raises:
@@ -173,30 +213,32 @@ def load_cell(file: Path) -> CellResult:
     except (OSError, ValidationError) as error:
         raise RunError(
             f"{file} must hold the result of a cell, got {' '.join(str(error).split())[:120]}; "
-            "remove it and run the grid again (a finished run is not trained again)"
+            f"remove it and {_AGAIN}"
         ) from error
 
 
-def load_samples(cell: CellResult, file: Path) -> dict[str, Tensor]:
-    """Return the statistics that belong to a result.
-
-    Args:
-        cell: The result.
-        file: Its JSON file.
+def load_cell(file: Path) -> LoadedCell:
+    """Read a result and the statistics that belong to it.
 
     Raises:
-        RunError: If they are missing, damaged, or of another result.
+        RunError: If one is missing or damaged, or the statistics are of another result.
     """
-    beside = samples_file(file)
+    result, beside = load_result(file), file.with_suffix(".safetensors")
     try:
         found = sha256_file(beside)
-        tensors = load_file(beside) if found == cell.samples else None
+        tensors = load_file(beside) if found == result.samples else None
     except (OSError, SafetensorError) as error:
         found, tensors = getattr(error, "strerror", None) or str(error), None
     if tensors is None:
         raise RunError(
             f"{beside} must be the file that was written with {file.name} (sha256 "
-            f"{cell.samples[:12]}), got {found[:40]}; copy both again, or remove {file.name} and "
-            "run the grid again (a finished run is not trained again)"
+            f"{result.samples[:12]}), got {found[:40]}; copy both again, or remove {file.name} and "
+            f"{_AGAIN}"
         )
-    return tensors
+    scored = [Scored.parse(key) for key in tensors if not key.startswith("objects|")]
+    return LoadedCell(
+        result,
+        statistics={each: tensors[each.key].double().numpy() for each in scored},
+        objects={each.samples: tensors[each.samples.key].numpy() for each in scored},
+        file=file,
+    )

@@ -1,4 +1,4 @@
-"""A grid of runs: methods x orders x seeds over one recipe, declared in a small YAML file.
+"""Declaration of a grid of runs, a small YAML file: methods x orders x seeds over one recipe.
 
 A cell of the grid is an ordinary run; its recipe is the grid's with the overrides of its method,
 the curriculum of its order and its seed.
@@ -21,12 +21,14 @@ from pydantic import (
 )
 
 from pathweave.errors import ManifestError, RecipeError
+from pathweave.methods.settings import Training
 from pathweave.model.paths import NAME
 from pathweave.recipe.reading import load_recipe, read_yaml
-from pathweave.recipe.schema import Recipe, Training
+from pathweave.recipe.schema import Recipe
 from pathweave.storage.atomic import sha256_bytes, sha256_file
 from pathweave.validation import explain, unknown
 
+ABOUT = "grid.json"
 SEED, CURRICULUM = "seed", "curriculum"
 
 # What a recipe may differ in and still give the same results.
@@ -159,6 +161,17 @@ class Cell:
         return out / "results" / f"{self.name}.json"
 
 
+class About(BaseModel, extra="forbid"):
+    """What a report knows of a grid besides the results; the file ``grid.json`` beside them."""
+
+    name: str
+    reference: str
+    methods: list[str]
+    orders: dict[str, list[str]]
+    seeds: list[int]
+    num_cells: int
+
+
 @dataclass(frozen=True)
 class Grid:
     """A grid with all its cells.
@@ -172,16 +185,16 @@ class Grid:
     declared: Declaration
     cells: tuple[Cell, ...]
 
-    def about(self) -> dict[str, Any]:
-        """Return what a report must know besides the results, for JSON."""
-        return {
-            "name": self.declared.name,
-            "reference": self.declared.reference,
-            "methods": list(self.declared.methods),
-            "orders": {n: list(o.curriculum) for n, o in self.declared.curricula().items()},
-            "seeds": list(self.declared.seeds),
-            "num_cells": len(self.cells),
-        }
+    def about(self) -> About:
+        """Return what a report must know besides the results."""
+        return About(
+            name=self.declared.name,
+            reference=self.declared.reference,
+            methods=list(self.declared.methods),
+            orders={n: list(o.curriculum) for n, o in self.declared.curricula().items()},
+            seeds=list(self.declared.seeds),
+            num_cells=len(self.cells),
+        )
 
 
 def load_grid(path: Path) -> Grid:

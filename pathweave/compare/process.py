@@ -1,76 +1,99 @@
-"""A job in a process of its own, seen from the grid: begun, looked at, stopped, its end."""
+"""Process of a cell: ``pathweave evolve``, begun, looked at, stopped, its end.
 
-import multiprocessing
+Its memory is its own, and a crash ends it alone.
+"""
+
 import os
 import signal
+import subprocess
+import sys
 import time
-from multiprocessing.process import BaseProcess
+from pathlib import Path
 
+from pathweave.compare.declaration import Cell
 from pathweave.compare.sessions import current
-from pathweave.compare.worker import Job, work
 from pathweave.errors import RunError
+from pathweave.recipe.reading import dump_recipe
+from pathweave.recipe.schema import Recipe
+from pathweave.storage.atomic import disk_errors, write_atomic
 from pathweave.train.evolve import EXIT_INTERRUPTED
 
-# A server that has imported everything once, also what draws the picture of a run where that is
-# installed: cells start in milliseconds, each with a memory of its own.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["pathweave.compare.worker", "matplotlib.backends.backend_agg"])
+# What it is given in its directory, and where it prints.
+GIVEN, OUTPUT = "recipe.given.json", "output.txt"
 
 
-class Running:
-    """A job that has been begun.
+class RunningCell:
+    """A run of a grid that has been begun: a cell, or a first stage that cells share.
 
     Args:
         name: What it is called in messages.
-        job: The job.
+        recipe: The run.
+        directory: Its directory.
+        num_threads: Threads of one operation.
+        cell: The cell that it is; None for a first stage.
+
+    Raises:
+        DiskError: If the directory cannot be written.
     """
 
-    def __init__(self, name: str, job: Job) -> None:
+    def __init__(
+        self, name: str, recipe: Recipe, directory: Path, num_threads: int, cell: Cell | None = None
+    ) -> None:
         self.name = name
-        self.job = job
+        self.cell = cell
+        self.directory = directory
+        self._steps = {stage: recipe.training_of(stage).steps for stage in recipe.curriculum}
         self._is_told = False
         self._began = time.perf_counter()
-        self._process: BaseProcess = _processes.Process(target=work, args=(job,))
-        self._process.start()
+        write_atomic(directory / GIVEN, dump_recipe(recipe).encode())
+        words = [sys.executable, "-m", "pathweave.cli", "evolve", str(directory / GIVEN)]
+        words += ["--out", str(directory), "--json", "--stop-with-parent"]
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
+        with disk_errors(directory), (directory / OUTPUT).open("wb") as output:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,  # ends with this process
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **threads},
+                process_group=0,  # Ctrl-C reaches the grid alone, which passes it on once
+            )
 
     @property
     def is_over(self) -> bool:
         """Whether the process has ended."""
-        return not self._process.is_alive()
+        return self._process.poll() is not None
 
     @property
     def was_stopped(self) -> bool:
         """Whether it ended because it was asked to, with its state saved."""
-        return self._is_told and self._process.exitcode == EXIT_INTERRUPTED
+        return self._is_told and self._process.returncode in (EXIT_INTERRUPTED, -signal.SIGINT)
 
     @property
     def seconds(self) -> float:
         """Wall-clock time since it was begun."""
         return time.perf_counter() - self._began
 
-    @property
-    def sentinel(self) -> int:
-        """What ``multiprocessing.connection.wait`` can wait for."""
-        return self._process.sentinel
-
     def stop(self) -> None:
         """Ask it once to save and end."""
-        if not self._is_told and self._process.pid is not None and not self.is_over:
-            os.kill(self._process.pid, signal.SIGINT)
+        if not self._is_told and not self.is_over:
+            self._process.send_signal(signal.SIGINT)
             self._is_told = True
 
     def kill(self) -> None:
         """End it at once; what came since its last save is lost."""
         self._process.kill()
-        self._process.join()
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the end and give back what belongs to the process."""
+        self._process.communicate()
 
     def doing(self) -> str:
         """Return in a few words what it is doing."""
         if self._is_told:
             return "saving and stopping"
-        recipe = self.job.recipe
-        steps = {stage: recipe.training_of(stage).steps for stage in recipe.curriculum}
-        return current(self.job.directory / "log.jsonl", steps)
+        return current(self.directory / "log.jsonl", self._steps)
 
     def check(self) -> None:
         """Look at how the process ended.
@@ -78,16 +101,14 @@ class Running:
         Raises:
             RunError: If it failed; the message gives the end of what it printed.
         """
-        if self._process.exitcode != 0:
-            raise RunError(self._reason(self._process.exitcode or 0))
-
-    def _reason(self, exit_code: int) -> str:
-        file = self.job.directory / "output.txt"
-        if exit_code < 0:
-            name = signal.Signals(-exit_code).name
-            hint = "; most often memory has run out" if -exit_code == signal.SIGKILL else ""
-            return f"the process was ended by {name}{hint}; see {file}"
-        lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
-        message = errors[-1] if errors else "no message"
-        return f"{message.removeprefix('error: ')} (see {file})"
+        code, file = self._process.returncode, self.directory / OUTPUT
+        if code < 0:
+            hint = "; most often memory has run out" if -code == signal.SIGKILL else ""
+            name = signal.Signals(-code).name
+            raise RunError(f"the process was ended by {name}{hint}; see {file}")
+        if code > 0:
+            text = file.read_text(encoding="utf-8", errors="replace")
+            lines = [line for line in text.splitlines() if line.strip()]
+            errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
+            message = errors[-1] if errors else "no message"
+            raise RunError(f"{message.removeprefix('error: ')} (see {file})")

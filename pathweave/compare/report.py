@@ -1,4 +1,4 @@
-"""The report of a grid: Markdown, CSV, LaTeX and pictures.
+"""Report of a grid: Markdown, CSV, LaTeX and pictures.
 
 The main tables go between two marks of ``mcl.md``, so that the text around them can be written by
 hand and hold several grids; the rest goes into a file of details. Marks and files are named after
@@ -11,14 +11,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pathweave.compare.analysis import Analysis, load_analysis
 from pathweave.compare.plots import pictures
 from pathweave.compare.quantities import WHOLE
-from pathweave.compare.summary import details, mean, tables
-from pathweave.compare.tables import Table, latex, markdown, wrap
+from pathweave.compare.summary import details, tables
+from pathweave.compare.tables import ReportTable, latex, markdown, wrap
 from pathweave.errors import RunError
-from pathweave.evaluate.results import Results
 from pathweave.storage.atomic import write_atomic
 
 DOCUMENT, RESULTS = "mcl.md", "results"
@@ -34,7 +36,7 @@ class Report:
     """
 
     files: list[Path]
-    means: list[Table]
+    means: list[ReportTable]
 
 
 def write_report(directory: Path, out: Path) -> Report:
@@ -59,7 +61,15 @@ def write_report(directory: Path, out: Path) -> Report:
         results / f"{name}.csv": _estimates_csv(analysis),
         results / f"{name}_scores.csv": _scores_csv(analysis),
         results / f"{name}.tex": latex([t for _, found in main + more for t in found]),
-        results / f"{name}_details.md": "\n\n".join(_details(analysis, more)) + "\n",
+        results / f"{name}_details.md": "\n\n".join(
+            [
+                f"# {analysis.about.name}: details",
+                f"Main tables, and how all of this was made: [{DOCUMENT}](../{DOCUMENT}).",
+                *_sections(more, 2),
+                *_matrices(analysis),
+            ]
+        )
+        + "\n",
     }
     links = [f"![{about}]({RESULTS}/{picture})" for picture, (about, _) in drawn.items()]
     beside = (
@@ -94,7 +104,7 @@ def marks(grid: str) -> tuple[str, str]:
     return f"<!-- {file_name(grid)}: begin -->", f"<!-- {file_name(grid)}: end -->"
 
 
-def _sections(sections: list[tuple[str, list[Table]]], level: int) -> Iterator[str]:
+def _sections(sections: list[tuple[str, list[ReportTable]]], level: int) -> Iterator[str]:
     said = {""}
     for heading, found in sections:
         yield f"{'#' * level} {heading}"
@@ -110,46 +120,46 @@ def _heading(analysis: Analysis) -> str:
     about, cells = analysis.about, analysis.cells
     hours = sum(cell.result.seconds for cell in cells) / 3600
     done = {cell.result.seed for cell in cells}
-    seeds = _named_seeds([seed for seed in about.seeds if seed in done])
     order = ", ".join(about.orders[analysis.main])
+    environments = [cell.result.results.environment for cell in cells]
+    machines = {
+        f"{e.num_cpus} CPU cores, Python {e.python}, torch {e.torch}, {e.dtype}"
+        for e in environments
+        if e is not None
+    }
     lines = [
-        f"{about.name}: {len(cells)} of {about.num_cells} cells, {seeds}, "
+        f"{about.name}: {len(cells)} of {about.num_cells} cells, "
+        f"{_named_seeds([seed for seed in about.seeds if seed in done])}, "
         f"{hours:.1f} hours of computing besides the first stage, which is trained once for all "
-        f"methods. Order, where none is named: {order}. {_machine(analysis)}",
+        f"methods. Order, where none is named: {order}. "
+        + ("; ".join(sorted(machines)) + "." if machines else ""),
         "Every run has answered the test samples once after each stage.",
     ]
     missing = [m for m in about.methods if (m, analysis.main) not in analysis.groups]
     missing += [f"seed {seed}" for seed in about.seeds if seed not in done]
     if missing:
         lines.append(f"Without a result yet: {', '.join(missing)}.")
-    lines.extend(_uneven_seeds(analysis))
-    lines.extend(_other_bases(analysis))
-    return "\n\n".join(map(wrap, lines))
+    return "\n\n".join(map(wrap, [*lines, *_warnings(analysis)]))
 
 
 def _named_seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def _uneven_seeds(analysis: Analysis) -> Iterator[str]:
-    """Yield a warning if means of methods are over different seeds."""
+def _warnings(analysis: Analysis) -> Iterator[str]:
+    """Yield what is to be known if methods differ in their seeds or their first stage."""
     methods: dict[str, list[str]] = {}
-    for (method, order), cells in analysis.groups.items():
-        if order == analysis.main:
-            methods.setdefault(", ".join(str(c.result.seed) for c in cells), []).append(method)
+    for group in analysis.main_groups:
+        seeds = ", ".join(str(cell.result.seed) for cell in analysis.groups[group])
+        methods.setdefault(seeds, []).append(group[0])
     if len(methods) > 1:
         listed = "; ".join(f"{seeds}: {', '.join(names)}" for seeds, names in methods.items())
         yield (
             f"Means are over the seeds that a method has ({listed}): compare two methods by their "
             "differences, which are over the seeds of both."
         )
-
-
-def _other_bases(analysis: Analysis) -> Iterator[str]:
-    """Yield a warning if methods did not start from the reference's first stage."""
-    found = analysis.other_bases()
-    if found:
-        listed = "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in found.items())
+    if others := analysis.other_bases():
+        listed = "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in others.items())
         yield (
             f"Started from another first stage than {analysis.about.reference} with the same seed, "
             f"as one trained on another machine is ({listed}): these differences are paired by "
@@ -157,54 +167,30 @@ def _other_bases(analysis: Analysis) -> Iterator[str]:
         )
 
 
-def _machine(analysis: Analysis) -> str:
-    found = {
-        f"{e.num_cpus} CPU cores, Python {e.python}, torch {e.torch}, {e.dtype}"
-        for cell in analysis.cells
-        if (e := cell.result.results.environment) is not None
-    }
-    return "; ".join(sorted(found)) + "." if found else ""
-
-
-def _details(analysis: Analysis, sections: list[tuple[str, list[Table]]]) -> Iterator[str]:
-    """Yield what stands beside the main tables, as Markdown."""
-    yield f"# {analysis.about.name}: details"
-    yield f"Main tables, and how all of this was made: [{DOCUMENT}](../{DOCUMENT})."
-    yield from _sections(sections, 2)
-    yield from _matrices(analysis)
-
-
 def _matrices(analysis: Analysis) -> Iterator[str]:
     """Yield the score matrices, means over seeds, as Markdown."""
     yield "## Score matrices"
     yield "Means over seeds, after each stage; `whole`: all test samples."
     for (method, order), cells in analysis.groups.items():
-        all_results = [cell.result.results for cell in cells]
-        first = all_results[0]
-        rows = []
-        for modality, info in first.columns:
-            scores = [_score(all_results, s, modality, info.name) for s in _stages(first)]
-            wholes = [
-                other.whole
-                for results in all_results
-                for owner, other in results.columns
-                if (owner, other.name) == (modality, info.name) and other.whole is not None
+        scores: dict[tuple[str, str], dict[str, list[float]]] = {}
+        for cell in cells:
+            for after, modality, info, score in cell.result.scores():
+                row = scores.setdefault((modality, info.name), {})
+                row.setdefault(after or WHOLE, []).append(score)
+        curriculum = analysis.about.orders[order]
+        rows = [
+            [
+                f"{modality} {dataset}",
+                # A mean over fewer seeds than others have would not be comparable.
+                *(
+                    f"{np.mean(row[place]):.1f}" if len(row.get(place, ())) == len(cells) else ""
+                    for place in (*curriculum, WHOLE)
+                ),
             ]
-            whole = f"{mean(wholes):.1f}" if len(wholes) == len(cells) else ""
-            rows.append([f"{modality} {info.name}", *scores, whole])
+            for (modality, dataset), row in scores.items()
+        ]
         title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
-        yield markdown(Table(title, ["test set", *first.curriculum, "whole"], rows))
-
-
-def _stages(results: Results) -> range:
-    return range(len(results.curriculum))
-
-
-def _score(all_results: list[Results], stage: int, modality: str, dataset: str) -> str:
-    matrices = [results.matrix for results in all_results]
-    if not all(matrix.has(stage, modality, dataset) for matrix in matrices):
-        return ""
-    return f"{mean(matrix.score(stage, modality, dataset) for matrix in matrices):.1f}"
+        yield markdown(ReportTable(title, ["test set", *curriculum, "whole"], rows))
 
 
 def _estimates_csv(analysis: Analysis) -> str:
@@ -214,41 +200,35 @@ def _estimates_csv(analysis: Analysis) -> str:
     ]
     rows = []
     for group, found in analysis.estimates.items():
+        differences = analysis.differences.get(group, {})
         for key, value in found.items():
-            row: list[object] = [*group, key.quantity, key.modality, key.kind, _exact(value.value)]
-            row += [len(value.per_seed), _exact(value.seeds), _exact(value.low)]
-            row += [_exact(value.high), value.num_objects]
-            other = analysis.differences.get(group, {}).get(key)
-            if other is not None:
-                row += [_exact(other.estimate.value), _exact(other.both), other.verdict]
+            row = [*group, *key, value.value, len(value.per_seed), value.seeds, value.low]
+            row += [value.high, value.num_objects]
+            if key in differences:
+                other = differences[key]
+                row += [other.value, other.both, other.verdict]
             rows.append(row)
     return _csv(header, rows)
 
 
 def _scores_csv(analysis: Analysis) -> str:
     header = ["method", "order", "seed", "after", "modality", "dataset", "metric", "score"]
-    rows: list[list[object]] = []
-    for cell in analysis.cells:
-        result = cell.result
-        place = [result.method, result.order, result.seed]
-        matrix = result.results.matrix
-        for stage, after in enumerate(result.results.curriculum):
-            for modality, info in result.results.columns:
-                if matrix.has(stage, modality, info.name):
-                    score = _exact(matrix.score(stage, modality, info.name))
-                    rows.append([*place, after, modality, info.name, info.metric, score])
-        for modality, info in result.results.columns:
-            if info.whole is not None:
-                score = _exact(info.whole)
-                rows.append([*place, WHOLE, modality, info.name, info.metric, score])
+    rows = [
+        [r.method, r.order, r.seed, after or WHOLE, modality, info.name, info.metric, score]
+        for r in (cell.result for cell in analysis.cells)
+        for after, modality, info, score in r.scores()
+    ]
     return _csv(header, rows)
 
 
-def _csv(header: list[str], rows: list[list[object]]) -> str:
+def _csv(header: list[str], rows: list[list[Any]]) -> str:
+    """Return rows as CSV, numbers that need not be whole with six digits."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([*row, *[""] * (len(header) - len(row))] for row in rows)
+    for row in rows:
+        shown = [f"{value:.6g}" if isinstance(value, float) else value for value in row]
+        writer.writerow([*shown, *[""] * (len(header) - len(row))])
     return stream.getvalue()
 
 
@@ -274,7 +254,3 @@ def _around(document: Path, name: str) -> tuple[str, str]:
             "other; add it where the tables begin or end, or choose another --out"
         )
     return before, after
-
-
-def _exact(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""What the log of a run says of its sessions, and of the one that is running."""
+"""Sessions of a run as its log tells them: what they have cost, what the newest is doing."""
 
 import json
 from collections.abc import Iterator

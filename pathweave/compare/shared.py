@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.compare.declaration import recipe_hash
-from pathweave.recipe.schema import Method, Recipe
+from pathweave.compare.sessions import sessions
+from pathweave.recipe.schema import MethodSection, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory
 from pathweave.train.log import RunLog
@@ -21,7 +22,7 @@ from pathweave.train.log import RunLog
 HEEDED = ("queries", "standardise")
 
 # How the names of files begin that are of a run itself and not of its first stage.
-_OWN = (".", "checkpoint", "log.jsonl", "output.txt", "recipe.json", "results.")
+_OWN = (".", "checkpoint", "log.jsonl", "output.txt", "recipe.", "results.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def first_stage(recipe: Recipe, out: Path) -> FirstStage | None:
     alone = recipe.cut(1)
     modality = alone.modalities[name].model_copy(update={"training": {}})
     changes = {
-        "method": Method.model_validate({f: getattr(recipe.method, f) for f in HEEDED}),
+        "method": MethodSection.model_validate({f: getattr(recipe.method, f) for f in HEEDED}),
         # In one place, so that settings of later stages alone make no difference; a stage without
         # adapters has neither up-projections nor gates.
         "training": recipe.training_of(name).model_copy(update={"up_lr": None, "gate_lr": None}),
@@ -76,18 +77,17 @@ def first_stage(recipe: Recipe, out: Path) -> FirstStage | None:
     return FirstStage(alone, directory)
 
 
-def start_from(stage: FirstStage, cell: Path, seconds: float, peak_memory_bytes: int) -> None:
+def start_from(stage: FirstStage, cell: Path) -> None:
     """Make the directory of a cell in which the first stage is done.
 
     Args:
         stage: The first stage, trained and scored.
         cell: Directory of the cell, in which nothing is trained yet.
-        seconds: How long the first stage took.
-        peak_memory_bytes: Its largest resident memory.
 
     Raises:
         DiskError: If the directory cannot be written.
     """
+    spent = sessions(RunDirectory(stage.directory).log)
     with new_directory(cell) as fresh:
         for entry in sorted(stage.directory.iterdir()):
             if entry.name.startswith(_OWN):
@@ -97,7 +97,7 @@ def start_from(stage: FirstStage, cell: Path, seconds: float, peak_memory_bytes:
                 shutil.copytree(entry, target, copy_function=_link)
             else:
                 _link(str(entry), str(target))
-        event = {"seconds": seconds, "peak_memory_bytes": peak_memory_bytes}
+        event = {"seconds": spent.seconds, "peak_memory_bytes": spent.peak_memory_bytes}
         RunLog(fresh / "log.jsonl").event("shared", directory=stage.directory.name, **event)
 
 

@@ -1,9 +1,10 @@
-"""The tables of a report."""
+"""Tables of a report."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 
-from pathweave.compare.analysis import Analysis, Group
-from pathweave.compare.cell import CellResult
+import numpy as np
+
+from pathweave.compare.analysis import Analysis
 from pathweave.compare.quantities import (
     ACCURACY,
     CAPTIONS,
@@ -16,14 +17,10 @@ from pathweave.compare.quantities import (
     WHOLE,
     Key,
 )
-from pathweave.compare.tables import Table
-from pathweave.compare.uncertainty import Estimate
+from pathweave.compare.tables import ReportTable
+from pathweave.compare.uncertainty import SeedMean
+from pathweave.evaluate.report import points
 
-UNITS = {
-    ACCURACY: "accuracy in %",
-    CAPTIONS: "captions, CIDEr-D x100 or as the metric says",
-    MIXED: "accuracy and captions mixed, as in the paper",
-}
 HOW_TO_READ = (
     "A cell is the mean over seeds ± the half-width of its 95 % interval over seeds (Student's t) "
     "/ over test samples (bootstrap of the objects shown). ?: not known, as with one seed. 0: "
@@ -39,17 +36,17 @@ OF_DIFFERENCES = (
     "that of the training is not known. There is no correction for the number of comparisons."
 )
 
-
-Section = tuple[str, list[Table]]
-_APART = (ACCURACY, CAPTIONS)  # the kinds that are not a mixture of others
+Section = tuple[str, list[ReportTable]]
+"""A heading, and tables."""
 
 
 def tables(analysis: Analysis) -> list[Section]:
-    """Return the main tables of a report in sections: a heading, and tables."""
+    """Return the main tables of a report in sections."""
+    apart = (ACCURACY, CAPTIONS)  # the kinds that are not a mixture of others
     return _filled(
-        ("Means", [_means(analysis, kind) for kind in _APART]),
-        ("Differences", [_differences(analysis, kind) for kind in _APART]),
-        ("Orders", [_orders(analysis, kind) for kind in _APART]),
+        ("Means", [_means(analysis, kind) for kind in apart]),
+        ("Differences", [_differences(analysis, kind) for kind in apart]),
+        ("Orders", [_orders(analysis, kind) for kind in apart]),
         ("Gates", [_gates(analysis)]),
         ("Cost", [_costs(analysis)]),
     )
@@ -57,12 +54,23 @@ def tables(analysis: Analysis) -> list[Section]:
 
 def details(analysis: Analysis) -> list[Section]:
     """Return the other tables: mixed scores, and T and F by modality."""
+    names = analysis.about.orders[analysis.main]
+
+    def each(quantity: str, title: str) -> list[ReportTable]:
+        return [
+            _estimates(analysis, title, {name: Key(quantity, name, kind) for name in names})
+            for kind in KINDS
+        ]
+
     return _filled(
         ("Means, mixed", [_means(analysis, MIXED)]),
         ("Differences, mixed", [_differences(analysis, MIXED)]),
         ("Orders, mixed", [_orders(analysis, MIXED)]),
-        ("Transfer T, right after learning each modality", _each(analysis, TRANSFER)),
-        ("Forgetting F of all earlier modalities after each", _each(analysis, FORGETTING)),
+        ("Transfer T, right after learning each modality", each(TRANSFER, "T of each modality")),
+        (
+            "Forgetting F of all earlier modalities after each",
+            each(FORGETTING, "F after each modality"),
+        ),
     )
 
 
@@ -72,110 +80,108 @@ def _filled(*made: Section) -> list[Section]:
     return [(heading, found) for heading, found in with_rows if found]
 
 
-def _means(analysis: Analysis, kind: str) -> Table:
-    quantities = (TRANSFER, FORGETTING, FINAL, WHOLE)
-    keys = [Key(quantity, MEAN, kind) for quantity in quantities]
-    groups = _main_groups(analysis)
-    used = [key for key in keys if any(key in analysis.estimates[group] for group in groups)]
-    names = {WHOLE: "whole sets"}
-    return Table(
-        f"Means over modalities: {UNITS[kind]}",
-        ["method", "seeds", *(names.get(key.quantity, key.quantity) for key in used)],
-        [
-            [
-                group[0],
-                str(len(analysis.groups[group])),
-                *(_cell(analysis.estimates[group].get(key)) for key in used),
-            ]
-            for group in groups
-            if used
-        ],
-        HOW_TO_READ,
-    )
+def _means(analysis: Analysis, kind: str) -> ReportTable:
+    names = {TRANSFER: TRANSFER, FORGETTING: FORGETTING, FINAL: FINAL, WHOLE: "whole sets"}
+    keys = {name: Key(quantity, MEAN, kind) for quantity, name in names.items()}
+    table = _estimates(analysis, "Means over modalities", keys)
+    seeds = {
+        method: str(len(analysis.groups[method, order])) for method, order in analysis.main_groups
+    }
+    rows = [[method, seeds[method], *cells] for method, *cells in table.rows]
+    return replace(table, header=["method", "seeds", *table.header[1:]], rows=rows)
 
 
-def _each(analysis: Analysis, quantity: str) -> list[Table]:
-    return [_by_modality(analysis, quantity, kind) for kind in KINDS]
+def _estimates(analysis: Analysis, title: str, keys: dict[str, Key]) -> ReportTable:
+    """Return a row for each method of the main order, with the numbers that any of them has.
 
-
-def _by_modality(analysis: Analysis, quantity: str, kind: str) -> Table:
-    groups = _main_groups(analysis)
-    keys = [Key(quantity, name, kind) for name in analysis.about.orders[analysis.main]]
-    used = [key for key in keys if any(key in analysis.estimates[group] for group in groups)]
+    Args:
+        analysis: The grid.
+        title: What the table shows.
+        keys: The numbers, all of one kind, by heading.
+    """
+    found = {method: analysis.estimates[method, order] for method, order in analysis.main_groups}
+    used = {n: key for n, key in keys.items() if any(key in known for known in found.values())}
     rows = [
-        [group[0], *(_cell(analysis.estimates[group].get(key)) for key in used)]
-        for group in groups
+        [method, *(_cell(known.get(key)) for key in used.values())]
+        for method, known in found.items()
         if used
     ]
-    title = f"{quantity} of each modality: {UNITS[kind]}"
-    if quantity == FORGETTING:
-        title = f"F after each modality: {UNITS[kind]}"
-    return Table(title, ["method", *(key.modality for key in used)], rows, HOW_TO_READ)
+    kind = next(iter(keys.values())).kind
+    title = f"{title}: {KINDS[kind].in_tables}"
+    return ReportTable(title, ["method", *used], rows, HOW_TO_READ)
 
 
-def _orders(analysis: Analysis, kind: str) -> Table:
+def _orders(analysis: Analysis, kind: str) -> ReportTable:
     keys = [Key(TRANSFER, name, kind) for name in analysis.modalities]
     used = [key for key in keys if any(key in found for found in analysis.estimates.values())]
+    means = [Key(quantity, MEAN, kind) for quantity in (TRANSFER, FORGETTING)]
     # A method with one order has nothing to compare here.
     several = {m for m, order in analysis.groups if order != analysis.main}
-    rows = []
-    for method, order in sorted(
-        analysis.groups, key=lambda group: analysis.about.methods.index(group[0])
-    ):
-        if method in several and used:
-            found = analysis.estimates[method, order]
-            shown = [_short(found.get(key)) for key in used]
-            means = [_short(found.get(Key(q, MEAN, kind))) for q in (TRANSFER, FORGETTING)]
-            rows.append([f"{method}, {order}", *shown, *means])
+    rows = [
+        [
+            f"{method}, {order}",
+            *(_cell(analysis.estimates[method, order].get(key), False) for key in [*used, *means]),
+        ]
+        for method in analysis.about.methods
+        for order in analysis.about.orders
+        if method in several and used and (method, order) in analysis.groups
+    ]
     listed = "; ".join(f"{n}: {', '.join(o)}" for n, o in analysis.about.orders.items())
-    return Table(
-        f"Orders, T of each modality: {UNITS[kind]}",
+    return ReportTable(
+        f"Orders, T of each modality: {KINDS[kind].in_tables}",
         ["method, order", *(key.modality for key in used), "mean T", "mean F"],
         rows,
         f"± over seeds. {listed}.",
     )
 
 
-def _differences(analysis: Analysis, kind: str) -> Table:
+def _differences(analysis: Analysis, kind: str) -> ReportTable:
     rows = []
-    for group in _main_groups(analysis):
-        found = analysis.differences.get(group)
-        pair = [Key(quantity, MEAN, kind) for quantity in (TRANSFER, FORGETTING)]
-        if not found or not any(key in found for key in pair):
-            continue
-        row = [group[0]]
-        for key in pair:
-            if key in found:
-                noise = "?" if found[key].both is None else f"±{_half(found[key].both)}"
-                value = found[key].estimate.value
-                row += [f"{round(value, 1) + 0.0:+.1f}", noise, found[key].verdict]
-            else:
-                row += ["", "", ""]
-        seeds = max(len(found[key].estimate.per_seed) for key in pair if key in found)
-        rows.append([*row, str(seeds)])
-    return Table(
-        f"Difference to {analysis.about.reference}: {UNITS[kind]}",
+    for group in analysis.main_groups:
+        known = analysis.differences.get(group, {})
+        pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (TRANSFER, FORGETTING)]
+        if any(pair):
+            shown = [cell for found in pair for cell in _difference(found)]
+            seeds = max(len(found.per_seed) for found in pair if found is not None)
+            rows.append([group[0], *shown, str(seeds)])
+    return ReportTable(
+        f"Difference to {analysis.about.reference}: {KINDS[kind].in_tables}",
         ["method", "T", "noise", "told apart", "F", "noise", "told apart", "seeds"],
         rows,
         OF_DIFFERENCES,
     )
 
 
-def _gates(analysis: Analysis) -> Table:
-    """Return the mean weight of each expert in each path with gates."""
-    rows = []
-    owners = analysis.about.orders[analysis.main]
-    for group in _main_groups(analysis):
+def _difference(found: SeedMean | None) -> list[str]:
+    if found is None:
+        return ["", "", ""]
+    noise = "?" if found.both is None else f"±{_half(found.both)}"
+    return [signed(found.value), noise, found.verdict]
+
+
+def gate_weights(analysis: Analysis) -> dict[tuple[str, str], dict[str, float]]:
+    """Return the mean weight of each modality's adapter, by method and path with gates."""
+    names = analysis.about.orders[analysis.main]
+    found = {}
+    for group in analysis.main_groups:
         usages = [cell.result.gate_usage for cell in analysis.groups[group]]
-        for path in owners:
+        for path in names:
             used = [usage[path] for usage in usages if path in usage]
             if used:
-                weights = {o: sum(u.get(o, 0.0) for u in used) / len(used) for o in owners}
-                shown = [f"{weights[o]:.2f}" if weights[o] else "" for o in owners]
-                rows.append([f"{group[0]}, {path}", *shown])
-    return Table(
+                mean = {o: float(np.mean([u.get(o, 0.0) for u in used])) for o in names}
+                found[group[0], path] = mean
+    return found
+
+
+def _gates(analysis: Analysis) -> ReportTable:
+    """Return the mean weight of each expert in each path with gates."""
+    rows = [
+        [f"{method}, {path}", *(f"{weight:.2f}" if weight else "" for weight in weights.values())]
+        for (method, path), weights in gate_weights(analysis).items()
+    ]
+    return ReportTable(
         "Mean gate weight of a path's own adapter and of earlier ones",
-        ["method, path", *owners],
+        ["method, path", *analysis.about.orders[analysis.main]],
         rows,
         "Mean over sites and tokens on the inputs kept with each path, and over seeds; it says how "
         "much an adapter counts, not how much it adds. New gates weigh all alike. A first path has "
@@ -183,26 +189,29 @@ def _gates(analysis: Analysis) -> Table:
     )
 
 
-def _costs(analysis: Analysis) -> Table:
+def _costs(analysis: Analysis) -> ReportTable:
     rows = []
-    for group in _main_groups(analysis):
+    for group in analysis.main_groups:
         cells = [cell.result for cell in analysis.groups[group]]
         stages = [cell.results.stages[1:] or cell.results.stages for cell in cells]
         largest = max((stage for run in stages for stage in run), key=lambda stage: stage.trained)
-        seconds = mean(sum(stage.seconds or 0.0 for stage in run) for run in stages)
-        disk = mean(sum(stage.num_bytes or 0 for stage in run) for run in stages)
+        seconds = np.mean([sum(stage.seconds or 0.0 for stage in run) for run in stages])
+        disk = np.mean([sum(stage.num_bytes or 0 for stage in run) for run in stages])
+        # Of a cell's own process, where that is known: its first stage may have been another's.
+        environments = [(cell.results.environment, cell.peak_memory_bytes) for cell in cells]
+        peak = max((e and e.peak_memory_bytes) or of_all for e, of_all in environments)
         rows.append(
             [
                 group[0],
                 f"{largest.trained:,}",
                 f"{largest.share:.1f} %",
                 f"{seconds / 60:.1f}",
-                f"{mean(cell.seconds for cell in cells) / 60:.1f}",
-                f"{max(_peak(cell) for cell in cells) / 1e9:.2f}",
+                f"{np.mean([cell.seconds for cell in cells]) / 60:.1f}",
+                f"{peak / 1e9:.2f}",
                 f"{disk / 1e6:.1f}",
             ]
         )
-    return Table(
+    return ReportTable(
         "Cost of learning the modalities after the first",
         ["method", "trained a stage", "share", "training min", "all min", "peak GB", "paths MB"],
         rows,
@@ -213,41 +222,21 @@ def _costs(analysis: Analysis) -> Table:
     )
 
 
-def _peak(cell: CellResult) -> int:
-    """Return the largest memory of a cell's own process; its first stage was another's."""
-    environment = cell.results.environment
-    return (environment and environment.peak_memory_bytes) or cell.peak_memory_bytes
+def signed(value: float) -> str:
+    """Return a difference with its sign and one digit, never ``-0.0``."""
+    return f"{round(value, 1) + 0.0:+.1f}"
 
 
-def _main_groups(analysis: Analysis) -> list[Group]:
-    return [group for group in analysis.groups if group[1] == analysis.main]
-
-
-def _cell(value: Estimate | None) -> str:
+def _cell(value: SeedMean | None, with_samples: bool = True) -> str:
     if value is None:
         return ""
     if not any(value.per_seed):
         return "0"
-    return f"{_number(value)} ±{_half(value.seeds)}/{_half(value.samples)}"
-
-
-def _short(value: Estimate | None) -> str:
-    if value is None:
-        return ""
-    return f"{_number(value)} ±{_half(value.seeds)}" if any(value.per_seed) else "0"
-
-
-def _number(value: Estimate) -> str:
-    return f"{round(value.value, 1) + 0.0:.1f}"
+    samples = f"/{_half(value.samples)}" if with_samples else ""
+    return f"{points(value.value)} ±{_half(value.seeds)}{samples}"
 
 
 def _half(width: float | None) -> str:
     if width is None:
         return "?"
     return f"{width:.1f}" if width < 9.95 else f"{width:.0f}"
-
-
-def mean(values: Iterable[float]) -> float:
-    """Return the mean of numbers."""
-    listed = list(values)
-    return sum(listed) / len(listed)

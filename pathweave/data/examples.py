@@ -23,6 +23,7 @@ from pathweave.validation import unknown
 
 CHUNK = 32
 LISTED = 5
+LONG = 2000  # characters from which a sample may be too long for a language model
 
 
 @dataclass(frozen=True)
@@ -250,26 +251,37 @@ class Examples:
                 _encode(self._reader_of(modality), items)
             advance(len(chunk))
 
-    def drop_bad_samples(self, share: float) -> None:
-        """Drop samples whose media have no features, and list why in ``bad``.
+    def drop_bad_samples(
+        self, share: float, misfit: Callable[[Prompt, str], str | None] = lambda *_: None
+    ) -> None:
+        """Drop samples whose media have no features or that are too long; list why in ``bad``.
 
         Args:
             share: Share of bad samples, in [0, 1], above which the data are refused.
+            misfit: Says why a prompt and its answer are too long for the language model.
 
         Raises:
             RunError: If more than that are bad.
         """
         usable = []
-        for sample in self._samples:
+        for index, sample in enumerate(self._samples):
             try:
                 for part in _media(sample):
                     data = self.manifest.read_media(part)
                     reader = self._reader_of(part.type)
                     if not reader.is_cached(data):
                         reader.read([(data, part.path or "")])
-                usable.append(sample)
             except MediaError as error:
                 self.bad.append(f"{sample.id}: {error}")
+                continue
+            # Few samples come near: the features of the others are not read for it.
+            is_long = self.length(index) > LONG
+            has_answer = any(turn.role == "assistant" for turn in sample.messages)
+            answer = sample.answer if has_answer else ""
+            if is_long and (problem := misfit(self.prompt(index), answer)):
+                self.bad.append(f"{sample.id}: {problem}")
+            else:
+                usable.append(sample)
         self._samples = usable
         if len(self.bad) > share * self.total or not usable:
             listed = "\n  ".join(self.bad[:LISTED])

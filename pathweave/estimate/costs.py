@@ -2,8 +2,65 @@
 
 from dataclasses import dataclass
 
-from pathweave.estimate.network import Features
-from pathweave.estimate.workload import Workload
+CACHED = 2  # bytes of a value: the cache rounds to float16
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one medium.
+
+    Attributes:
+        units: Frames or windows.
+        tokens: Tokens of a unit.
+        width: Width of a token.
+        parameters: Parameters of the encoder.
+        weight_bytes: Bytes of its weights.
+        flops: Operations to encode the medium, forward.
+    """
+
+    units: int
+    tokens: int
+    width: int
+    parameters: int = 0
+    weight_bytes: int = 0
+    flops: int = 0
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that they take on disk."""
+        return self.units * self.tokens * self.width * CACHED
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One sample of a path: one medium, a question, an answer.
+
+    Attributes:
+        units: Frames or windows of the medium; the Q-Former reads each by itself.
+        tokens: Tokens that the encoder makes of a unit.
+        queries: Query tokens of the path.
+        text: Tokens of cue and question; the Q-Former is taken to read as many as the language
+            model, which holds within a few tokens.
+        answer: Tokens of the answer, the end of the sequence among them.
+        reads_text: Whether the Q-Former reads the question.
+    """
+
+    units: int
+    tokens: int
+    queries: int
+    text: int
+    answer: int
+    reads_text: bool = True
+
+    @property
+    def prompt(self) -> int:
+        """Length of the prompt in the language model, in tokens."""
+        return self.units * self.queries + self.text
+
+    @property
+    def sequence(self) -> int:
+        """Length of prompt and answer in the language model, in tokens."""
+        return self.prompt + self.answer
 
 
 @dataclass(frozen=True)
@@ -18,7 +75,10 @@ class Trained:
         queries: Query tokens.
         input_norm: Layer norm of encoder features.
         input_projection: Linear map of encoder features to the Q-Former's width.
-        connector: Q-Former and projector themselves, in a stage that trains them.
+        connector: Q-Former and projector themselves, or the path's own copies of them, in a stage
+            that trains them.
+        low_rank: Low-rank update of the connector.
+        earlier: What earlier paths have for themselves.
     """
 
     adapters: int = 0
@@ -29,6 +89,8 @@ class Trained:
     input_norm: int = 0
     input_projection: int = 0
     connector: int = 0
+    low_rank: int = 0
+    earlier: int = 0
 
     @property
     def total(self) -> int:
@@ -47,6 +109,7 @@ class Memory:
         gradients: Gradients of what is trained.
         optimizer: Moments of AdamW.
         activations: What a batch keeps for the backward pass.
+        copies: Copies of weights, and their importance, that the method holds.
         keys_and_values: Cache of a batch of answers.
     """
 
@@ -56,6 +119,7 @@ class Memory:
     gradients: int = 0
     optimizer: int = 0
     activations: int = 0
+    copies: int = 0
     keys_and_values: int = 0
 
     @property
@@ -91,7 +155,8 @@ class StageCost:
     """What a stage and its path cost.
 
     Attributes:
-        modality: The stage.
+        modality: The stage: its modality, or the first of several that are learnt at once.
+        others: Number of further modalities that the stage learns.
         features: What the encoder makes of a medium.
         load: The sample that memory and operations are counted for.
         batch_size: Samples held at once.
@@ -106,6 +171,7 @@ class StageCost:
     """
 
     modality: str
+    others: int
     features: Features
     load: Workload
     batch_size: int
@@ -116,6 +182,11 @@ class StageCost:
     inference: Memory
     step: Operations | None
     answer: Operations
+
+    @property
+    def label(self) -> str:
+        """The stage in few letters."""
+        return f"{self.modality} +{self.others}" if self.others else self.modality
 
     @property
     def reduction(self) -> float:

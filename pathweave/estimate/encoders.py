@@ -21,7 +21,8 @@ from pathweave.encoders.point_bert import PointBertNetwork, PointBertShape
 from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNetwork
 from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
 from pathweave.errors import PathWeaveError, RecipeError
-from pathweave.estimate.network import Features, Network, empty, weight_size
+from pathweave.estimate.costs import Features
+from pathweave.estimate.network import Network, empty, weight_size
 from pathweave.estimate.shapes import known_sizes, published_config
 from pathweave.estimate.towers import tower_network
 from pathweave.recipe.schema import Modality, Recipe

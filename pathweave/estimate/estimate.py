@@ -1,32 +1,44 @@
 """The cost of every stage of a recipe, and of a path with more and more predecessors."""
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pathweave.errors import RecipeError
-from pathweave.estimate.costs import Estimate, Growth, Memory, Operations, StageCost, Trained
-from pathweave.estimate.encoders import features_read
-from pathweave.estimate.flops import connector_flops, folding_flops
-from pathweave.estimate.language_model import LanguageModel
-from pathweave.estimate.memory import (
-    connector_activations,
-    fused_bytes,
-    gradient_bytes,
-    optimizer_bytes,
-    weight_bytes,
+from pathweave.estimate.costs import (
+    Estimate,
+    Features,
+    Growth,
+    Memory,
+    Operations,
+    StageCost,
+    Trained,
+    Workload,
 )
-from pathweave.estimate.network import Features
-from pathweave.estimate.shapes import shape_model
-from pathweave.estimate.workload import Workload
-from pathweave.methods.pathweave import expand
+from pathweave.estimate.encoders import features_read
+from pathweave.estimate.measure import Meter, Saved, size, weight_bytes
+from pathweave.estimate.shapes import shape_model, words
+from pathweave.methods import method_of, stages_of
+from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
+from pathweave.model.base import freeze
 from pathweave.model.paths import ModalPath
 from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium, Prompt
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.recipe.schema import Recipe
 
 BITS = {"8bit": 8, "4bit": 4}
+FLOAT32 = 4
+MOMENTS = 2  # AdamW keeps the mean of gradients and of their squares
+
+
+class _NoSamples(Samples):
+    """A set that is empty: shapes do not depend on what is in it."""
+
+    def __len__(self) -> int:
+        return 0
 
 
 def estimate_recipe(
@@ -38,6 +50,9 @@ def estimate_recipe(
 ) -> Estimate:
     """Return what every stage of a recipe costs, from shapes alone.
 
+    Every stage is learnt as its method says, with the real modules on tensors without numbers, and
+    one step of training and one answer are measured.
+
     Args:
         recipe: The recipe.
         modalities: Number of paths up to which growth is shown; None is the number of stages.
@@ -46,164 +61,278 @@ def estimate_recipe(
         answer: Tokens of the answer, trained on and generated.
 
     Raises:
-        RecipeError: If the base or an encoder is unknown, or the method is another.
+        RecipeError: If the base or an encoder is unknown.
         FetchError: If a directory lacks its configuration.
         PathError: If a directory of a base is damaged.
     """
-    if recipe.method.name != "pathweave":
-        raise RecipeError(
-            f"estimate must be given method pathweave, got {recipe.method.name}; what others "
-            "cost beside it is in docs/methods.md"
-        )
     model = shape_model(recipe)
+    llm, connector = size(model.llm), size(model.qformer, model.projector)
+    ready = [path.spec.name for path in model.base.ready_paths]
+    carried: dict[str, Tensor] = {}
     stages = []
-    for name in recipe.curriculum:
-        features = features_read(recipe, name)
-        path, modules = _taken(model, recipe, name, features.width)
-        load = Workload(
-            units=features.units,
-            tokens=features.tokens,
-            queries=path.spec.num_queries,
-            text=text,
-            answer=answer,
-            reads_text=model.qformer.shape.vocab_size is not None,
-        )
-        training = recipe.training_of(name)
-        size = batch_size or training.micro_batch or training.batch_size
-        llm = LanguageModel.of(model.llm)
-        stages.append(_stage(model, path, modules, features, load, size, llm, recipe.quantise))
+    for names in stages_of(recipe, ready):
+        stage = _learn(model, recipe, names, carried)
+        sample = _Sample.of(stage, recipe, batch_size, text, answer)
+        stages.append(_cost(stage, sample, recipe, connector))
     return Estimate(
         recipe=recipe.name,
         base=recipe.base,
-        llm_parameters=_size(model.llm),
-        connector_parameters=_size(model.qformer) + _size(model.projector),
+        llm_parameters=llm,
+        connector_parameters=connector,
         stages=tuple(stages),
-        growth=_growth(model, recipe, modalities or len(recipe.curriculum), stages[-1].load),
+        growth=_growth(stage, sample, recipe, modalities or len(recipe.curriculum)),
     )
 
 
-def _taken(
-    model: PathWeave, recipe: Recipe, name: str, width: int
-) -> tuple[ModalPath, nn.ModuleDict]:
-    """Return the path of a stage and what the stage trains: nothing if the base came with it."""
-    if name in model.paths and not recipe.training_of(name).connector:
-        return model.paths[name], nn.ModuleDict()
-    with torch.device("meta"):
-        modules = expand(model, recipe, name, width)
-    return model.paths[name], modules
+@dataclass(frozen=True)
+class _Stage:
+    """A stage that has begun.
+
+    Attributes:
+        model: The model, with what the stage adds.
+        names: The modalities that the stage learns.
+        path: The path among theirs that reads the largest media: these are measured.
+        features: What the encoder makes of such a medium.
+        lesson: What is trained first; None if the base was pretrained with the path.
+        rest: The method, waiting for the end of that.
+        copies: Bytes that the method holds beside the model and what it trains.
+        kinds: Kind of each parameter of the connector and of all paths, by identity.
+    """
+
+    model: PathWeave
+    names: tuple[str, ...]
+    path: ModalPath
+    features: Features
+    lesson: Lesson | None
+    rest: Iterator[Lesson]
+    copies: int
+    kinds: dict[int, str]
 
 
-def _stage(
-    model: PathWeave,
-    path: ModalPath,
-    modules: nn.ModuleDict,
-    features: Features,
-    load: Workload,
-    batch_size: int,
-    llm: LanguageModel,
-    quantise: str | None,
-) -> StageCost:
-    trained = count_trained(path, modules)
-    needed = path.count()["queries"] + path.count()["input"]
+def _learn(
+    model: PathWeave, recipe: Recipe, names: tuple[str, ...], carried: dict[str, Tensor]
+) -> _Stage:
+    """Begin a stage as a run does, but with sets of no samples."""
+    found = {name: features_read(recipe, name) for name in names}
+    largest = max(found, key=lambda name: found[name].units * found[name].tokens)
+    shared = [*model.qformer.parameters(), *model.projector.parameters()]
+    kinds = dict.fromkeys(map(id, shared), "connector")
+    lesson, rest, copies = None, cast(Any, iter(())), 0
+    if names[0] not in model.paths or recipe.training_of(names[0]).connector:
+        context = StageContext(
+            model=model,
+            recipe=recipe,
+            names=names,
+            earlier=recipe.curriculum[: recipe.curriculum.index(names[0])],
+            width=lambda name: found[name].width,
+            sets=lambda _: [WeightedSet(cast(Any, _NoSamples)())],
+            method_state=carried,
+        )
+        rest = cast(Any, method_of(recipe, names[0]).lessons(context))
+        with torch.device("meta"):
+            lesson = next(rest)
+        # What a method has made so far are the variables of its function.
+        copies = _bytes_beside(model, [carried, *rest.gi_frame.f_locals.values()])
+    kinds |= _kinds(model, names)
+    path = model.paths[largest]
+    return _Stage(model, names, path, found[largest], lesson, rest, copies, kinds)
+
+
+def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> StageCost:
+    """Measure a stage and an answer, and end the stage."""
+    model, features, lesson = stage.model, stage.features, stage.lesson
     held = {
-        "llm": weight_bytes(model.llm) - _saved_bytes(llm, quantise),
+        "llm": weight_bytes(model.llm) - _saved_bytes(model, recipe.quantise),
         "encoder": features.weight_bytes,
-        "connector": sum(map(weight_bytes, (model.qformer, model.projector, model.paths))),
+        "connector": weight_bytes(model.qformer, model.projector, model.paths),
     }
     training = step = None
-    if len(modules):
-        kept = connector_activations(model, path, load) + llm.activations(load)
+    counted: dict[int, tuple[str, int]] = {}
+    if lesson is not None:
+        activations, step = sample.train(lesson, features.flops)
         training = Memory(
             **held,
-            gradients=gradient_bytes(trained.total),
-            optimizer=optimizer_bytes(trained.total),
-            activations=batch_size * kept + fused_bytes(model, path),
+            gradients=size(lesson.trained) * FLOAT32,
+            optimizer=size(lesson.trained) * FLOAT32 * MOMENTS,
+            activations=activations,
+            copies=stage.copies,
         )
-        folding = folding_flops(model, path).total // batch_size
-        step = Operations(
-            encoder=features.flops,
-            connector=connector_flops(model, path, load, training=True).total + folding,
-            llm=llm.training(load).total,
-        )
+        with torch.device("meta"):
+            for each in (lesson, *stage.rest):
+                for p in each.trained.parameters():
+                    counted[id(p)] = stage.kinds.get(id(p), "low_rank"), p.numel()
+    freeze(model)
+    answer, keys_and_values = sample.answer(features.flops)
+    trained = dict.fromkeys(vars(Trained()), 0)
+    for kind, number in counted.values():
+        trained[kind] += number
+    own = [model.paths[name].count() for name in stage.names]
     return StageCost(
-        modality=path.spec.name,
+        modality=stage.names[0],
+        others=len(stage.names) - 1,
         features=features,
-        load=load,
-        batch_size=batch_size,
-        trained=trained,
-        full_tuning=_size(model.qformer) + _size(model.projector) + needed,
+        load=sample.load,
+        batch_size=sample.batch,
+        trained=Trained(**trained),
+        full_tuning=connector + sum(each["queries"] + each["input"] for each in own),
         feature_bytes=features.cached_bytes,
         training=training,
-        inference=Memory(**held, keys_and_values=batch_size * llm.keys_and_values(load)),
+        inference=Memory(**held, keys_and_values=keys_and_values),
         step=step,
-        answer=Operations(
-            encoder=features.flops,
-            connector=_forward(model, path, load),
-            llm=llm.prefill(load),
-            decoding=llm.decode(load),
-        ),
+        answer=answer,
     )
 
 
-def count_trained(path: ModalPath, modules: nn.ModuleDict) -> Trained:
-    """Count what a stage trains: its path, and whatever else is among its modules."""
-    if not len(modules):
-        return Trained()
-    counts = path.count()
-    adapter = path.adapter(PROJECTOR_SITE)
-    at_projector = 0 if adapter is None else _size(adapter)
-    return Trained(
-        adapters=counts["adapters"] - at_projector,
-        in_adapters=counts["in_adapters"],
-        gates=counts["gates"],
-        projector_adapter=at_projector,
-        queries=counts["queries"],
-        input_norm=_size(path.input_norm),
-        input_projection=_size(path.input_projection),
-        connector=_size(modules) - _size(path),
-    )
+@dataclass(frozen=True)
+class _Sample:
+    """A batch of equal samples of a path."""
+
+    model: PathWeave
+    path: ModalPath
+    load: Workload
+    batch: int
+
+    @classmethod
+    def of(
+        cls, stage: _Stage, recipe: Recipe, batch_size: int | None, text: int, answer: int
+    ) -> "_Sample":
+        """Return the batch that a stage trains on."""
+        training = recipe.training_of(stage.names[0])
+        load = Workload(
+            units=stage.features.units,
+            tokens=stage.features.tokens,
+            queries=stage.path.spec.num_queries,
+            text=text,
+            answer=answer,
+            reads_text=stage.model.base.text_tokenizer is not None,
+        )
+        size = batch_size or training.micro_batch or training.batch_size
+        return cls(stage.model, stage.path, load, size)
+
+    def train(self, lesson: Lesson, encoder: int) -> tuple[int, Operations]:
+        """Return the bytes that a step keeps for its backward pass, and a sample's operations."""
+        model = self.model
+        model.train()
+        prompts: list[Prompt] = [[medium, words(self.load.text)] for medium in self._media()]
+        answers = [words(self.load.answer - 1)] * self.batch
+        total: list[int] = []
+        kept: list[int] = []
+        for run in (lambda: self.soft_tokens().sum(), lambda: model(prompts, answers)[0]):
+            with Meter() as meter:
+                with Saved(model) as saved:
+                    loss = run()
+                    if lesson.penalty is not None:
+                        loss = loss + lesson.penalty(prompts)
+                loss.backward()
+            total.append(meter.flops // self.batch)
+            kept.append(saved.num_bytes)
+            model.zero_grad(set_to_none=True)
+        return kept[1], Operations(encoder=encoder, connector=total[0], llm=total[1] - total[0])
+
+    def answer(self, encoder: int) -> tuple[Operations, int]:
+        """Return a sample's operations, and the bytes of keys and values of a whole batch."""
+        llm, load, count = cast(Any, self.model.llm), self.load, self.load.answer - 1
+        width = llm.get_input_embeddings().embedding_dim
+        passes: list[int] = []
+        with torch.no_grad():
+            embeds = torch.empty(1, load.prompt, width, dtype=llm.dtype, device="meta")
+            ids = torch.zeros(1, 1, dtype=torch.long, device="meta")
+            arguments = {"inputs_embeds": embeds, "logits_to_keep": 1}
+            for _ in range(3):
+                with Meter() as meter:
+                    cache = llm(**arguments, use_cache=True).cache
+                passes.append(meter.flops)
+                arguments = {"input_ids": ids, "cache": cache}
+        tensors = (t for layer in cache.layers for t in (layer.keys, layer.values))
+        held = sum(t.nbytes for t in tensors) // (load.prompt + 2) * load.sequence
+        reading, first, second = passes
+        # A token costs more than the one before, each by as much.
+        decoding = count * first + count * (count - 1) // 2 * (second - first)
+        connector = self.connector_flops()
+        return Operations(encoder, connector, reading, decoding), held * self.batch
+
+    def connector_flops(self) -> int:
+        """Return the operations of a sample's forward pass from features to soft tokens."""
+        with torch.no_grad(), Meter() as meter:
+            self.soft_tokens()
+        return meter.flops // self.batch
+
+    def soft_tokens(self) -> Tensor:
+        """Return what the connector makes of the media."""
+        text = words(self.load.text)
+        return torch.cat(self.model.soft_tokens(self._media(), [text] * self.batch))
+
+    def _media(self) -> list[Medium]:
+        shape = self.load.units, self.load.tokens, self.path.spec.encoder_width
+        return [Medium(self.path.spec.name, torch.empty(shape, device="meta"))] * self.batch
 
 
-def _growth(
-    model: PathWeave, recipe: Recipe, modalities: int, load: Workload
-) -> tuple[Growth, ...]:
-    last = replace(model.paths[recipe.curriculum[-1]].spec, predecessors=(), rank=0, name="bare")
+def _kinds(model: PathWeave, names: tuple[str, ...]) -> dict[int, str]:
+    """Return what each parameter of a path is, by its identity."""
+    kinds: dict[int, str] = {}
+    for path in model.paths:
+        parts: list[tuple[str, nn.Module]] = [
+            ("input_norm", path.input_norm),
+            ("input_projection", path.input_projection),
+            ("connector", path.own),
+        ]
+        for site, experts in path.experts.items():
+            adapters = "projector_adapter" if site == PROJECTOR_SITE else "adapters"
+            for kind, part in experts.named_children():
+                parts.append(({"adapter": adapters, "gate": "gates"}.get(kind, kind), part))
+        found = {id(p): kind for kind, part in parts for p in part.parameters()}
+        found[id(path.queries)] = "queries"
+        own = path.spec.name in names
+        kinds |= found if own else dict.fromkeys(found, "earlier")
+    return kinds
+
+
+def _bytes_beside(model: PathWeave, values: Iterable[object]) -> int:
+    """Return the bytes of the tensors among values, or in them, that are not the model's."""
+    tensors: list[Tensor] = []
+    for value in values:
+        if isinstance(value, nn.Module):
+            tensors += [*value.parameters(), *value.buffers()]
+        elif isinstance(value, Mapping):
+            tensors += [each for each in value.values() if isinstance(each, Tensor)]
+    known = {id(t) for t in (*model.parameters(), *model.buffers())}
+    return sum(t.nbytes for t in {id(t): t for t in tensors if id(t) not in known}.values())
+
+
+def _growth(stage: _Stage, sample: _Sample, recipe: Recipe, modalities: int) -> tuple[Growth, ...]:
+    """Measure paths of the last stage's shape with more and more predecessors."""
+    builds = recipe.method.name == "pathweave"
+    bare = replace(stage.path.spec, name="bare", predecessors=(), rank=0, own=())
+    rank = recipe.method.rank if builds else stage.path.spec.rank
     grown: list[Growth] = []
-    total = 0
     with torch.device("meta"):
-        alone = PathWeave(replace(model.base, ready_paths=()))
-        lowest = _forward(alone, alone.paths.expand(last), load)
-        for number in range(1, modalities + 1):
-            earlier = tuple(alone.paths.names[1:])
-            spec = replace(
-                last, name=f"path_{number}", rank=recipe.method.rank, predecessors=earlier
+        model = PathWeave(replace(stage.model.base, ready_paths=()))
+        alone = replace(sample, model=model, path=model.paths.expand(bare))
+    lowest = alone.connector_flops()
+    for number in range(1, modalities + 1):
+        earlier = tuple(model.paths.names[1:]) if builds else ()
+        spec = replace(stage.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
+        with torch.device("meta"):
+            path = model.paths.expand(spec)
+        counts = path.count()
+        grown.append(
+            Growth(
+                modalities=number,
+                in_adapters=counts["in_adapters"],
+                gates=counts["gates"],
+                path=size(path),
+                all_paths=size(model.paths) - size(alone.path),
+                connector_flops=replace(alone, path=path).connector_flops() / lowest,
             )
-            path = alone.paths.expand(spec)
-            total += _size(path)
-            counts = path.count()
-            grown.append(
-                Growth(
-                    modalities=number,
-                    in_adapters=counts["in_adapters"],
-                    gates=counts["gates"],
-                    path=_size(path),
-                    all_paths=total,
-                    connector_flops=_forward(alone, path, load) / lowest,
-                )
-            )
+        )
     return tuple(grown)
 
 
-def _forward(model: PathWeave, path: ModalPath, load: Workload) -> int:
-    return connector_flops(model, path, load, training=False).forward
-
-
-def _saved_bytes(llm: LanguageModel, quantise: str | None) -> int:
+def _saved_bytes(model: PathWeave, quantise: str | None) -> int:
     """Return the bytes that quantised linear layers do not take (their scales are left out)."""
     if quantise is None:
         return 0
-    return llm.matrices * llm.bytes_each - llm.matrices * BITS[quantise] // 8
-
-
-def _size(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    modules = cast(nn.Module, model.llm.base_model).modules()
+    weights = [getattr(m, "weight", None) for m in modules if not isinstance(m, nn.Embedding)]
+    matrices = [w for w in weights if isinstance(w, Tensor) and w.ndim == 2]
+    return sum(w.nbytes - w.numel() * BITS[quantise] // 8 for w in matrices)

@@ -10,37 +10,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+
+from pathweave.estimate.costs import Features
+from pathweave.estimate.measure import Meter, size
 
 HALF, FULL = 2, 4  # bytes of a weight
-CACHED = 2  # bytes of a value: the cache rounds to float16
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of one medium.
-
-    Attributes:
-        units: Frames or windows.
-        tokens: Tokens of a unit.
-        width: Width of a token.
-        parameters: Parameters of the encoder.
-        weight_bytes: Bytes of its weights.
-        flops: Operations to encode the medium, forward.
-    """
-
-    units: int
-    tokens: int
-    width: int
-    parameters: int = 0
-    weight_bytes: int = 0
-    flops: int = 0
-
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes that they take on disk."""
-        return self.units * self.tokens * self.width * CACHED
 
 
 @dataclass(frozen=True)
@@ -62,21 +36,15 @@ class Network:
     def features(self) -> Features:
         """Run the network on one unit of shapes."""
         self.module.eval()
-        with (
-            torch.no_grad(),
-            # Fused attention has no formula on every device; the plain one is two products.
-            sdpa_kernel(SDPBackend.MATH),
-            FlopCounterMode(display=False) as counter,
-        ):
+        with torch.no_grad(), Meter() as meter:
             _, tokens, width = self.encode().shape
-        parameters = sum(p.numel() for p in self.module.parameters())
         return Features(
             units=self.units,
             tokens=tokens,
             width=width,
-            parameters=parameters,
-            weight_bytes=parameters * self.weight_size,
-            flops=self.units * counter.get_total_flops(),
+            parameters=size(self.module),
+            weight_bytes=size(self.module) * self.weight_size,
+            flops=self.units * meter.flops,
         )
 
 

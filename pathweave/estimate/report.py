@@ -57,8 +57,12 @@ def parameter_table(estimate: Estimate) -> Table:
         "input norm": lambda s: f"{s.trained.input_norm:,}",
         "input projection": lambda s: f"{s.trained.input_projection:,}",
     }
-    if any(stage.trained.connector for stage in estimate.stages):
-        rows["connector itself"] = lambda s: f"{s.trained.connector:,}"
+    others: Rows = {
+        "connector itself": lambda s: f"{s.trained.connector:,}",
+        "low-rank update": lambda s: f"{s.trained.low_rank:,}",
+        "earlier paths": lambda s: f"{s.trained.earlier:,}",
+    }
+    rows |= {k: v for k, v in others.items() if any(v(s) != "0" for s in estimate.stages)}
     rows |= {
         "total": lambda s: f"{s.trained.total:,}",
         "full tuning": lambda s: f"{s.full_tuning:,}",
@@ -81,6 +85,7 @@ def memory_table(estimate: Estimate) -> Table:
         "gradients": lambda s: _memory(s.training, "gradients"),
         "AdamW's moments": lambda s: _memory(s.training, "optimizer"),
         "activations": lambda s: _memory(s.training, "activations"),
+        "method's copies": lambda s: _memory(s.training, "copies"),
         "training": lambda s: _memory(s.training, "total"),
         "keys and values": lambda s: _giga(s.inference.keys_and_values),
         "answering": lambda s: _giga(s.inference.total),
@@ -118,7 +123,7 @@ def growth_table(estimate: Estimate) -> Table:
     """Return what a path costs with more and more predecessors."""
     table = Table(
         title="A path and its predecessors",
-        caption=f"every path of the shape of {estimate.stages[-1].modality}'s, in float32; "
+        caption=f"every path of the shape of {estimate.stages[-1].label}'s, in float32; "
         "relative: operations of the connector, forward, against a path without adapters",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -142,7 +147,7 @@ def _by_stage(title: str, estimate: Estimate, rows: Rows, caption: str) -> Table
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     for stage in estimate.stages:
-        table.add_column(stage.modality, justify="right", no_wrap=True, min_width=WIDTH)
+        table.add_column(stage.label, justify="right", no_wrap=True, min_width=WIDTH)
     for name, value in rows.items():
         table.add_row(name, *(value(stage) for stage in estimate.stages))
     return table

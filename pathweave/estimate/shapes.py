@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 import yaml
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -27,7 +27,7 @@ from pathweave.errors import RecipeError
 from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
-from pathweave.nn import Projector, QFormer, QFormerShape
+from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.recipe.schema import Recipe
 from pathweave.validation import unknown
 
@@ -44,7 +44,7 @@ class BaseSizes:
         ready: The path that it was pretrained with, if any.
     """
 
-    qformer: QFormerShape
+    qformer: QFormerConfig
     llm: PretrainedConfig
     ready: PathSpec | None = None
 
@@ -80,10 +80,10 @@ def shape_model(recipe: Recipe) -> PathWeave:
         base = Base(
             kind=recipe.base,
             llm=llm,
-            tokenizer=_wordless(),
+            tokenizer=_tokenizer(),
             qformer=qformer,
             projector=projector,
-            text_tokenizer=None if sizes.qformer.vocab_size is None else _wordless(),
+            text_tokenizer=None if sizes.qformer.vocab_size is None else _tokenizer(),
             ready_paths=() if sizes.ready is None else (_ready_path(sizes),),
         )
         model = PathWeave(base)
@@ -97,12 +97,12 @@ def _base_sizes(name: str) -> BaseSizes:
     if name in known:
         ready = known[name].get("ready")
         return BaseSizes(
-            QFormerShape(**known[name]["qformer"]),
+            QFormerConfig(**known[name]["qformer"]),
             _config(known[name]["llm"]),
             PathSpec(**ready) if ready else None,
         )
     if (directory / "base.json").is_file():
-        shape = QFormerShape(**read_description(directory)["qformer"])
+        shape = QFormerConfig(**read_description(directory)["qformer"])
         return BaseSizes(shape, read_config(directory / LLM_DIRECTORY))
     if directory.is_dir() or is_remote(name):
         return _published_sizes(published_config(name), directory)
@@ -142,6 +142,14 @@ def published_config(name: str) -> PretrainedConfig:
         return read_config(Path(directory))
 
 
-def _wordless() -> PreTrainedTokenizerFast:
-    """Return a tokenizer without words: a base must have one, and shapes need none."""
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), eos_token="</s>")
+def words(count: int) -> str:
+    """Return a text of so many tokens."""
+    return " ".join(["word"] * count)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of one word: a base must have one, and shapes need its length alone."""
+    one = models.WordLevel({"</s>": 0, "word": 1}, unk_token="word")
+    tokenizer = Tokenizer(one)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")

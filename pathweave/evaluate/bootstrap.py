@@ -47,28 +47,74 @@ class Interval:
     high: float
     num_clusters: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside: a difference is then not chance."""
-        return not self.low <= 0.0 <= self.high
-
 
 def score(statistics: Statistics, combine: Combine) -> float:
     """Return the score of the samples themselves."""
     return float(combine(statistics.sum(0)[None], np.array([float(len(statistics))]))[0])
 
 
-def resample(
+@dataclass(frozen=True)
+class Column:
+    """What one system contributes on one test set.
+
+    Attributes:
+        statistics: Of each sample.
+        combine: From their sums and the number of samples to the score.
+        clusters: The thing each sample shows; None takes each sample as a thing of its own.
+    """
+
+    statistics: Statistics
+    combine: Combine
+    clusters: Sequence[Hashable] | None = None
+
+
+def draw_scores(
+    columns: Sequence[Column], num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> list[Float[np.ndarray, " draws"]]:
+    """Return the score of each column on each resample, the same resamples for all.
+
+    What columns get is paired, so sums and differences of it are resamples of sums and differences.
+    Equal things of two columns are one thing, be the columns of one test set or of two.
+
+    Args:
+        columns: What is scored.
+        num_resamples: How many sets to draw.
+        seed: Seed of the draws.
+
+    Returns:
+        An array for each column, of which the first entry is the score of the samples themselves.
+        A resample without any sample of a column scores NaN there.
+
+    Raises:
+        ManifestError: If a column has not one thing a sample.
+    """
+    numbers: dict[Hashable, int] = {}
+    labels = [_labels(column, numbers) for column in columns]
+    summed = [_sums(column, own, len(numbers)) for column, own in zip(columns, labels, strict=True)]
+    drawn = [[np.array([score(column.statistics, column.combine)])] for column in columns]
+    rng = np.random.default_rng(seed)
+    share = np.full(len(numbers), 1 / max(1, len(numbers)))
+    rows = max(1, _BLOCK // max(1, len(numbers)))
+    for start in range(0, num_resamples, rows):
+        count = min(rows, num_resamples - start)
+        # How often each thing is drawn, a row a resample.
+        weights = rng.multinomial(len(numbers), share, count).astype(float)
+        for column, (sums, sizes), scores in zip(columns, summed, drawn, strict=True):
+            counts = weights @ sizes
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found = column.combine(weights @ sums, counts)
+            scores.append(np.where(counts > 0, found, np.nan))
+    return [np.concatenate(scores) for scores in drawn]
+
+
+def interval(
     statistics: Statistics,
     combine: Combine,
     clusters: Sequence[Hashable] | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-) -> Float[np.ndarray, " resamples"]:
-    """Return the score of each resample.
-
-    Equal clusters and an equal seed draw the same things, so what two systems get is paired, and
-    sums and differences of it are resamples of sums and differences.
+) -> Interval:
+    """Return a score with its interval of confidence.
 
     Args:
         statistics: Of each sample.
@@ -79,46 +125,15 @@ def resample(
 
     Raises:
         ManifestError: If there are fewer than two things.
-    """
-    labels = _labels(clusters, len(statistics))
-    num_clusters = int(labels.max(initial=-1)) + 1
-    if num_clusters < 2:
-        raise ManifestError(
-            f"an interval must rest on at least 2 objects, got {num_clusters}; evaluate more "
-            "samples, or give the objects they show in the field 'object'"
-        )
-    sums = np.zeros((num_clusters, statistics.shape[1]))
-    np.add.at(sums, labels, statistics)
-    sizes = np.bincount(labels).astype(float)
-    rng = np.random.default_rng(seed)
-    rows = max(1, _BLOCK // num_clusters)
-    scores = []
-    for start in range(0, num_resamples, rows):
-        count = min(rows, num_resamples - start)
-        weights = _draw(rng, count, num_clusters)
-        scores.append(combine(weights @ sums, weights @ sizes))
-    return np.concatenate(scores)
-
-
-def interval(
-    statistics: Statistics,
-    combine: Combine,
-    clusters: Sequence[Hashable] | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Return a score with its interval of confidence; the arguments are those of ``resample``.
-
-    Raises:
-        ManifestError: If there are fewer than two things.
 
     Example:
         >>> right = np.array([[100.0], [0.0], [100.0], [100.0]])
         >>> interval(right, lambda totals, counts: totals[:, 0] / counts)
         Interval(value=75.0, low=25.0, high=100.0, num_clusters=4)
     """
-    drawn = resample(statistics, combine, clusters, num_resamples, seed)
-    return quantiles(score(statistics, combine), drawn, clusters or range(len(statistics)))
+    num_clusters = _num_clusters(statistics, clusters)
+    [drawn] = draw_scores([Column(statistics, combine, clusters)], num_resamples, seed)
+    return _interval(drawn, num_clusters)
 
 
 def paired_difference(
@@ -150,34 +165,42 @@ def paired_difference(
             f"two systems must have answered the same samples to be compared, got {len(first)} "
             f"and {len(second)}; evaluate both on one test set"
         )
-    drawn = [resample(s, combine, clusters, num_resamples, seed) for s in (first, second)]
-    value = score(first, combine) - score(second, combine)
-    return quantiles(value, drawn[0] - drawn[1], clusters or range(len(first)))
+    num_clusters = _num_clusters(first, clusters)
+    columns = [Column(statistics, combine, clusters) for statistics in (first, second)]
+    one, other = draw_scores(columns, num_resamples, seed)
+    return _interval(one - other, num_clusters)
 
 
-def quantiles(
-    value: float, drawn: Float[np.ndarray, " resamples"], clusters: Sequence[Hashable]
-) -> Interval:
-    """Return the interval that resamples give, whatever sum of scores they are of."""
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), len(set(clusters)))
+def _interval(drawn: Float[np.ndarray, " draws"], num_clusters: int) -> Interval:
+    low, high = np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(drawn[0]), float(low), float(high), num_clusters)
 
 
-def _labels(clusters: Sequence[Hashable] | None, num_samples: int) -> Int[np.ndarray, " samples"]:
-    if clusters is None:
-        return np.arange(num_samples)
+def _num_clusters(statistics: Statistics, clusters: Sequence[Hashable] | None) -> int:
+    found = len(statistics) if clusters is None else len(set(clusters))
+    if found < 2:
+        raise ManifestError(
+            f"an interval must rest on at least 2 objects, got {found}; evaluate more "
+            "samples, or give the objects they show in the field 'object'"
+        )
+    return found
+
+
+def _labels(column: Column, numbers: dict[Hashable, int]) -> Int[np.ndarray, " samples"]:
+    """Return the things of a column numbered in the order in which they come."""
+    num_samples = len(column.statistics)
+    clusters = range(num_samples) if column.clusters is None else column.clusters
     if len(clusters) != num_samples:
         raise ManifestError(
             f"there must be one object a sample, got {len(clusters)} for {num_samples} samples"
         )
-    numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], int)
 
 
-def _draw(
-    rng: np.random.Generator, count: int, num_clusters: int
-) -> Float[np.ndarray, "resamples clusters"]:
-    """Return how often each thing is drawn, a row a resample."""
-    return rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), count).astype(
-        float
-    )
+def _sums(
+    column: Column, labels: Int[np.ndarray, " samples"], num_clusters: int
+) -> tuple[Float[np.ndarray, "clusters statistics"], Float[np.ndarray, " clusters"]]:
+    """Return the sums of the statistics over the samples of each thing, and how many these are."""
+    sums = np.zeros((num_clusters, column.statistics.shape[1]))
+    np.add.at(sums, labels, column.statistics)
+    return sums, np.bincount(labels, minlength=num_clusters).astype(float)

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
-from pathweave.nn import feed_forward_sites, woven_sites
+from pathweave.nn import woven_sites
+from pathweave.runs.path_directory import describe_path, load_proof
+from pathweave.runs.run_directory import RunDirectory
 
 
 @torch.no_grad()
@@ -27,11 +29,7 @@ def gate_usage(
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
     mixtures = model.paths.mixtures(name)
-    layers: dict[str, torch.nn.Module] = {
-        **woven_sites(model.qformer),
-        **woven_sites(model.projector),
-        **feed_forward_sites(model.qformer),
-    }
+    layers = woven_sites(model.qformer) | woven_sites(model.projector)
     totals: Mapping[str, list[float]] = defaultdict(list)
     hooks = []
 
@@ -46,7 +44,8 @@ def gate_usage(
     path = model.paths[name]
     for site, mixture in mixtures.items():
         if mixture.gate is not None:
-            owners = [p for p in path.spec.predecessors if model.paths[p].at(site) is not None]
+            earlier = path.spec.predecessors
+            owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
             record(site, [*owners, name])
     try:
         model.eval()
@@ -56,3 +55,24 @@ def gate_usage(
             hook.remove()
     # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
     return {expert: sum(values) / len(totals[name]) for expert, values in totals.items()}
+
+
+def recorded_gate_usage(
+    model: PathWeave, run: RunDirectory, names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return the gate usage of each path with gates, on the inputs that are kept with the path.
+
+    Args:
+        model: The model with the paths.
+        run: The run that they are of.
+        names: The paths.
+    """
+    usage = {}
+    for name in names:
+        described, tensors = describe_path(run.path(name)), load_proof(run.path(name))
+        if tensors and (proof := described.get("proof")) and described["parameters"]["gates"]:
+            texts = proof["texts"]
+            features = [tensors[f"features_{i}"] for i in range(len(texts))]
+            found = gate_usage(model, name, features, texts)
+            usage[name] = {expert: round(weight, 4) for expert, weight in found.items()}
+    return usage

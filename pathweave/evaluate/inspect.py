@@ -7,11 +7,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 
 from pathweave.display import WholeTable
-from pathweave.evaluate.gates import gate_usage
+from pathweave.evaluate.gates import recorded_gate_usage
 from pathweave.evaluate.report import score_table
 from pathweave.evaluate.results import Results
 from pathweave.runs.loading import load_run
-from pathweave.runs.path_directory import describe_path, load_proof
+from pathweave.runs.path_directory import describe_path
 from pathweave.runs.run_directory import RunDirectory
 
 
@@ -30,15 +30,10 @@ def inspect_run(root: Path, gates: bool = True) -> dict[str, Any]:
     recipe = run.recipe()
     finished = run.finished(recipe)
     descriptions = {name: describe_path(run.path(name)) for name in finished}
-    usage: dict[str, dict[str, float]] = {}
+    usage = {}
     if gates and finished:
         model, _ = load_run(root)
-        for name in finished:
-            tensors, proof = load_proof(run.path(name)), descriptions[name].get("proof")
-            if tensors and proof:
-                texts = proof["texts"]
-                features = [tensors[f"features_{i}"] for i in range(len(texts))]
-                usage[name] = gate_usage(model, name, features, texts)
+        usage = recorded_gate_usage(model, run, finished)
     paths = {
         name: {
             "predecessors": list(described["predecessors"]),

@@ -45,7 +45,7 @@ def evaluate_manifests(
             )
             bar = display.bar(f"encode {name}", total=len(examples))
             examples.encode(bar.advance)
-            examples.drop_bad_samples(recipe.bad_samples)
+            examples.drop_bad_samples(recipe.bad_samples, model.misfit)
             bar.close()
             chosen = subset(len(examples), limit)
             bar = display.bar(f"score {name}", total=len(chosen))

@@ -94,6 +94,7 @@ def _draw_forgetting(axes: Any, results: Results) -> None:  # noqa: ANN401 (of a
         (stage, modality): round(matrix.forgetting(stage, modality), 1) + 0.0
         for stage in results.finished_stages
         for modality in curriculum[:stage]
+        if matrix.can_lose(stage, modality)
     }
     axes.set_title("Forgetting F after each stage\n(0.0: nothing lost)")
     axes.set_xlabel("points lost since the best score", fontsize=11)

@@ -67,14 +67,17 @@ def transfer_table(results: Results) -> Table:
         table.add_column(heading, justify="right")
     matrix = results.matrix
     for stage in results.finished_stages:
-        old = [matrix.forgetting(stage, modality) for modality in results.curriculum[:stage]]
-        mean = points(matrix.forgetting_mean(stage)) if old else ""
+        old = [
+            points(matrix.forgetting(stage, modality)) if matrix.can_lose(stage, modality) else ""
+            for modality in results.curriculum[:stage]
+        ]
+        mean = points(matrix.forgetting_mean(stage)) if old and all(old) else ""
         blank = [""] * (len(results.curriculum) - 1 - len(old))
         table.add_row(
             results.curriculum[stage],
             f"{matrix.transfer(stage):.1f}",
             mean,
-            *(points(value) for value in old),
+            *old,
             *blank,
         )
     return table

@@ -113,6 +113,7 @@ class Results(BaseModel, extra="forbid"):
         datasets: Test sets of each modality.
         scores: The score matrix, as ``ScoreMatrix.as_dict`` gives it.
         stages: One entry for each stage of the curriculum that was trained.
+        gate_usage: Mean weight of each expert, by path with gates, on the inputs kept with it.
         environment: Where the run was made.
 
     Example:
@@ -132,10 +133,11 @@ class Results(BaseModel, extra="forbid"):
     datasets: dict[str, list[DatasetInfo]]
     scores: dict[str, Any]
     stages: list[StageResults]
+    gate_usage: dict[str, dict[str, float]] | None = None
     environment: Environment | None = None
 
     @property
-    def matrix(self) -> ScoreMatrix:
+    def matrix(self) -> "ScoreMatrix[float]":
         """Return the score matrix."""
         return ScoreMatrix.from_dict(self.scores)
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pathweave.data.examples import Examples
 from pathweave.errors import ManifestError
 from pathweave.evaluate.bootstrap import interval
 from pathweave.evaluate.metrics import METRICS
+from pathweave.evaluate.samples import Measured, measure, save_answers
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
@@ -38,6 +40,7 @@ class SetResult:
         num_total: Samples of the set as published.
         ids: Ids of the scored samples.
         predictions: Answer to each.
+        measured: What each contributes to the score.
     """
 
     metric: str
@@ -51,12 +54,20 @@ class SetResult:
     num_total: int
     ids: list[str]
     predictions: list[str]
+    measured: Measured
 
     def summary(self) -> dict[str, Any]:
-        """Return everything but the predictions."""
-        values = asdict(self)
-        del values["ids"], values["predictions"]
-        return values
+        """Return everything but what is known of each sample."""
+        left_out = ("ids", "predictions", "measured")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+
+    def save(self, file: Path) -> None:
+        """Write the answers and what each contributes, of ``pathweave.evaluate.samples``.
+
+        Raises:
+            DiskError: If the directory cannot be written.
+        """
+        save_answers(file, self.ids, self.predictions, self.measured)
 
 
 def subset(size: int, limit: int | None) -> list[int]:
@@ -112,16 +123,13 @@ def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, s
     chosen = sorted(predictions)
     samples = [examples.sample(i) for i in chosen]
     answers = [predictions[i] for i in chosen]
-    references = [examples.references(i) for i in chosen]
-    metric = METRICS[test_set.metric]
-    statistics = metric.measure(answers, references, [sample.choices for sample in samples])
-    # Pairs, so that an id is not taken for an object of that name.
-    objects = [(sample.object or "", "" if sample.object else sample.id) for sample in samples]
+    metric, found = METRICS[test_set.metric], measure(samples, answers, test_set.metric)
+    objects: list[int] = found.objects.tolist()
     num_objects = len(set(objects))
-    around = interval(statistics, metric.combine, objects) if num_objects > 1 else None
+    around = interval(found.statistics, metric.combine, objects) if num_objects > 1 else None
     return SetResult(
         metric=metric.name,
-        score=metric.score(statistics),
+        score=metric.score(found.statistics),
         low=None if around is None else around.low,
         high=None if around is None else around.high,
         tokenizer=metric.tokenizer,
@@ -131,6 +139,7 @@ def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, s
         num_total=examples.published,
         ids=[sample.id for sample in samples],
         predictions=answers,
+        measured=found,
     )
 
 

@@ -6,17 +6,25 @@ Stages and modalities are counted from 0: stage m learns modality m of the curri
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from pathweave.errors import RunError
 
+Score = TypeVar("Score", float, np.ndarray)
+"""A number, or an array of the scores that one system gets on many resamples of a test set."""
 
-class ScoreMatrix:
+
+class ScoreMatrix(Generic[Score]):
     """Scores after each stage, and what follows from them.
 
     Scores of different metrics are not on one scale; transfer and forgetting average them all the
     same, as the paper does, and are in "points".
+
+    A stage after which nothing was scored at all counts as one with the next: a method that learns
+    several modalities at once has no scores before it has learnt the last of them.
 
     Args:
         curriculum: Names of the modalities, in the order in which they are learnt.
@@ -37,24 +45,34 @@ class ScoreMatrix:
                 "the recipe"
             )
         self.curriculum = tuple(curriculum)
-        self._scores: dict[tuple[int, str, str], float] = {}
+        self._scores: dict[tuple[int, str, str], Score] = {}
+        self._scored_stages: set[int] = set()
         self._datasets: dict[str, list[str]] = {modality: [] for modality in curriculum}
 
-    def add(self, stage: int, modality: str, dataset: str, score: float) -> None:
+    def add(self, stage: int, modality: str, dataset: str, score: Score) -> None:
         """Enter a score, or replace it.
 
         Raises:
             RunError: If the stage or the modality is unknown, or the score is not finite.
         """
         self._check(stage, modality)
-        if not math.isfinite(score):
+        if not isinstance(score, np.ndarray) and not math.isfinite(score):
             raise RunError(
                 f"a score must be a finite number, got {score} for {modality}/{dataset} after "
                 f"stage {stage}; look at the predictions of that evaluation"
             )
         if dataset not in self._datasets[modality]:
             self._datasets[modality].append(dataset)
-        self._scores[stage, modality, dataset] = float(score)
+        self._scores[stage, modality, dataset] = score
+        self._scored_stages.add(stage)
+
+    def only(self, datasets: Mapping[str, Sequence[str]]) -> "ScoreMatrix[Score]":
+        """Return the matrix of some test sets by modality; of one never entered all is missing."""
+        chosen: ScoreMatrix[Score] = ScoreMatrix(self.curriculum)
+        chosen._datasets = {name: list(datasets.get(name, ())) for name in self.curriculum}
+        chosen._scores = {k: v for k, v in self._scores.items() if k[2] in chosen._datasets[k[1]]}
+        chosen._scored_stages = self._scored_stages
+        return chosen
 
     def datasets(self, modality: str) -> list[str]:
         """Return the test sets of a modality, in the order in which they were first entered."""
@@ -65,7 +83,11 @@ class ScoreMatrix:
         """Say whether there is such a score."""
         return (stage, modality, dataset) in self._scores
 
-    def score(self, stage: int, modality: str, dataset: str) -> float:
+    def can_lose(self, stage: int, modality: str) -> bool:
+        """Say whether a modality was scored before a stage, so that it may have lost by it."""
+        return any(j < stage and name == modality for j, name, _ in self._scores)
+
+    def score(self, stage: int, modality: str, dataset: str) -> Score:
         """Return S^n_{m,i}.
 
         Raises:
@@ -79,22 +101,30 @@ class ScoreMatrix:
             )
         return self._scores[stage, modality, dataset]
 
-    def transfer(self, stage: int) -> float:
+    def transfer(self, stage: int) -> Score:
         """Return T_m = (1 / N_m) sum_n S^n_{m,m}: how well the new modality is learnt.
 
         Raises:
             RunError: If a score is missing.
         """
         self._check(stage, self.curriculum[0])
-        modality = self.curriculum[stage]
-        return _mean([self.score(stage, modality, n) for n in self._known(modality)])
+        scored = min((m for m in self._scored_stages if m >= stage), default=stage)
+        return self.mean_score(scored, self.curriculum[stage])
 
-    def forgetting(self, stage: int, modality: str) -> float:
+    def mean_score(self, stage: int, modality: str) -> Score:
+        """Return (1 / N_i) sum_n S^n_{m,i}: the mean over the test sets of a modality.
+
+        Raises:
+            RunError: If a score is missing.
+        """
+        return mean([self.score(stage, modality, n) for n in self._known(modality)])
+
+    def forgetting(self, stage: int, modality: str) -> Score:
         """Return F_{m,i} = (1 / N_i) sum_n [max_{0 <= j < m} S^n_{j,i} - S^n_{m,i}].
 
         It is what modality i has lost since its best; below 0 if it has improved. The scores of
-        the stages i <= j <= m must be known; where there is one from before modality i was learnt
-        (j < i), it counts too.
+        the scored stages i <= j <= m must be known; where there is one from before modality i was
+        learnt (j < i), it counts too.
 
         Args:
             stage: m, a stage after the modality was learnt.
@@ -104,9 +134,9 @@ class ScoreMatrix:
             RunError: If the modality is learnt at that stage or later, or a score is missing.
         """
         self._check_is_old(stage, modality)
-        return _mean([self._loss(stage, modality, n) for n in self._known(modality)])
+        return mean([self._loss(stage, modality, n) for n in self._known(modality)])
 
-    def forgetting_mean(self, stage: int) -> float:
+    def forgetting_mean(self, stage: int) -> Score:
         """Return F_m = (1 / m) sum_{i < m} F_{m,i}: the mean over all old modalities.
 
         Raises:
@@ -115,9 +145,9 @@ class ScoreMatrix:
         self._check(stage, self.curriculum[0])
         if stage == 0:
             raise RunError("forgetting must follow a stage after the first, got stage 0")
-        return _mean([self.forgetting(stage, modality) for modality in self.curriculum[:stage]])
+        return mean([self.forgetting(stage, modality) for modality in self.curriculum[:stage]])
 
-    def dataset_transfer(self, modality: str, dataset: str) -> float:
+    def dataset_transfer(self, modality: str, dataset: str) -> Score:
         """Return That^n_i = S^n_{i,i}: the score on one test set right after learning it.
 
         Raises:
@@ -126,7 +156,7 @@ class ScoreMatrix:
         self._check(0, modality)
         return self.score(self.curriculum.index(modality), modality, dataset)
 
-    def dataset_forgetting(self, modality: str, dataset: str) -> float:
+    def dataset_forgetting(self, modality: str, dataset: str) -> Score:
         """Return Fhat^n_i = (1 / M) sum_{m=1}^M [max_{0 <= j < m} S^n_{j,i} - S^n_{m,i}].
 
         It is the mean loss on one test set over the stages after the modality was learnt. For
@@ -143,7 +173,7 @@ class ScoreMatrix:
                 f"forgetting of {modality!r} must follow a later stage, got the last of the "
                 "curriculum"
             )
-        return _mean([self._loss(stage, modality, dataset) for stage in stages])
+        return mean([self._loss(stage, modality, dataset) for stage in stages])
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain lists and numbers, for JSON."""
@@ -154,14 +184,14 @@ class ScoreMatrix:
         return {"curriculum": list(self.curriculum), "scores": scores}
 
     @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> "ScoreMatrix":
+    def from_dict(cls, value: dict[str, Any]) -> "ScoreMatrix[float]":
         """Return the matrix that ``as_dict`` described.
 
         Raises:
             RunError: If a field is missing.
         """
         try:
-            matrix = cls(value["curriculum"])
+            matrix: ScoreMatrix[float] = ScoreMatrix(value["curriculum"])
             for entry in value["scores"]:
                 matrix.add(entry["stage"], entry["modality"], entry["dataset"], entry["score"])
         except (KeyError, TypeError) as error:
@@ -176,14 +206,21 @@ class ScoreMatrix:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _loss(self, stage: int, modality: str, dataset: str) -> float:
+    def _loss(self, stage: int, modality: str, dataset: str) -> Score:
         learnt = self.curriculum.index(modality)
         earlier = [
             self.score(j, modality, dataset)
             for j in range(stage)
-            if j >= learnt or self.has(j, modality, dataset)
+            if self.has(j, modality, dataset) or (j >= learnt and j in self._scored_stages)
         ]
-        return max(earlier) - self.score(stage, modality, dataset)
+        if not earlier:
+            raise RunError(
+                f"forgetting of {modality}/{dataset} must be measured from an earlier score, got "
+                f"none before stage {stage}; evaluate an earlier stage"
+            )
+        is_array = isinstance(earlier[0], np.ndarray)
+        best = np.max(earlier, axis=0) if is_array else max(earlier)
+        return best - self.score(stage, modality, dataset)
 
     def _known(self, modality: str) -> list[str]:
         if not self._datasets[modality]:
@@ -213,5 +250,9 @@ class ScoreMatrix:
             )
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def mean(values: Sequence[Score]) -> Score:
+    """Return the mean of scores; there must be one."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total / len(values)

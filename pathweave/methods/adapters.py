@@ -5,12 +5,15 @@ Every path has adapters of its own and uses no other's, so there are neither in-
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import add_path, trainable
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import add_path, trainable
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Iterator[Lesson]:
     """Train a path of adapters without predecessors."""
-    rank, width = task.recipe.method.rank, task.width(task.name)
-    path = add_path(task.model, task.recipe, task.name, width, rank=rank)
-    yield Lesson(trainable({"path": path}), task.sets(task.name))
+    rank, width = context.recipe.method.rank, context.width(context.name)
+    path = add_path(context.model, context.recipe, context.name, width, rank=rank)
+    yield context.lesson(trainable({"path": path}))
+
+
+METHOD = Method(learn)

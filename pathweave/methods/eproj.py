@@ -6,12 +6,15 @@ projector by the similarity of tasks is not needed, as the modality of an input 
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import add_path, trainable
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import add_path, trainable
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Iterator[Lesson]:
     """Train a path that has a projector of its own, which starts as a copy of the shared one."""
-    width = task.width(task.name)
-    path = add_path(task.model, task.recipe, task.name, width, own=("projector",))
-    yield Lesson(trainable({"path": path}), task.sets(task.name))
+    width = context.width(context.name)
+    path = add_path(context.model, context.recipe, context.name, width, own=("projector",))
+    yield context.lesson(trainable({"path": path}))
+
+
+METHOD = Method(learn, trains=("a projector of its own",))

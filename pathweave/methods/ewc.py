@@ -8,45 +8,61 @@ each scaled to a mean of 1 over the connector, so that the strength means the sa
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from pathweave.methods.lesson import Lesson, Source, Task
-from pathweave.methods.shared import (
-    buffer,
-    connector_weights,
-    copied,
-    move_towards,
-    pulled,
-    tune_connector,
-)
+from pathweave.methods.averaging import clone, move_towards, proximal_step
+from pathweave.methods.lesson import Lesson, Method, StageContext, WeightedSet
+from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
+from pathweave.methods.replay_buffer import replay_buffer
+from pathweave.methods.settings import Positive, Settings, Strength
 from pathweave.model.pathweave import PathWeave
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+class Ewc(Settings):
+    """Elastic weight consolidation."""
+
+    strength: Strength = Field(
+        10000.0,
+        description="Pull towards the weights before the stage, per unit of learning rate, at a "
+        "weight of mean Fisher information.",
+    )
+    samples: Positive = Field(
+        64, description="Training samples of a finished stage that its information is measured on."
+    )
+
+
+def learn(context: StageContext, options: Ewc) -> Iterator[Lesson]:
     """Tune the connector, and pull what mattered to earlier stages back at every step."""
-    options = task.recipe.method.ewc
-    assert options is not None  # the recipe fills it in
-    trained = tune_connector(task)
-    weights = connector_weights(task.model)
-    start = copied(weights)
+    trained = tune_connector(context)
+    weights = connector_weights(context.model)
+    start = clone(weights)
     # When the next stage begins and not when one ends: so the stage that makes the base, which is
     # the same for all methods, has nothing to measure.
-    if task.earlier:
-        last = fisher(task.model, weights, buffer(task, task.earlier[-1], options.samples))
+    if context.earlier:
+        last = fisher(
+            context.model, weights, replay_buffer(context, context.earlier[-1], options.samples)
+        )
         for name, information in last.items():
-            before = task.carried.get(name, torch.zeros(()))
-            task.carried[name] = information + before.to(information.device)
+            before = context.method_state.get(name, torch.zeros(()))
+            context.method_state[name] = information + before.to(information.device)
 
     def after_step(step: int, lr: float) -> None:
-        back = {name: pulled(options.strength * lr * f) for name, f in task.carried.items()}
+        back = {
+            name: proximal_step(options.strength * lr * f)
+            for name, f in context.method_state.items()
+        }
         if back:
             move_towards(weights, start, back)
 
-    yield Lesson(trained, task.sets(task.name), after_step=after_step)
+    yield context.lesson(trained, after_step=after_step)
+
+
+METHOD = Method(learn, Ewc, trains=WHOLE_CONNECTOR, shares=True, replays=True)
 
 
 def fisher(
-    model: PathWeave, weights: Mapping[str, nn.Parameter], sets: Sequence[Source]
+    model: PathWeave, weights: Mapping[str, nn.Parameter], sets: Sequence[WeightedSet]
 ) -> dict[str, Tensor]:
     """Return the mean squared gradient of the log-likelihood of each answer, scaled to mean 1.
 
@@ -57,14 +73,16 @@ def fisher(
     """
     model.eval()
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for source in sets:
-        for i in range(len(source.samples)):
-            prompt, answer = source.samples.prompt(i), source.samples.answer(i)
+    for each in sets:
+        for i in range(len(each.samples)):
+            prompt, answer = each.samples.prompt(i), each.samples.answer(i)
             loss, _ = model([prompt], [answer])
             gradients = torch.autograd.grad(loss, [*weights.values()], allow_unused=True)
             for square, gradient in zip(squares.values(), gradients, strict=True):
                 if gradient is not None:
                     square.addcmul_(gradient, gradient)
+    if not any(len(source.samples) for source in sets):
+        return squares
     count = sum(square.numel() for square in squares.values())
     mean = sum(square.sum().item() for square in squares.values()) / count
     return {name: square / mean for name, square in squares.items()} if mean else squares

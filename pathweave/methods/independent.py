@@ -6,19 +6,22 @@ passed on: the upper bound on transfer of a single modality, at N times the size
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import add_path, trainable
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import add_path, trainable
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Iterator[Lesson]:
     """Train a path that has a Q-Former and a projector of its own, copies of the shared ones."""
-    sharing = [path.spec.name for path in task.model.paths if not path.spec.own]
+    sharing = [path.spec.name for path in context.model.paths if not path.spec.own]
     path = add_path(
-        task.model,
-        task.recipe,
-        task.name,
-        task.width(task.name),
+        context.model,
+        context.recipe,
+        context.name,
+        context.width(context.name),
         own=("qformer", "projector"),
         queries_from=sharing[-1] if sharing else None,
     )
-    yield Lesson(trainable({"path": path}), task.sets(task.name))
+    yield context.lesson(trainable({"path": path}))
+
+
+METHOD = Method(learn, trains=("a connector of its own",))

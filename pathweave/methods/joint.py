@@ -6,13 +6,19 @@ it stands for would take together.
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import mixture, tune_connector
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import EARLIER_PATHS, WHOLE_CONNECTOR, tune_connector
+from pathweave.methods.replay_buffer import mixture
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Iterator[Lesson]:
     """Tune the connector and all paths on all modalities."""
-    trained = tune_connector(task, also=task.earlier)
-    sets = mixture(*(task.sets(name) for name in (*task.names, *task.earlier)))
-    steps = sum(task.recipe.training_of(name).steps for name in task.names)
-    yield Lesson(trained, sets, task.training.model_copy(update={"steps": steps}))
+    trained = tune_connector(context, also=context.earlier)
+    sets = mixture(*(context.sets(name) for name in (*context.names, *context.earlier)))
+    steps = sum(context.recipe.training_of(name).steps for name in context.names)
+    yield context.lesson(trained, sets, context.training.model_copy(update={"steps": steps}))
+
+
+METHOD = Method(
+    learn, trains=(*WHOLE_CONNECTOR, EARLIER_PATHS), shares=True, replays=True, at_once=True
+)

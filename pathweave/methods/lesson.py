@@ -1,4 +1,4 @@
-"""What a way of learning is told of a stage, and what it answers with."""
+"""Lessons of a stage, the context that its method is given, and methods themselves."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from pathweave.methods.settings import RunSettings, Settings, Training
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
-from pathweave.recipe.schema import Recipe, Training
 
 
 @runtime_checkable
@@ -29,12 +29,12 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightedSet:
     """A set of samples to learn from, and how they are drawn.
 
     Attributes:
         samples: The set.
-        weight: Share of the samples drawn, relative to other sources.
+        weight: Share of the samples drawn, relative to other sets.
         balance: In [0, 1]: 0 draws answers as often as they occur, 1 all alike.
     """
 
@@ -44,7 +44,38 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Task:
+class Lesson:
+    """One course of training in a stage.
+
+    Attributes:
+        stage: Modality of the stage.
+        trained: What is trained, and nothing else; buffers in it are saved with the state of the
+            running stage.
+        sets: What is learnt from.
+        training: Settings.
+        seed: Seed of the order of samples and of noise.
+        part: Name of a lesson after the first.
+        penalty: Added to the loss: a mean over the prompts it is given, which are part of a batch.
+        after_step: Called after each step with the number of steps done and the learning rate.
+    """
+
+    stage: str
+    trained: nn.ModuleDict
+    sets: Sequence[WeightedSet]
+    training: Training
+    seed: int
+    part: str = ""
+    penalty: Callable[[Sequence[Prompt]], Tensor] | None = None
+    after_step: Callable[[int, float], None] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in logs and messages."""
+        return f"{self.stage}/{self.part}" if self.part else self.stage
+
+
+@dataclass(frozen=True)
+class StageContext:
     """What a method is told of a stage.
 
     Attributes:
@@ -54,17 +85,17 @@ class Task:
         earlier: Modalities learnt before it, in order.
         width: Gives the width of a modality's features.
         sets: Gives what is learnt from of a modality.
-        carried: Tensors that the method handed on at the end of the stage before, by name; what is
-            there when this stage ends is handed on to the next.
+        method_state: Tensors that the method handed on at the end of the stage before, by name;
+            what is there when this stage ends is handed on to the next.
     """
 
     model: PathWeave
-    recipe: Recipe
+    recipe: RunSettings
     names: tuple[str, ...]
     earlier: tuple[str, ...]
     width: Callable[[str], int]
-    sets: Callable[[str], Sequence[Source]]
-    carried: dict[str, Tensor]
+    sets: Callable[[str], Sequence[WeightedSet]]
+    method_state: dict[str, Tensor]
 
     @property
     def name(self) -> str:
@@ -76,48 +107,48 @@ class Task:
         """Settings of the stage."""
         return self.recipe.training_of(self.name)
 
+    @property
+    def seed(self) -> int:
+        """Seed of the stage."""
+        return self.recipe.seed + self.recipe.curriculum.index(self.name)
 
-@dataclass(frozen=True)
-class Lesson:
-    """One course of training in a stage. All but the first two fields are as in plain training.
+    def lesson(
+        self,
+        trained: nn.ModuleDict,
+        sets: Sequence[WeightedSet] | None = None,
+        training: Training | None = None,
+        part: str = "",
+        penalty: Callable[[Sequence[Prompt]], Tensor] | None = None,
+        after_step: Callable[[int, float], None] | None = None,
+    ) -> Lesson:
+        """Return a lesson of the stage; see ``Lesson``.
 
-    Attributes:
-        trained: What is trained; buffers in it are saved with the state of the running stage.
-        sets: What is learnt from.
-        training: Settings; None is those of the stage.
-        penalty: Added to the loss: a mean over the prompts it is given, which are part of a batch.
-        after_step: Called after each step with the number of steps done and the learning rate.
-        name: Name of a lesson after the first.
-    """
-
-    trained: nn.ModuleDict
-    sets: Sequence[Source]
-    training: Training | None = None
-    penalty: Callable[[Sequence[Prompt]], Tensor] | None = None
-    after_step: Callable[[int, float], None] | None = None
-    name: str = ""
-
-
-@runtime_checkable
-class Learn(Protocol):
-    """The way of learning itself: a generator whose lessons are carried out as they come.
-
-    What stands before the first ``yield`` is done when the stage begins, what stands after the
-    last when its training has ended. A stage that was interrupted is begun anew, and its lessons
-    go on from where they were; so nothing but the model as the last finished stage left it, the
-    seed, ``Task.carried`` and what the lessons train may decide what is done.
-    """
-
-    def __call__(self, task: Task) -> Iterator[Lesson]:
-        """Yield the lessons of a stage, one after the other."""
+        Args:
+            trained: What is trained.
+            sets: What is learnt from; None is the data of the modality.
+            training: Settings; None is those of the stage.
+            part: Name of a lesson after the first.
+            penalty: Added to the loss.
+            after_step: Called after each step.
+        """
+        sets = self.sets(self.name) if sets is None else sets
+        settings = training or self.training
+        return Lesson(self.name, trained, sets, settings, self.seed, part, penalty, after_step)
 
 
 @dataclass(frozen=True)
 class Method:
     """A way of learning, and what a run must know of it.
 
+    ``learn`` is a generator whose lessons are carried out as they come: what stands before the
+    first ``yield`` is done when the stage begins, what stands after the last when its training has
+    ended. A stage that was interrupted is begun anew, and its lessons go on from where they were;
+    so nothing but the model as the last finished stage left it, the seed,
+    ``StageContext.method_state`` and what the lessons train may decide what is done.
+
     Attributes:
-        learn: Carries out a stage.
+        learn: Carries out a stage, given its context, and the options if the method has some.
+        options: Class of the options, the section of a recipe that bears the method's name.
         trains: What a stage trains besides queries, input norm and projection of its path; empty
             for adapters.
         shares: Whether a stage changes the connector that all paths share.
@@ -125,8 +156,15 @@ class Method:
         at_once: Whether a single stage learns all modalities.
     """
 
-    learn: Learn
+    learn: Callable[..., Iterator[Lesson]]
+    options: type[Settings] | None = None
     trains: tuple[str, ...] = ()
     shares: bool = False
     replays: bool = False
     at_once: bool = False
+
+    def lessons(self, context: StageContext) -> Iterator[Lesson]:
+        """Return the lessons of a stage, to be carried out as they come."""
+        if self.options is None:
+            return self.learn(context)
+        return self.learn(context, context.recipe.method.options)

@@ -9,34 +9,47 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from pathweave.errors import RecipeError
 from pathweave.extras import import_extra
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import add_path, trainable
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import add_path, trainable
+from pathweave.methods.settings import Settings
 from pathweave.model.paths import matches
 from pathweave.nn import WovenLinear, woven_sites
 
 ADAPTER = "default"
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+class Lora(Settings):
+    """Low-rank adaptation of the connector; its rank and hosts are ``rank`` and ``sites``."""
+
+    alpha: float = Field(
+        16.0, gt=0, allow_inf_nan=False, description="The update is scaled by alpha / rank."
+    )
+
+
+def learn(context: StageContext, options: Lora) -> Iterator[Lesson]:
     """Train a path without adapters, and the update."""
-    path = add_path(task.model, task.recipe, task.name, task.width(task.name))
-    woven = _wrap(task)
+    path = add_path(context.model, context.recipe, context.name, context.width(context.name))
+    woven = _wrap(context, options.alpha)
     update = nn.ModuleDict({site: _factors(layer) for site, layer in woven.items()})
-    if task.carried:
-        update.load_state_dict(task.carried)
+    if context.method_state:
+        update.load_state_dict(context.method_state)
         for layer in woven.values():
             _take_out(layer)
-    yield Lesson(trainable({"path": path, "low_rank": update}), task.sets(task.name))
+    yield context.lesson(trainable({"path": path, "low_rank": update}))
     for layer in woven.values():
         _merge(layer)
-    task.carried.update(update.state_dict())
+    context.method_state.update(update.state_dict())
 
 
-def _wrap(task: Task) -> dict[str, WovenLinear]:
+METHOD = Method(learn, Lora, trains=("a low-rank update of the connector",), shares=True)
+
+
+def _wrap(context: StageContext, alpha: float) -> dict[str, WovenLinear]:
     """Have peft wrap the adapted hosts, and return the layers that hold them by site.
 
     Raises:
@@ -44,10 +57,9 @@ def _wrap(task: Task) -> dict[str, WovenLinear]:
         RecipeError: If no host is adapted.
     """
     peft = import_extra("peft", "peft")
-    method = task.recipe.method
-    assert method.lora is not None  # the recipe fills it in
+    method = context.recipe.method
     woven: dict[str, WovenLinear] = {}
-    for part in (task.model.qformer, task.model.projector):
+    for part in (context.model.qformer, context.model.projector):
         chosen = {
             f"{name}.host": module
             for name, module in part.named_modules()
@@ -55,8 +67,7 @@ def _wrap(task: Task) -> dict[str, WovenLinear]:
         }
         if chosen:
             wider = {n for n, m in chosen.items() if matches(m.site, method.plain_sites)}
-            rank, alpha = method.rank, method.lora.alpha
-            plain_rank = method.plain_rank or rank
+            rank, plain_rank = method.rank, method.plain_rank or method.rank
             config = peft.LoraConfig(
                 r=rank,
                 lora_alpha=alpha,
@@ -69,7 +80,9 @@ def _wrap(task: Task) -> dict[str, WovenLinear]:
             del part.peft_config  # a note that would be in the way of the next stage
             woven |= {module.site: module for module in chosen.values()}
     if not woven:
-        known = ", ".join([*woven_sites(task.model.qformer), *woven_sites(task.model.projector)])
+        known = ", ".join(
+            [*woven_sites(context.model.qformer), *woven_sites(context.model.projector)]
+        )
         raise RecipeError(
             f"method.sites must match a host, got {list(method.sites)}; hosts are {known}"
         )

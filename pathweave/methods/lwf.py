@@ -9,23 +9,31 @@ import copy
 from collections.abc import Iterator, Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import tune_connector
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import WHOLE_CONNECTOR, tune_connector
+from pathweave.methods.settings import Settings, Strength
 from pathweave.model.base import freeze
 from pathweave.model.prompt import Medium, Prompt, instruction
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+class Lwf(Settings):
+    """Learning without forgetting."""
+
+    weight: Strength = Field(
+        10.0, description="Weight of the distance to the old connector's tokens, in the loss."
+    )
+
+
+def learn(context: StageContext, options: Lwf) -> Iterator[Lesson]:
     """Tune the connector near the tokens of a copy of what it was."""
-    options = task.recipe.method.lwf
-    assert options is not None  # the recipe fills it in
-    model = task.model
+    model = context.model
     old_qformer, old_projector = copy.deepcopy(model.qformer), copy.deepcopy(model.projector)
     freeze(old_qformer)
     freeze(old_projector)
-    trained = tune_connector(task)
+    trained = tune_connector(context)
 
     def penalty(prompts: Sequence[Prompt]) -> Tensor:
         read = [(m, instruction(p)) for p in prompts for m in p if isinstance(m, Medium)]
@@ -39,4 +47,7 @@ def learn(task: Task) -> Iterator[Lesson]:
         ]
         return options.weight * torch.stack(distances).mean()
 
-    yield Lesson(trained, task.sets(task.name), penalty=penalty)
+    yield context.lesson(trained, penalty=penalty)
+
+
+METHOD = Method(learn, Lwf, trains=WHOLE_CONNECTOR, shares=True)

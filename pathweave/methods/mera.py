@@ -8,37 +8,56 @@ parts are tuned on a few samples of every modality, while the connector rests.
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import (
-    buffer,
+from pydantic import Field
+
+from pathweave.methods.averaging import clone, move_towards
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import (
+    EARLIER_PATHS,
+    WHOLE_CONNECTOR,
     connector_weights,
-    copied,
-    mixture,
-    move_towards,
     trainable,
     tune_connector,
 )
+from pathweave.methods.replay_buffer import mixture, replay_buffer
+from pathweave.methods.settings import Positive, Settings
 from pathweave.model.base import freeze
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+class Mera(Settings):
+    """Merge, then realign."""
+
+    samples: Positive = Field(
+        100, description="Training samples of every modality that the realignment learns from."
+    )
+    steps: Positive = Field(150, description="Optimiser steps of the realignment.")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Peak learning rate of the realignment; null is that of the stage.",
+    )
+
+
+def learn(context: StageContext, options: Mera) -> Iterator[Lesson]:
     """Tune the connector, merge it with what it was, and realign all paths with it."""
-    options = task.recipe.method.mera
-    assert options is not None  # the recipe fills it in
-    model, learnt = task.model, (*task.earlier, task.name)
-    trained = tune_connector(task)
+    model, learnt = context.model, (*context.earlier, context.name)
+    trained = tune_connector(context)
     weights = connector_weights(model)
-    start = copied(weights)
-    yield Lesson(trained, task.sets(task.name))
-    if not task.earlier:
+    start = clone(weights)
+    yield context.lesson(trained)
+    if not context.earlier:
         return
     move_towards(weights, start, 1 - 1 / len(learnt))
     freeze(model)
-    yield Lesson(
+    yield context.lesson(
         trainable({f"path/{name}": model.paths[name] for name in learnt}),
-        mixture(*(buffer(task, name, options.samples) for name in learnt)),
-        task.training.model_copy(
-            update={"steps": options.steps, "lr": options.lr or task.training.lr}
+        mixture(*(replay_buffer(context, name, options.samples) for name in learnt)),
+        context.training.model_copy(
+            update={"steps": options.steps, "lr": options.lr or context.training.lr}
         ),
-        name="realign",
+        part="realign",
     )
+
+
+METHOD = Method(learn, Mera, trains=(*WHOLE_CONNECTOR, EARLIER_PATHS), shares=True, replays=True)

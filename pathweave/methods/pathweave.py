@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import add_path, trainable
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import add_path, trainable
+from pathweave.methods.settings import RunSettings
 from pathweave.model.pathweave import PathWeave
-from pathweave.recipe.schema import Recipe
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Iterator[Lesson]:
     """Train the path of the stage alone."""
-    trained = expand(task.model, task.recipe, task.name, task.width(task.name))
-    yield Lesson(trained, task.sets(task.name))
+    name = context.name
+    yield context.lesson(expand(context.model, context.recipe, name, context.width(name)))
 
 
-def expand(model: PathWeave, recipe: Recipe, name: str, encoder_width: int) -> nn.ModuleDict:
+def expand(model: PathWeave, recipe: RunSettings, name: str, encoder_width: int) -> nn.ModuleDict:
     """Add the path of a stage and return what the stage trains; all else is frozen.
 
     A stage with ``training.connector`` trains Q-Former and projector together with a path that
@@ -32,9 +32,12 @@ def expand(model: PathWeave, recipe: Recipe, name: str, encoder_width: int) -> n
     if recipe.training_of(name).connector:
         path = add_path(model, recipe, name, encoder_width)
         return trainable({"path": path, "qformer": model.qformer, "projector": model.projector})
-    earlier = recipe.modalities[name].predecessors
+    earlier = recipe.predecessors_of(name)
     if earlier is None:
         earlier = tuple(path.spec.name for path in model.paths if path.spec.rank)
     rank = recipe.method.rank
     path = add_path(model, recipe, name, encoder_width, rank=rank, predecessors=earlier)
     return trainable({"path": path})
+
+
+METHOD = Method(learn)

@@ -6,14 +6,32 @@ holds everything makes the last stage joint training.
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import buffer, mixture, tune_connector
+from pydantic import Field
+
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import EARLIER_PATHS, WHOLE_CONNECTOR, tune_connector
+from pathweave.methods.replay_buffer import mixture, replay_buffer
+from pathweave.methods.settings import Positive, Settings
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+class Replay(Settings):
+    """Experience replay."""
+
+    samples: Positive = Field(100, description="Training samples kept of every earlier modality.")
+    weight: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Share of the samples drawn of each earlier modality, relative to the new one.",
+    )
+
+
+def learn(context: StageContext, options: Replay) -> Iterator[Lesson]:
     """Tune the connector and all paths on the new modality and the buffers."""
-    options = task.recipe.method.replay
-    assert options is not None  # the recipe fills it in
-    trained = tune_connector(task, also=task.earlier)
-    buffers = (buffer(task, name, options.samples) for name in task.earlier)
-    yield Lesson(trained, mixture(task.sets(task.name), *buffers, weight=options.weight))
+    trained = tune_connector(context, also=context.earlier)
+    buffers = (replay_buffer(context, name, options.samples) for name in context.earlier)
+    new = context.sets(context.name)
+    yield context.lesson(trained, mixture(new, *buffers, weight=options.weight))
+
+
+METHOD = Method(learn, Replay, trains=(*WHOLE_CONNECTOR, EARLIER_PATHS), shares=True, replays=True)

@@ -6,10 +6,13 @@ all methods here and in the paper; Q-Former and projector are shared, and forget
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import tune_connector
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import WHOLE_CONNECTOR, tune_connector
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Iterator[Lesson]:
     """Train a path without adapters, and the connector."""
-    yield Lesson(tune_connector(task), task.sets(task.name))
+    yield context.lesson(tune_connector(context))
+
+
+METHOD = Method(learn, trains=WHOLE_CONNECTOR, shares=True)

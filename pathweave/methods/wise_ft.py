@@ -7,20 +7,34 @@ sequential fine-tuning. Training goes on from the averaged weights.
 
 from collections.abc import Iterator
 
-from pathweave.methods.lesson import Lesson, Task
-from pathweave.methods.shared import connector_weights, copied, move_towards, tune_connector
+from pydantic import Field
+
+from pathweave.methods.averaging import clone, move_towards
+from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
+from pathweave.methods.settings import Positive, Settings
 
 
-def learn(task: Task) -> Iterator[Lesson]:
+class WiseFt(Settings):
+    """WiSE-FT: weights between those before the stage and the tuned ones."""
+
+    alpha: float = Field(
+        0.8, ge=0, le=1, description="Share of the tuned weights; the rest is as before the stage."
+    )
+    inner_epoch: Positive = Field(20, description="Steps between two averagings.")
+
+
+def learn(context: StageContext, options: WiseFt) -> Iterator[Lesson]:
     """Tune the connector, and average it with what it was at the end of every inner epoch."""
-    options = task.recipe.method.wise_ft
-    assert options is not None  # the recipe fills it in
-    trained = tune_connector(task)
-    weights = connector_weights(task.model)
-    start, steps = copied(weights), task.training.steps
+    trained = tune_connector(context)
+    weights = connector_weights(context.model)
+    start, steps = clone(weights), context.training.steps
 
     def after_step(step: int, lr: float) -> None:
         if step % options.inner_epoch == 0 or step == steps:
             move_towards(weights, start, 1 - options.alpha)
 
-    yield Lesson(trained, task.sets(task.name), after_step=after_step)
+    yield context.lesson(trained, after_step=after_step)
+
+
+METHOD = Method(learn, WiseFt, trains=WHOLE_CONNECTOR, shares=True)

@@ -1,14 +1,12 @@
 """A base: the pretrained vision language model that paths are added to."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shutil import copymode
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -20,14 +18,20 @@ from transformers import (
 from pathweave.errors import PathError
 from pathweave.model.paths import PathSpec
 from pathweave.model.prompt import Template
-from pathweave.nn import Projector, QFormer, QFormerShape
-from pathweave.storage.atomic import new_directory, write_json
+from pathweave.nn import Projector, QFormer, QFormerConfig
+from pathweave.storage.atomic import new_directory
+from pathweave.storage.bundle import Bundle
 from pathweave.storage.tensors import hashed_settings, tensors_hash, write_tensors
 
-FORMAT = 1
 SAMPLED_VALUES = 64
-NEEDED = {"format", "kind", "fingerprint", "qformer", "projector_scale", "template", "licences"}
-DESCRIPTION = "base.json"
+DESCRIPTION, TENSORS = "base.json", "connector.safetensors"
+SAVED_BASE = Bundle(
+    "a base or its connector",
+    DESCRIPTION,
+    (TENSORS,),
+    frozenset({"kind", "fingerprint", "qformer", "projector_scale", "template", "licences"}),
+    remedy="copy the whole directory again, or train the first stage anew",
+)
 LLM_DIRECTORY, TEXT_DIRECTORY = "llm", "text"
 
 
@@ -169,14 +173,16 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
         DiskError: If the directory cannot be written.
     """
     with new_directory(directory) as temporary:
-        write_tensors(temporary / "connector.safetensors", base.connector_state())
+        write_tensors(temporary / TENSORS, base.connector_state())
         if whole:
             base.llm.save_pretrained(temporary / LLM_DIRECTORY)
             base.tokenizer.save_pretrained(temporary / LLM_DIRECTORY)
             if base.text_tokenizer is not None:
                 base.text_tokenizer.save_pretrained(temporary / TEXT_DIRECTORY)
+            for file in filter(Path.is_file, temporary.glob("*/*")):
+                # Transformers writes weights that only their owner can read.
+                copymode(temporary / "connector.safetensors", file)
         about: dict[str, Any] = {
-            "format": FORMAT,
             "kind": base.kind,
             "fingerprint": base.fingerprint(),
             "qformer": asdict(base.qformer.shape),
@@ -184,7 +190,7 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
             "template": asdict(base.template),
             "licences": base.licences,
         }
-        write_json(temporary / DESCRIPTION, about)
+        SAVED_BASE.describe(temporary, about)
 
 
 def load_directory(directory: Path, dtype: torch.dtype) -> Base:
@@ -198,13 +204,14 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
         PathError: If something is missing or damaged.
     """
     about = read_description(directory)
-    parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if about["qformer"]["vocab_size"] else [])]
+    shape, template = _settings(directory, about)
+    parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if shape.vocab_size else [])]
     for part in parts:
         if not (directory / part).is_dir():
             raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
     llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
     freeze(with_contiguous_head(llm))
-    qformer = QFormer(QFormerShape(**about["qformer"]))
+    qformer = QFormer(shape)
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
     text = None
     if TEXT_DIRECTORY in parts:
@@ -216,7 +223,7 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
         qformer=qformer,
         projector=Projector(qformer.shape.dim, dim, about["projector_scale"]),
         text_tokenizer=text,
-        template=Template(**about["template"]),
+        template=template,
         licences=about["licences"],
     )
     load_connector(base, directory)
@@ -224,25 +231,19 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
 
 
 def read_description(directory: Path) -> dict[str, Any]:
-    """Return what ``base.json`` says of a base or connector.
+    """Return what ``base.json`` says of a base or connector, without a look at the tensors.
 
     Raises:
         PathError: If it is missing or damaged, or of another format.
     """
+    return SAVED_BASE.read(directory, quick=True)
+
+
+def _settings(directory: Path, about: Mapping[str, Any]) -> tuple[QFormerConfig, Template]:
     try:
-        about = json.loads((directory / DESCRIPTION).read_text())
-        if missing := NEEDED - about.keys():
-            raise ValueError(f"no {', '.join(sorted(missing))} in base.json")
-    except (OSError, ValueError, AttributeError) as error:
-        raise PathError(
-            f"{directory} must hold base.json and connector.safetensors, got {error}; copy the "
-            "whole directory again, or train the first stage anew"
-        ) from error
-    if about["format"] != FORMAT:
-        raise PathError(
-            f"{directory} must have format {FORMAT}, got {about['format']}; install a newer version"
-        )
-    return about
+        return QFormerConfig(**about["qformer"]), Template(**about["template"])
+    except (TypeError, ValueError) as error:  # of a newer version, or edited
+        raise SAVED_BASE.broken(directory, error) from error
 
 
 def load_connector(base: Base, directory: Path) -> None:
@@ -251,15 +252,8 @@ def load_connector(base: Base, directory: Path) -> None:
     Raises:
         PathError: If the directory is damaged or was saved from another kind of base.
     """
-    about = read_description(directory)
-    try:
-        state = load_file(directory / "connector.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise PathError(
-            f"{directory} must hold a whole connector.safetensors, got {error}; copy the "
-            "directory again, or train the first stage anew"
-        ) from error
-    shape = QFormerShape(**about["qformer"])
+    about, state = SAVED_BASE.read(directory), SAVED_BASE.load(directory, TENSORS)
+    shape, _ = _settings(directory, about)
     if about["kind"] != base.kind or shape != base.qformer.shape:
         raise PathError(
             f"{directory} must be a connector of base {base.kind!r} with {base.qformer.shape}, got "
@@ -268,13 +262,13 @@ def load_connector(base: Base, directory: Path) -> None:
     for part, module in (("qformer", base.qformer), ("projector", base.projector)):
         prefix = f"{part}."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if own.keys() != module.state_dict().keys():
-            differing = sorted(own.keys() ^ module.state_dict().keys())
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
             raise PathError(
-                f"{directory / 'connector.safetensors'} must hold exactly the tensors of the "
-                f"{part}, got a difference in {differing[0]}; the file is damaged"
-            )
-        module.load_state_dict(own)
+                f"{directory / TENSORS} must hold exactly the tensors of the {part}, got: "
+                f"{' '.join(str(error).split())}; the file is damaged"
+            ) from error
     base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(

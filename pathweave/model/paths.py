@@ -7,7 +7,7 @@ active path.
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -20,13 +20,16 @@ from torch.nn import functional as F
 
 from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
-from pathweave.storage.tensors import LATER, hashed_settings, tensors_hash
+from pathweave.nn.adapter import InAdapterInit
+from pathweave.nn.gate import GateKind
+from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 QUERY_STD = 0.02
 MIN_STD_SHARE = 0.1
-FEED_FORWARD = "_ffn"  # in the names of hosts that only a pattern which names them adapts
+# What the pattern "*" stands for: layers of feed-forward blocks want a pattern of their own.
+DEFAULT_SITES = ("*/self_attention/*", "*/cross_attention/*", "projector")
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class PathSpec:
         num_queries: Number of query tokens.
         predecessors: Earlier paths whose adapters it may use, in order.
         rank: Bottleneck width of its adapters; 0 adds none (the path a base was trained with).
-        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*``. Layers
-            of feed-forward blocks are adapted only where a pattern names them: ``*/query_ffn/*``.
+        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*`` or
+            ``*/query_ffn/*``. A lone ``*`` stands for ``DEFAULT_SITES``.
         gate: Kind of its gates; None adds the experts up.
         top_k: Experts kept by a ``top_k`` gate.
         in_adapter: Initial value of its in-adapters; None places none.
@@ -58,13 +61,13 @@ class PathSpec:
     predecessors: tuple[str, ...] = ()
     rank: int = 8
     sites: tuple[str, ...] = ("*",)
-    gate: str | None = "softmax"
+    gate: GateKind | None = "softmax"
     top_k: int = 2
-    in_adapter: str | None = "zero"
+    in_adapter: InAdapterInit | None = "zero"
     plain_sites: tuple[str, ...] = ()
-    norm_eps: float = field(default=1e-5, metadata=LATER)
-    plain_rank: int | None = field(default=None, metadata=LATER)
-    own: tuple[str, ...] = field(default=(), metadata=LATER)
+    norm_eps: float = field(default=1e-5, metadata=HASHED_ONLY_IF_SET)
+    plain_rank: int | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
+    own: tuple[str, ...] = field(default=(), metadata=HASHED_ONLY_IF_SET)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
@@ -74,7 +77,7 @@ def matches(site: str, patterns: Sequence[str]) -> bool:
         >>> matches("layer_0/query_ffn/expand", ["*"]), matches("projector", ["*"])
         (False, True)
     """
-    named = [p for p in patterns if FEED_FORWARD in p or FEED_FORWARD not in site]
+    named = [each for p in patterns for each in (DEFAULT_SITES if p == "*" else (p,))]
     return any(fnmatchcase(site, pattern) for pattern in named)
 
 
@@ -118,16 +121,16 @@ class ModalPath(nn.Module):
                     earlier_ranks=[a.rank for p in earlier if (a := p.adapter(site)) is not None],
                     gate=None if plain else spec.gate,
                     top_k=spec.top_k,
-                    in_adapter=None if plain else spec.in_adapter,  # type: ignore[arg-type]
+                    in_adapter=None if plain else spec.in_adapter,
                 )
 
-    def at(self, site: str) -> Experts | None:
+    def experts_at(self, site: str) -> Experts | None:
         """Return what the path owns at a site, or None."""
         return cast(Experts, self.experts[site]) if site in self.experts else None
 
     def adapter(self, site: str) -> Adapter | None:
         """Return the path's own adapter at a site, or None."""
-        experts = self.at(site)
+        experts = self.experts_at(site)
         return None if experts is None else experts.adapter
 
     def project(
@@ -227,12 +230,15 @@ class Paths(nn.Module):
         """Names of the paths, oldest first."""
         return [path.spec.name for path in self]
 
-    def expand(self, spec: PathSpec, queries_from: str | None = None) -> ModalPath:
+    def expand(
+        self, spec: PathSpec, queries_from: str | None = None, without: Collection[str] = ()
+    ) -> ModalPath:
         """Add a path; every earlier path computes exactly what it computed before.
 
         Args:
             spec: What the path is made of; its predecessors must be here.
             queries_from: Path whose query tokens the new ones start from, if as many.
+            without: Hosts that it leaves alone, whatever ``spec.sites`` says.
 
         Raises:
             PathError: If the name is taken or malformed, a predecessor is unknown, or a pattern of
@@ -257,7 +263,8 @@ class Paths(nn.Module):
                     f"a path's own parts must be of {list(self.parts)}, got {part!r}; leave it out"
                 )
         earlier = [self[name] for name in spec.predecessors]
-        path = ModalPath(spec, self.dim, self.encoder_width, self.hosts, earlier, self.parts)
+        hosts = {site: widths for site, widths in self.hosts.items() if site not in without}
+        path = ModalPath(spec, self.dim, self.encoder_width, hosts, earlier, self.parts)
         if queries_from is not None:
             source = self[queries_from].queries
             if source.shape == path.queries.shape:

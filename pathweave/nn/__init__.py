@@ -8,14 +8,12 @@ from pathweave.nn.adapter import Adapter, InAdapter
 from pathweave.nn.attention import Attention
 from pathweave.nn.gate import Gate
 from pathweave.nn.projector import Projector
-from pathweave.nn.qformer import QFormer, QFormerShape
+from pathweave.nn.qformer import QFormer, QFormerConfig
 from pathweave.nn.woven import (
     Experts,
     Mixture,
     Route,
-    WovenHost,
     WovenLinear,
-    feed_forward_sites,
     woven_sites,
 )
 
@@ -28,10 +26,8 @@ __all__ = [
     "Mixture",
     "Projector",
     "QFormer",
-    "QFormerShape",
+    "QFormerConfig",
     "Route",
-    "WovenHost",
     "WovenLinear",
-    "feed_forward_sites",
     "woven_sites",
 ]

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathweave.nn.attention import Attention
-from pathweave.nn.woven import Route, WovenHost
+from pathweave.nn.woven import Route, WovenLinear
 
 
 @dataclass(frozen=True)
-class QFormerShape:
+class QFormerConfig:
     """Sizes of a Q-Former.
 
     Attributes:
@@ -57,10 +57,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int, dropout: float, layer_norm_eps: float, site: str):
         super().__init__()
-        self.expand = WovenHost(dim, hidden_dim, f"{site}/expand")
-        self.contract = WovenHost(hidden_dim, dim, f"{site}/contract")
+        self.expand = WovenLinear(nn.Linear(dim, hidden_dim), f"{site}/expand")
+        self.contract = WovenLinear(nn.Linear(hidden_dim, dim), f"{site}/contract")
         self.norm = nn.LayerNorm(dim, eps=layer_norm_eps)
         self.dropout = nn.Dropout(dropout)
+        # Saved as plain layers: ``expand.weight``, not ``expand.host.weight``.
+        self.register_state_dict_post_hook(_without_host)
+        self.register_load_state_dict_pre_hook(_with_host)
 
     def forward(
         self, x: Float[Tensor, "batch rows dim"], route: Route
@@ -68,6 +71,23 @@ class FeedForward(nn.Module):
         """Return ``norm(x + contract(gelu(expand(x))))``."""
         hidden = F.gelu(self.expand(x, route))
         return self.norm(self.dropout(self.contract(hidden, route)) + x)
+
+
+def _without_host(_: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    """Take ``host`` out of the names below a prefix, in place and in order."""
+    named = [*state.items()]
+    state.clear()
+    for name, tensor in named:
+        if name.startswith(prefix):
+            name = prefix + name.removeprefix(prefix).replace("host.", "")
+        state[name] = tensor
+
+
+def _with_host(_: nn.Module, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
+    """Put ``host`` into the names of the two layers below a prefix, in place."""
+    for name in [n for n in state if n.startswith((f"{prefix}expand.", f"{prefix}contract."))]:
+        layer, tensor = name.rsplit(".", 1)
+        state[f"{layer}.host.{tensor}"] = state.pop(name)
 
 
 class QFormerLayer(nn.Module):
@@ -78,7 +98,7 @@ class QFormerLayer(nn.Module):
         index: Position of the layer, from 0.
     """
 
-    def __init__(self, shape: QFormerShape, index: int):
+    def __init__(self, shape: QFormerConfig, index: int):
         super().__init__()
         dim, rest = shape.dim, (shape.num_heads, shape.dropout, shape.layer_norm_eps)
         site = f"layer_{index}"
@@ -117,10 +137,10 @@ class QFormer(nn.Module):
     """Turn encoder features into a fixed number of tokens, steered by the instruction.
 
     Args:
-        shape: Sizes; see ``QFormerShape``.
+        shape: Sizes; see ``QFormerConfig``.
     """
 
-    def __init__(self, shape: QFormerShape):
+    def __init__(self, shape: QFormerConfig):
         super().__init__()
         self.shape = shape
         self.words = self.positions = None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathweave.nn.adapter import Adapter, InAdapter, InAdapterInit
-from pathweave.nn.gate import Gate
+from pathweave.nn.gate import Gate, GateKind
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,18 @@ class Mixture:
 
     def __call__(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens out"]:
         """Return the correction to add to the host's output."""
+        # One product for all bottlenecks and the gate's logits, one for all up-projections and
+        # constant terms: a loop over experts would read x and write y once for each.
         stacked = x @ self.inward + self.inward_bias
         num_channels = len(self.expert_of)
         channels = stacked[..., :num_channels]
         if self.gate is None:
+            # Every expert counts once: so do the constant terms, the last rows of ``outward``.
             ones = channels.new_ones(*channels.shape[:-1], len(self.outward) - num_channels)
             return torch.cat([channels, ones], dim=-1) @ self.outward
         num_experts = self.gate.weight.shape[1]
         weights = self.gate.mix(*stacked[..., num_channels:].split(num_experts, dim=-1))
+        # g_i (U_i h_i + c_i) = U_i (g_i h_i) + g_i c_i: weigh the bottleneck, not the wide output.
         weighted = channels * weights[..., self.expert_of]
         return torch.cat([weighted, weights], dim=-1) @ self.outward
 
@@ -82,7 +86,7 @@ class Experts(nn.Module):
         out_dim: int,
         rank: int,
         earlier_ranks: Sequence[int] = (),
-        gate: str | None = "softmax",
+        gate: GateKind | None = "softmax",
         top_k: int = 2,
         in_adapter: InAdapterInit | None = "zero",
     ):
@@ -90,9 +94,10 @@ class Experts(nn.Module):
         self.num_earlier = len(earlier_ranks)
         inner = [] if in_adapter is None else [InAdapter(r, in_adapter) for r in earlier_ranks]
         self.in_adapters = nn.ModuleList(inner)
+        self.gate = None
         # With a single expert a softmax is the constant 1: there is nothing to learn.
-        gated = gate is not None and self.num_earlier > 0
-        self.gate = Gate(in_dim, self.num_earlier + 1, gate, top_k) if gated else None  # type: ignore[arg-type]
+        if gate is not None and self.num_earlier > 0:
+            self.gate = Gate(in_dim, self.num_earlier + 1, gate, top_k)
         # A new gate weighs all experts alike. Without a scale that makes up for it, the path's own
         # adapter would learn the more slowly the more predecessors there are.
         scale = 1.0 if self.gate is None else float(self.gate.num_weighed)
@@ -111,17 +116,19 @@ class Experts(nn.Module):
             )
         adapters = [*earlier, self.adapter]
         inner = [*self.in_adapters] if len(self.in_adapters) else [None] * self.num_earlier
+        # An in-adapter stands behind the down-projection, which is the predecessor's own and
+        # frozen: so it folds into what comes after it, and ``inward`` is a mere stack.
         folded = [_fold(*pair) for pair in zip(adapters, [*inner, None], strict=True)]
         gate_columns = [] if self.gate is None else self.gate.columns
         down = [adapter.down.weight.T for adapter in adapters]
         inward = torch.cat([*down, *gate_columns], dim=1)
         bias = torch.cat([adapter.down.bias for adapter in adapters])
-        ranks = torch.tensor([adapter.rank for adapter in adapters], device=inward.device)
+        expert_of = [i for i, adapter in enumerate(adapters) for _ in range(adapter.rank)]
         return Mixture(
             inward=inward,
             inward_bias=F.pad(bias, (0, inward.shape[1] - len(bias))),
             outward=torch.cat([up for up, _ in folded] + [torch.stack([c for _, c in folded])]),
-            expert_of=torch.repeat_interleave(torch.arange(len(ranks), device=ranks.device), ranks),
+            expert_of=torch.tensor(expert_of, device=inward.device),
             gate=self.gate,
         )
 
@@ -130,6 +137,7 @@ def _fold(
     adapter: Adapter, inner: nn.Module | None
 ) -> tuple[Float[Tensor, "rank out"], Float[Tensor, " out"]]:
     """Return the up-projection with scale and in-adapter folded in, and the constant term."""
+    # s (U (F h + f) + b) = (s U F) h + s (U f + b), here with rows for columns.
     up: Tensor = adapter.up.weight.T
     constant: Tensor = adapter.up.bias
     if isinstance(inner, InAdapter):
@@ -175,57 +183,17 @@ class WovenLinear(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], route: Route
     ) -> Float[Tensor, "batch tokens out"]:
         """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        return _weave(self.host(x), x, route, self.site)
-
-
-class WovenHost(nn.Linear):
-    """A woven layer that is its own host: its tensors bear the names of a plain linear layer.
-
-    Args:
-        in_features: Input width.
-        out_features: Output width.
-        site: Name under which a route's mixtures are looked up; unique in a model.
-    """
-
-    def __init__(self, in_features: int, out_features: int, site: str):
-        super().__init__(in_features, out_features)
-        self.site = site
-
-    @property
-    def host(self) -> nn.Linear:
-        """The layer itself."""
-        return self
-
-    def forward(  # type: ignore[override]
-        self, x: Float[Tensor, "batch tokens dim"], route: Route
-    ) -> Float[Tensor, "batch tokens out"]:
-        """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        return _weave(super().forward(x), x, route, self.site)
-
-
-def _weave(
-    y: Float[Tensor, "batch tokens out"],
-    x: Float[Tensor, "batch tokens dim"],
-    route: Route,
-    site: str,
-) -> Float[Tensor, "batch tokens out"]:
-    mixtures = [run[0].get(site) for run in route.runs]
-    if all(mixture is None for mixture in mixtures):
-        return y
-    counts = [run[1] for run in route.runs]
-    runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
-    woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
-    return woven[0] if len(woven) == 1 else torch.cat(woven)
+        y = self.host(x)
+        mixtures = [mixtures.get(self.site) for mixtures, _ in route.runs]
+        if all(mixture is None for mixture in mixtures):
+            return y
+        # The host is one product for the whole batch; only the corrections go run by run.
+        counts = [count for _, count in route.runs]
+        runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
+        woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
+        return woven[0] if len(woven) == 1 else torch.cat(woven)
 
 
 def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:
     """Return every woven layer inside ``module`` by the name of its site, in order."""
     return {m.site: m for m in module.modules() if isinstance(m, WovenLinear)}
-
-
-def feed_forward_sites(module: nn.Module) -> dict[str, WovenHost]:
-    """Return every woven layer of a feed-forward block inside ``module`` by its site, in order.
-
-    They are hosts that a path adapts only where a pattern of its sites names them.
-    """
-    return {m.site: m for m in module.modules() if isinstance(m, WovenHost)}

@@ -1,1 +1,1 @@
-"""Recipes: the schema, the options of each method, and reading them from YAML."""
+"""Recipes: the schema, and reading them from YAML."""

@@ -1,6 +1,6 @@
 """Recipes as files and overrides: reading, laying one over another, writing.
 
-What a recipe may hold is in ``config``.
+What a recipe may hold is in ``schema``.
 """
 
 import json

@@ -4,32 +4,29 @@ Every field says its meaning and unit. ``load_recipe`` names the nearest valid f
 misspelt. Objects of this module stop at the builders: ``nn`` takes numbers and modules.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 
 from pathweave.errors import RecipeError
+from pathweave.methods import METHODS
+from pathweave.methods.settings import MethodSettings, Positive, Settings, Training
 from pathweave.model.paths import NAME
-from pathweave.nn.adapter import InAdapterInit
-from pathweave.nn.gate import GateKind
-from pathweave.recipe.method_options import L2, OPTIONS, Ewc, Lora, Lwf, Mera, Replay, WiseFt
 from pathweave.validation import explain, unknown
 
 Metric = Literal[
     "exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match",
     "cider_d", "cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor",
 ]  # fmt: skip
-Positive = Annotated[int, Field(ge=1)]
-Beta = Annotated[float, Field(ge=0, lt=1)]
 SLOT = "{}"  # where a prompt template takes the sample's own text
 
 
@@ -51,11 +48,7 @@ Templates = Annotated[
 RESERVED_NAMES = {"base", "beams", "companion", "help", "json", "max_tokens", "path", "text"}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Component(_Strict):
+class Component(Settings):
     """A decoder or an encoder: its kind and the options of that kind."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -68,7 +61,7 @@ class Component(_Strict):
         return dict(self.__pydantic_extra__ or {})
 
 
-class DataSet(_Strict):
+class DataSet(Settings):
     """One manifest and how its questions are put."""
 
     manifest: str = Field(description="Path of the manifest, relative to the recipe.")
@@ -119,51 +112,7 @@ class TestSet(DataSet):
     )
 
 
-class Training(_Strict):
-    """How one stage is trained."""
-
-    steps: Positive = Field(200, description="Optimiser steps.")
-    batch_size: Positive = Field(16, description="Samples per optimiser step, over all processes.")
-    micro_batch: Positive | None = Field(
-        None, description="Samples per forward pass and process; None takes all at once."
-    )
-    lr: float = Field(1e-5, gt=0, description="Peak learning rate.")
-    projector_lr: float | None = Field(
-        None, gt=0, description="Peak learning rate of a fully trained projector; None is lr."
-    )
-    up_lr: float | None = Field(
-        None,
-        gt=0,
-        description="Peak learning rate of the adapters' up-projections; None is lr. They start at "
-        "zero and want a higher one than the rest (LoRA+, arXiv 2402.12354).",
-    )
-    gate_lr: float | None = Field(
-        None,
-        gt=0,
-        description="Peak learning rate of the gates; None is lr. As wide as their hosts, they "
-        "want one as low as a whole layer's, or they turn hard before their experts have learnt.",
-    )
-    warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
-    warmup_start_lr: float = Field(0.0, ge=0, description="Learning rate that it rises from.")
-    min_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr left at the last step.")
-    weight_decay: float = Field(0.05, ge=0, description="Decay of weights with two or more axes.")
-    betas: tuple[Beta, Beta] = Field(
-        (0.9, 0.999), description="Decay of AdamW's running means of gradient and its square."
-    )
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled to this norm.")
-    max_update_rms: float | None = Field(
-        None,
-        gt=0,
-        description="A tensor whose gradient is larger than usual by more than this factor moves "
-        "the less (update clipping of StableAdamW, arXiv 2304.13013: 1); None does not limit it.",
-    )
-    save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
-    connector: bool = Field(
-        False, description="Train the whole connector too (for a base that has never seen data)."
-    )
-
-
-class Modality(_Strict):
+class Modality(Settings):
     """A modality: how its media are decoded and encoded, what it learns from, how it is scored.
 
     One that reads others has no media of its own, only a path: for samples that show several.
@@ -219,44 +168,29 @@ class Modality(_Strict):
         return self.decoder, self.encoder
 
 
-MethodName = Literal[
-    "pathweave", "adapters", "sequential", "l2", "wise_ft", "eproj", "ewc", "lwf", "replay", "lora",
-    "mera", "independent", "joint",
-]  # fmt: skip
+Section = TypeVar("Section", bound=MethodSettings)
 
 
-class Method(_Strict):
+def _with_options(section: type[Section]) -> type[Section]:
+    """Return the section with the names of the methods, and a field for the options of each."""
+    name = section.model_fields["name"]
+    fields: dict[str, Any] = {"name": (Literal[tuple(METHODS)], name)}
+    for method, about in METHODS.items():
+        if about.options is not None:
+            options = Field(None, description=f"Options of `{method}`.")
+            fields[method] = (about.options | None, options)
+    return create_model(
+        section.__name__, __base__=section, __module__=__name__, __doc__=section.__doc__, **fields
+    )
+
+
+@_with_options
+class MethodSection(MethodSettings):
     """How a stage after the first learns its modality.
 
     Fields from ``rank`` to ``in_adapter`` are for methods with adapters; ``rank`` and ``sites``
     also for ``lora``. A method with options of its own takes them from the section of its name.
     """
-
-    name: MethodName = Field("pathweave", description="The way of learning; docs/methods.md.")
-    queries: Positive = Field(32, description="Query tokens of each path.")
-    rank: Positive = Field(8, description="Bottleneck width of the adapters.")
-    sites: tuple[str, ...] = Field(("*",), description="Patterns of the hosts that are adapted.")
-    plain_sites: tuple[str, ...] = Field(
-        ("projector",), description="Patterns of hosts whose experts are summed without gates."
-    )
-    plain_rank: Positive | None = Field(
-        None, description="Bottleneck width of the adapters at plain sites; null is rank."
-    )
-    gate: GateKind | None = Field("softmax", description="Kind of the gates; null sums experts.")
-    top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
-    in_adapter: InAdapterInit | None = Field(
-        "zero", description="Initial value of the in-adapters; null places none."
-    )
-    standardise: bool = Field(
-        True, description="Start the input norm from the statistics of the training features."
-    )
-    l2: L2 | None = Field(None, description="Options of `l2`.")
-    wise_ft: WiseFt | None = Field(None, description="Options of `wise_ft`.")
-    ewc: Ewc | None = Field(None, description="Options of `ewc`.")
-    lwf: Lwf | None = Field(None, description="Options of `lwf`.")
-    replay: Replay | None = Field(None, description="Options of `replay`.")
-    lora: Lora | None = Field(None, description="Options of `lora`.")
-    mera: Mera | None = Field(None, description="Options of `mera`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -264,17 +198,17 @@ class Method(_Strict):
         """Fill in the options of the method, and refuse those of others."""
         if not isinstance(tree, dict) or not isinstance(name := tree.get("name", "pathweave"), str):
             return tree
-        for section in OPTIONS:
-            if section != name and tree.get(section) is not None:
+        for method in METHODS:
+            if method in cls.model_fields and tree.get(method) is not None and method != name:
                 raise ValueError(
-                    f"{section} must go with name: {section}, got name: {name}; leave it out"
+                    f"{method} must go with name: {method}, got name: {name}; leave it out"
                 )
-        if name in OPTIONS and tree.get(name) is None:
+        if name in METHODS and name in cls.model_fields and tree.get(name) is None:
             return {**tree, name: {}}
         return tree
 
 
-class Evaluation(_Strict):
+class Evaluation(Settings):
     """How the score matrix is made."""
 
     batch_size: Positive = Field(64, description="Samples generated for at once.")
@@ -285,7 +219,7 @@ class Evaluation(_Strict):
     whole_at_end: bool = Field(True, description="Score whole test sets too, after the last stage.")
 
 
-class Recipe(_Strict):
+class Recipe(Settings):
     """A whole run: a base, modalities, the order in which they are learnt, and how."""
 
     name: str = Field(description="Name of the run, for titles.")
@@ -304,7 +238,7 @@ class Recipe(_Strict):
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     modalities: dict[str, Modality] = Field(description="Modalities by name; any names.")
     curriculum: tuple[str, ...] = Field(min_length=1, description="Order of the stages.")
-    method: Method = Field(Method(), description="How stages after the first learn.")
+    method: MethodSection = Field(MethodSection(), description="How stages after the first learn.")
     training: Training = Field(Training(), description="How every stage is trained.")
     evaluation: Evaluation = Field(Evaluation(), description="How it is scored.")
     bad_samples: float = Field(
@@ -371,6 +305,10 @@ class Recipe(_Strict):
         """Return the training settings of one stage."""
         merged = {**self.training.model_dump(), **self.modalities[name].training}
         return Training.model_validate(merged)
+
+    def predecessors_of(self, name: str) -> tuple[str, ...] | None:
+        """Return the earlier paths that one builds on; None is all that have adapters."""
+        return self.modalities[name].predecessors
 
     def read_by(self, name: str) -> tuple[str, ...]:
         """Return the modalities whose media the path of a stage reads: itself, or others."""

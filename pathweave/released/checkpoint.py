@@ -1,4 +1,4 @@
-"""A file understood: its sizes are read from a few tensors, then every key must fit them."""
+"""A published file with all its keys accounted for; a few tensors give the sizes of all others."""
 
 import re
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pathweave.errors import PathError
-from pathweave.nn import QFormerShape
-from pathweave.released.layout import Fate, Slot, Stage, slots
+from pathweave.nn import QFormerConfig
+from pathweave.released.layout import CheckpointStage, KeySpec, Role, key_specs
 from pathweave.released.names import OTHER_PARTS, PROJECTORS, prefixes, with_prefix
 from pathweave.released.read import TensorFile
 
@@ -26,15 +26,15 @@ class Checkpoint:
         file: The file.
         tensors: Its tensors by key.
         stage: Its sizes.
-        slots: What each of its keys is.
+        specs: What each of its keys is.
         others: Keys of parts that belong to other models.
         beside: Entries of the file beside the model.
     """
 
     file: Path
     tensors: Mapping[str, Tensor]
-    stage: Stage
-    slots: Mapping[str, Slot]
+    stage: CheckpointStage
+    specs: Mapping[str, KeySpec]
     others: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
 
@@ -48,29 +48,31 @@ class Checkpoint:
         """Position among the stages with adapters; -1 for a file without."""
         return -1 if self.stage.position is None else self.stage.position
 
-    def keys(self, fate: Fate) -> list[str]:
-        """Return the keys that the file has of one fate."""
-        if fate is Fate.OTHER:
+    def keys(self, role: Role) -> list[str]:
+        """Return the keys that the file has of one role."""
+        if role is Role.OTHER:
             return list(self.others)
-        return [key for key, slot in self.slots.items() if slot.fate is fate]
+        return [key for key, spec in self.specs.items() if spec.role is role]
 
-    def state(self, fate: Fate) -> dict[str, Tensor]:
-        """Return the tensors of one fate under the names of what they go to."""
+    def state(self, role: Role) -> dict[str, Tensor]:
+        """Return the tensors of one role under the names of what they go to."""
         return {
-            name: self.tensors[key] for key in self.keys(fate) for name in self.slots[key].names
+            name: self.tensors[key] for key in self.keys(role) for name in self.specs[key].names
         }
 
     def adapter(self, site: str, index: int) -> dict[str, Tensor]:
         """Return an adapter of the file's list at a site."""
         place = f"experts.{site}.adapter."
         return {
-            slot.names[0].removeprefix(place): self.tensors[key]
-            for key, slot in self.slots.items()
-            if slot.stage == index and slot.names[0].startswith(place)
+            spec.names[0].removeprefix(place): self.tensors[key]
+            for key, spec in self.specs.items()
+            if spec.stage == index and spec.names[0].startswith(place)
         }
 
 
-def understand(read: TensorFile, quirks: bool = True, num_heads: int | None = None) -> Checkpoint:
+def parse_checkpoint(
+    read: TensorFile, quirks: bool = True, num_heads: int | None = None
+) -> Checkpoint:
     """Return a file with all its keys accounted for.
 
     Args:
@@ -79,13 +81,13 @@ def understand(read: TensorFile, quirks: bool = True, num_heads: int | None = No
         num_heads: Heads of the Q-Former; None is one for every 64 channels, as in BERT.
 
     Raises:
-        PathError: Naming the first key that is missing, unexpected or of another shape, or an alias
-            that differs from what it repeats.
+        PathError: Naming the first key that is missing, unexpected, of another shape or not finite,
+            or an alias that differs from what it repeats.
     """
     stage = replace(_Sizes(read).stage(num_heads), quirks=quirks)
-    expected = slots(stage)
-    for key, slot in expected.items():
-        if key not in read.tensors and not slot.optional:
+    expected = key_specs(stage)
+    for key, spec in expected.items():
+        if key not in read.tensors and not spec.optional:
             raise PathError(f"{read.file} must hold {key}, got none; the checkpoint is incomplete")
     unexpected = [key for key in read.tensors if key not in expected]
     others = tuple(key for key in unexpected if OTHER_PARTS.match(key))
@@ -96,32 +98,41 @@ def understand(read: TensorFile, quirks: bool = True, num_heads: int | None = No
                 f"{read.file} must hold no other key than those of a stage, got {key} ({count} "
                 "such); it is a checkpoint of another layout"
             )
-    present = {key: slot for key, slot in expected.items() if key in read.tensors}
-    for key, slot in present.items():
-        if read.tensors[key].shape != slot.shape:
-            raise PathError(
-                f"{read.file}: {key} must have shape {slot.shape}, got "
-                f"{tuple(read.tensors[key].shape)}; the checkpoint is of another width"
-            )
+    present = {key: spec for key, spec in expected.items() if key in read.tensors}
+    _check_tensors(read, present)
     checkpoint = Checkpoint(read.file, read.tensors, stage, present, others, read.beside)
-    _check_aliases(checkpoint)
+    for key in checkpoint.keys(Role.ALIAS):
+        source = present[key].names[0]
+        if not same(read.tensors[key], read.tensors[source]):
+            without = "--no-quirks" if stage.has_value_defect else "--quirks"
+            raise PathError(
+                f"{read.file}: {key} must repeat {source}, got other values; the file is damaged, "
+                f"or to be read with {without}"
+            )
     return checkpoint
+
+
+def _check_tensors(read: TensorFile, expected: Mapping[str, KeySpec]) -> None:
+    for key, spec in expected.items():
+        tensor = read.tensors[key]
+        if tensor.shape != spec.shape:
+            raise PathError(
+                f"{read.file}: {key} must have shape {spec.shape}, got {tuple(tensor.shape)}; the "
+                "checkpoint is of another width"
+            )
+        # As it will be used: a value of a wider type may be too large for it.
+        finite = tensor.float().isfinite()
+        if not finite.all():
+            raise PathError(
+                f"{read.file}: {key} must be finite, got {tensor[~finite][0].item()} in "
+                f"{int((~finite).sum())} of {finite.numel()} values; the training that wrote it "
+                "has diverged, or the file is damaged: give an earlier checkpoint"
+            )
 
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Say whether two tensors have the same shape and values, whatever their types."""
     return a is b or torch.equal(a.float(), b.float())
-
-
-def _check_aliases(checkpoint: Checkpoint) -> None:
-    for key in checkpoint.keys(Fate.ALIAS):
-        source = checkpoint.slots[key].names[0]
-        if not same(checkpoint.tensors[key], checkpoint.tensors[source]):
-            without = "--no-quirks" if checkpoint.stage.has_value_defect else "--quirks"
-            raise PathError(
-                f"{checkpoint.file}: {key} must repeat {source}, got other values; the file is "
-                f"damaged, or to be read with {without}"
-            )
 
 
 class _Sizes:
@@ -138,11 +149,11 @@ class _Sizes:
             )
         self.prefix = found[0]
 
-    def stage(self, num_heads: int | None) -> Stage:
+    def stage(self, num_heads: int | None) -> CheckpointStage:
         shape = self._shape(num_heads)
         projector = self._projector()
         norm = self._key("ln.weight") if self.prefix else "ln_vision.weight"
-        sizes = Stage(
+        sizes = CheckpointStage(
             prefix=self.prefix,
             shape=shape,
             llm_dim=self._size(self._key(f"{projector}.weight"), 0, axes=2),
@@ -164,7 +175,7 @@ class _Sizes:
             rank=self._size(f"{first}_adapter_list.0.down_proj.weight", 0, axes=2),
         )
 
-    def _shape(self, num_heads: int | None) -> QFormerShape:
+    def _shape(self, num_heads: int | None) -> QFormerConfig:
         dim = self._size(self._layer(0, "attention.self.query.weight"), 0, axes=2)
         words = self._key("Qformer.bert.embeddings.word_embeddings.weight")
         positions = self._key("Qformer.bert.embeddings.position_embeddings.weight")
@@ -174,7 +185,7 @@ class _Sizes:
         )
         num_layers = self._count(rf"{layers}(\d+)\.")
         text = words in self.read.tensors
-        return QFormerShape(
+        return QFormerConfig(
             dim=dim,
             num_layers=num_layers,
             num_heads=self._heads(dim, num_heads),

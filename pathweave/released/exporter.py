@@ -1,32 +1,31 @@
 """From a run or an import back to files in the released layout, one per path."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pathweave.errors import PathError
+from pathweave.model.base import SAVED_BASE
 from pathweave.model.paths import ModalPath, Paths, matches
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.importer import LIVE_SITES
-from pathweave.released.layout import Fate, Slot, Stage, hosts, slots
+from pathweave.released.layout import CheckpointStage, KeySpec, Role, hosts, key_specs
 from pathweave.released.names import file_prefix
-from pathweave.released.projector import Adapter, Term, listed
+from pathweave.released.projector import AdapterState, Term, projector_adapters
 from pathweave.released.read import QUIRKS
+from pathweave.released.write import CONNECTOR
 from pathweave.runs.loading import new_model
-from pathweave.runs.path_directory import describe_path, load_order, load_path
+from pathweave.runs.path_directory import DESCRIPTION, describe_path, load_order, load_path
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.storage.atomic import disk_errors, new_directory
+from pathweave.storage.atomic import new_directory
 
-CONNECTORS = {"connector": "connector.json", "base": "base.json"}
 RELEASED_NORM_EPS = 1e-5
 NOISE = "gate.noise_weight"  # which a path without noise does not have
 
@@ -55,7 +54,7 @@ class _Source:
     """What is exported: a connector, and paths with their descriptions."""
 
     connector: Mapping[str, Tensor]
-    shape: QFormerShape
+    shape: QFormerConfig
     paths: Paths
     described: Mapping[str, Mapping[str, Any]]
 
@@ -72,6 +71,22 @@ class _Source:
         """Return what the adapter of a path at the projector is made of."""
         saved = self.released(path.spec.name).get("projector_terms")
         return [(s, i) for s, i in saved] if saved else [(1, self.stages.index(path))]
+
+    def stage(self, path: ModalPath) -> CheckpointStage:
+        """Return the sizes of the file of a path."""
+        spec, stages = path.spec, self.stages
+        return CheckpointStage(
+            prefix=file_prefix(spec.name),
+            shape=self.shape,
+            llm_dim=self.paths.hosts[PROJECTOR_SITE][1],
+            num_queries=spec.num_queries,
+            own_width=spec.encoder_width,
+            position=stages.index(path) if spec.rank else None,
+            num_adapters=len(stages),
+            num_in_adapters=len(stages) - 1,
+            rank=spec.rank,
+            quirks=bool(self.released(spec.name).get("quirks", False)),
+        )
 
 
 def export_directory(directory: Path, out: Path) -> ExportReport:
@@ -91,96 +106,97 @@ def export_directory(directory: Path, out: Path) -> ExportReport:
     if out.exists():
         raise PathError(f"{out} must be a new directory, got one that exists; choose another --out")
     source = _read(directory)
-    for path in source.paths:
+    lists: dict[str, list[AdapterState]] = {}
+    before: list[AdapterState] = []
+    for path in source.stages:
         _check_representable(path, source)
-    lists = _projector_lists(source)
+        adapter = path.adapter(PROJECTOR_SITE)
+        assert adapter is not None  # one of the sites that were checked
+        before = projector_adapters(adapter.state_dict(), source.terms(path), before)
+        lists[path.spec.name] = before
     files, keys = {}, {}
     with new_directory(out) as root:
         for path in source.paths:
-            stage = _stage(path, source)
-            state = dict(_tensors(stage, path, source, lists))
-            file = f"{stage.prefix}.safetensors"
-            has_stage = stage.position is not None
+            stage, name = source.stage(path), path.spec.name
+            state = dict(_tensors(stage, path, source, lists.get(name, [])))
+            files[name], keys[name] = f"{stage.prefix}.safetensors", len(state)
             # One entry: safetensors writes several in random order.
-            metadata = {QUIRKS: str(stage.quirks).lower()} if has_stage else None
-            with disk_errors(root / file):
-                (root / file).write_bytes(save(state, metadata))
-            files[path.spec.name], keys[path.spec.name] = file, len(state)
+            metadata = {QUIRKS: str(stage.quirks).lower()} if path.spec.rank else None
+            (root / files[name]).write_bytes(save(state, metadata))
     return ExportReport(files, keys, _notes(source))
 
 
 def _read(directory: Path) -> _Source:
+    run = RunDirectory(directory)
+    if run.connectors.is_dir():
+        raise PathError(
+            f"{directory} must have one connector that all its stages share in the released "
+            "layout, got one that later stages have changed; such a run cannot be exported"
+        )
     connector, shape = _read_connector(directory)
-    llm_dim = len(connector["projector.linear.host.bias"])
-    paths = Paths(shape.dim, shape.encoder_width, hosts(shape, llm_dim))
     places = {
         place.name: place
-        for place in sorted(RunDirectory(directory).paths.glob("*"))
-        if (place / "path.json").is_file()
+        for place in sorted(run.paths.glob("*"))
+        if (place / DESCRIPTION).is_file()
     }
     if not places:
         raise PathError(f"{directory} must hold paths/, got none; give a run or an import")
-    described = {name: describe_path(places[name]) for name in _order(places)}
+    described = {name: describe_path(places[name]) for name in load_order(places)}
+    for name, about in described.items():
+        if own := about["spec"].get("own"):
+            raise PathError(
+                f"path {name!r} must have own [] in the released layout, got {own}; such a path "
+                "cannot be exported"
+            )
+    # Those without adapters come before all others.
+    described = dict(sorted(described.items(), key=lambda item: item[1]["spec"]["rank"] > 0))
+    llm_dim = len(connector["projector.linear.host.bias"])
+    paths = Paths(shape.dim, shape.encoder_width, hosts(shape, llm_dim))
     fingerprint = next(iter(described.values()))["base_fingerprint"]
     for name in described:
         load_path(places[name], paths, fingerprint)
     return _Source(connector, shape, paths, described)
 
 
-def _order(places: Mapping[str, Path]) -> list[str]:
-    """Return names of paths, predecessors first, those without adapters before all others."""
-    return sorted(load_order(places), key=lambda name: _rank(places[name]) > 0)
-
-
-def _rank(place: Path) -> int:
-    return int(describe_path(place)["spec"]["rank"])
-
-
-def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerShape]:
-    for name, about_file in CONNECTORS.items():
-        if not (directory / name / about_file).is_file():
+def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerConfig]:
+    for name, bundle in {"connector": CONNECTOR, "base": SAVED_BASE}.items():
+        place = directory / name
+        if not (place / bundle.description).is_file():
             continue
+        about, state = bundle.read(place), bundle.load(place, bundle.tensors[0])
         try:
-            about = json.loads((directory / name / about_file).read_text())
-            state = load_file(directory / name / "connector.safetensors")
-            _check_plain(about["projector_scale"], directory)
-            return state, QFormerShape(**about["qformer"])
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            if isinstance(error, PathError):
-                raise
-            raise PathError(
-                f"{directory / name} must hold a connector, got {error!r}; copy the directory again"
-            ) from error
-    base = new_model(RunDirectory(directory).recipe()).base
-    _check_plain(base.projector.scale, directory)
-    return base.connector_state(), base.qformer.shape
-
-
-def _check_plain(scale: float | None, directory: Path) -> None:
+            scale, shape = about["projector_scale"], QFormerConfig(**about["qformer"])
+        except (TypeError, ValueError) as error:
+            raise bundle.broken(place, error) from error
+        break
+    else:
+        base = new_model(RunDirectory(directory).recipe()).base
+        state, scale, shape = base.connector_state(), base.projector.scale, base.qformer.shape
     if scale is not None:
         raise PathError(
             f"{directory} must have a plain projector, got one scaled to {scale:.3g}; the released "
             "layout has no such thing"
         )
+    return state, shape
 
 
 def _check_representable(path: ModalPath, source: _Source) -> None:
-    """Check that the released layout can hold a path.
+    """Check that the released layout can hold a path with adapters.
 
     Raises:
         PathError: Naming the field of its spec that it cannot.
     """
-    spec = path.spec
-    if not spec.rank:
-        return
-    stages = source.stages
+    spec, stages = path.spec, source.stages
     position = stages.index(path)
     num_terms = len(source.terms(path))
     at_projector = path.adapter(PROJECTOR_SITE)
-    rules = {
+    is_last_with_defect = source.stage(path).has_value_defect and path is stages[-1]
+    patterns = LIVE_SITES if is_last_with_defect else ("*",)
+    sites = sorted(site for site in source.paths.hosts if matches(site, patterns))
+    rules: dict[str, tuple[object, object]] = {
         "predecessors": (spec.predecessors, tuple(s.spec.name for s in stages[:position])),
         "rank": (spec.rank, stages[0].spec.rank),
-        "sites": (set(path.experts), _sites(path, source)),
+        "sites": (sorted(path.experts), sites),
         "rank at the projector": (
             at_projector and at_projector.rank,
             spec.rank if num_terms == 1 else num_terms * (spec.rank + 1),
@@ -197,93 +213,53 @@ def _check_representable(path: ModalPath, source: _Source) -> None:
     for rule, (found, wanted) in rules.items():
         if found != wanted:
             raise PathError(
-                f"path {spec.name!r} must have {rule} {_short(wanted)} in the released layout, got "
-                f"{_short(found)}; such a path cannot be exported"
+                f"path {spec.name!r} must have {rule} {wanted} in the released layout, got "
+                f"{found}; such a path cannot be exported"
             )
 
 
-def _short(value: object) -> object:
-    return sorted(value) if isinstance(value, set) else value
-
-
-def _sites(path: ModalPath, source: _Source) -> set[str]:
-    every = set(source.paths.hosts)
-    if _stage(path, source).has_value_defect and path is source.stages[-1]:
-        return {site for site in every if matches(site, LIVE_SITES)}
-    return every
-
-
-def _stage(path: ModalPath, source: _Source) -> Stage:
-    spec, stages = path.spec, source.stages
-    return Stage(
-        prefix=file_prefix(spec.name),
-        shape=source.shape,
-        llm_dim=source.paths.hosts[PROJECTOR_SITE][1],
-        num_queries=spec.num_queries,
-        own_width=spec.encoder_width,
-        position=stages.index(path) if spec.rank else None,
-        num_adapters=len(stages),
-        num_in_adapters=len(stages) - 1,
-        rank=spec.rank,
-        quirks=bool(source.released(spec.name).get("quirks", False)),
-    )
-
-
-def _projector_lists(source: _Source) -> dict[str, list[Adapter]]:
-    """Return the adapters that each stage lists at the projector."""
-    lists: dict[str, list[Adapter]] = {}
-    before: list[Adapter] = []
-    for path in source.stages:
-        adapter = path.adapter(PROJECTOR_SITE)
-        assert adapter is not None  # _check_representable
-        before = listed(adapter.state_dict(), source.terms(path), before)
-        lists[path.spec.name] = before
-    return lists
-
-
 def _tensors(
-    stage: Stage, path: ModalPath, source: _Source, lists: Mapping[str, list[Adapter]]
+    stage: CheckpointStage, path: ModalPath, source: _Source, listed: list[AdapterState]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Return every tensor of a file."""
+    """Return every tensor of a file, given the adapters that it lists at the projector."""
     states = [earlier.state_dict() for earlier in source.stages]
     own = path.state_dict()
     at_projector = f"experts.{PROJECTOR_SITE}.adapter."
     made: dict[str, Tensor] = {}
-    for key, slot in slots(stage).items():
-        name = slot.names[0] if slot.names else ""
-        listed_here = name.startswith(at_projector) and (slot.stage or 0) <= (stage.position or 0)
-        if listed_here:
-            tensor = lists[path.spec.name][slot.stage or 0][name.removeprefix(at_projector)]
-        elif slot.fate is Fate.CONNECTOR:
+    for key, spec in key_specs(stage).items():
+        name, index = (spec.names or ("",))[0], spec.stage or 0
+        if name.startswith(at_projector) and index < len(listed):
+            tensor = listed[index][name.removeprefix(at_projector)]
+        elif spec.role is Role.CONNECTOR:
             tensor = source.connector[name]
-        elif slot.fate is Fate.PREDECESSOR:
-            tensor = states[slot.stage or 0][name]
-        elif slot.fate is Fate.ALIAS:
+        elif spec.role is Role.PREDECESSOR:
+            tensor = states[index][name]
+        elif spec.role is Role.ALIAS:
             tensor = made[name]
-        elif slot.fate is Fate.PATH and (name in own or not name.endswith(NOISE)):
+        elif spec.role is Role.PATH and (name in own or not name.endswith(NOISE)):
             tensor = own[name]
         else:
-            tensor = _fresh(slot)
-        tensor = tensor.reshape(slot.shape)
+            tensor = _fresh(spec)
+        tensor = tensor.reshape(spec.shape)
         # In safetensors every tensor has its own memory; those of the connector do already.
-        made[key] = (tensor if slot.fate is Fate.CONNECTOR else tensor.clone()).contiguous()
+        made[key] = (tensor if spec.role is Role.CONNECTOR else tensor.clone()).contiguous()
         yield key, made[key]
 
 
-def _fresh(slot: Slot) -> Tensor:
+def _fresh(spec: KeySpec) -> Tensor:
     """Return what an untrained model has there, the same at every call."""
-    name = slot.names[0] if slot.names else ""
-    if slot.fate is Fate.BUFFER:
-        return torch.arange(slot.shape[-1])
+    name = spec.names[0] if spec.names else ""
+    if spec.role is Role.BUFFER:
+        return torch.arange(spec.shape[-1])
     if name.endswith("scale"):
-        return torch.ones(slot.shape)
+        return torch.ones(spec.shape)
     if ".in_adapters." in name and name.endswith("weight"):
-        return torch.eye(slot.shape[0])
+        return torch.eye(spec.shape[0])
     if name.endswith("down.weight"):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return nn.init.kaiming_uniform_(torch.empty(slot.shape), a=math.sqrt(5))
-    return torch.zeros(slot.shape)
+            return nn.init.kaiming_uniform_(torch.empty(spec.shape), a=math.sqrt(5))
+    return torch.zeros(spec.shape)
 
 
 def _notes(source: _Source) -> list[str]:
@@ -295,8 +271,8 @@ def _notes(source: _Source) -> list[str]:
             notes.append(f"{name}: the layout has no epsilon of the input norm ({spec.norm_eps:g})")
         if spec.gate == "softmax" and path in source.stages[1:]:
             notes.append(f"{name}: its gates have no noise; that of the file starts at zero")
-        stage = _stage(path, source)
-        released = Stage(**{**vars(stage), "quirks": True})
+        stage = source.stage(path)
+        released = replace(stage, quirks=True)
         departs = released.has_value_defect or released.projector_skips
         if departs and not stage.quirks:
             notes.append(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ from torch import Tensor
 
 from pathweave.errors import PathError
 from pathweave.model.paths import NAME, Paths, PathSpec
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
-from pathweave.released.checkpoint import Checkpoint, same, understand
-from pathweave.released.layout import Fate, hosts
+from pathweave.released.checkpoint import Checkpoint, parse_checkpoint, same
+from pathweave.released.layout import Role, hosts
 from pathweave.released.names import path_name
-from pathweave.released.projector import Share, shares
-from pathweave.released.read import TensorFile, read_tensors
+from pathweave.released.projector import ProjectorDelta, projector_deltas
+from pathweave.released.read import read_tensors
 
 LIVE_SITES = (
     "*/self_attention/*",
@@ -36,22 +37,22 @@ class Imported:
         llm_dim: Width of the language model's embeddings.
         connector: Tensors of Q-Former and projector, as ``Base.connector_state`` names them.
         paths: One path per file.
-        shares: What each stage adds at the projector, by path.
+        deltas: What each stage adds at the projector, by path.
     """
 
     checkpoints: list[Checkpoint]
-    shape: QFormerShape
+    shape: QFormerConfig
     llm_dim: int
     connector: dict[str, Tensor]
     paths: Paths
-    shares: dict[str, Share]
+    deltas: dict[str, ProjectorDelta]
 
     def about(self, name: str) -> dict[str, Any]:
         """Return what the description of a path says of where it comes from."""
         checkpoint = next(c for c in self.checkpoints if c.name == name)
         about: dict[str, Any] = {"file": checkpoint.file.name, "quirks": checkpoint.stage.quirks}
-        if name in self.shares:
-            about["projector_terms"] = self.shares[name].terms
+        if name in self.deltas:
+            about["projector_terms"] = self.deltas[name].terms
         return about
 
 
@@ -76,32 +77,34 @@ def import_files(
             shape; if a stage is missing; or if the files are not of one run.
     """
     read = [read_tensors(file) for file in files]
-    chosen = _quirks(read) if quirks is None else quirks
-    return assemble([understand(one, chosen, num_heads) for one in read], order)
+    if quirks is None:
+        said = {one.quirks for one in read if one.quirks is not None}
+        if len(said) > 1:
+            raise PathError(
+                "the files must all be made with the same --quirks, got both; give files of one run"
+            )
+        quirks = said.pop() if said else True
+    return assemble([parse_checkpoint(one, quirks, num_heads) for one in read], order)
 
 
 def assemble(checkpoints: Sequence[Checkpoint], order: Sequence[str] | None = None) -> Imported:
     """Return what files hold together; arguments and errors as for ``import_files``."""
     ordered = _in_order(checkpoints)
-    _check_order(ordered, order)
+    wanted, found = [path_name(name) for name in order or ()], [c.name for c in ordered]
+    if order is not None and wanted != found:
+        raise PathError(
+            f"--order must be {','.join(found)}, which the gates of the files say, got "
+            f"{','.join(wanted)}; correct it, or give the right files"
+        )
     _check_one_run(ordered)
     stages = [c for c in ordered if c.stage.position is not None]
-    added = dict(zip((c.name for c in stages), shares(stages), strict=True))
+    added = dict(zip((c.name for c in stages), projector_deltas(stages), strict=True))
     first = ordered[0].stage
     shape, llm_dim = first.shape, first.llm_dim
     paths = Paths(shape.dim, shape.encoder_width, hosts(shape, llm_dim))
     for checkpoint in ordered:
         _expand(paths, checkpoint, added.get(checkpoint.name))
-    return Imported(ordered, shape, llm_dim, ordered[0].state(Fate.CONNECTOR), paths.eval(), added)
-
-
-def _quirks(read: Sequence[TensorFile]) -> bool:
-    said = {one.quirks for one in read if one.quirks is not None}
-    if len(said) > 1:
-        raise PathError(
-            "the files must all be made with the same --quirks, got both; give files of one run"
-        )
-    return said.pop() if said else True
+    return Imported(ordered, shape, llm_dim, ordered[0].state(Role.CONNECTOR), paths.eval(), added)
 
 
 def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
@@ -133,17 +136,6 @@ def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     return ordered
 
 
-def _check_order(ordered: Sequence[Checkpoint], order: Sequence[str] | None) -> None:
-    if order is None:
-        return
-    wanted, found = [path_name(name) for name in order], [c.name for c in ordered]
-    if wanted != found:
-        raise PathError(
-            f"--order must be {','.join(found)}, which the gates of the files say, got "
-            f"{','.join(wanted)}; correct it, or give the right files"
-        )
-
-
 def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
     """Check what the files share: the connector, and the adapters of earlier stages.
 
@@ -152,8 +144,17 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
     """
     first = ordered[0]
     for i, checkpoint in enumerate(ordered):
-        _check_sizes(checkpoint, first)
-        _check_same(checkpoint, first, Fate.CONNECTOR)
+        for what, size in (
+            ("a Q-Former of", attrgetter("shape")),
+            ("a language model's width of", attrgetter("llm_dim")),
+        ):
+            found, wanted = size(checkpoint.stage), size(first.stage)
+            if found != wanted:
+                raise PathError(
+                    f"{checkpoint.file} must have {what} {wanted} as {first.file}, got {found}; "
+                    "the files are of several connectors: import them one by one"
+                )
+        _check_same(checkpoint, first, Role.CONNECTOR)
         for stage in [c for c in ordered[:i] if c.stage.position is not None]:
             if stage.stage.has_value_defect:
                 raise PathError(
@@ -161,32 +162,19 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
                     f"the value experts of {stage.stage.prefix!r} have no effect there and cannot "
                     "serve a later stage; give the files of the stages up to it"
                 )
-            _check_same(checkpoint, stage, Fate.PREDECESSOR)
+            _check_same(checkpoint, stage, Role.PREDECESSOR)
 
 
-def _check_sizes(checkpoint: Checkpoint, first: Checkpoint) -> None:
-    stage, other = checkpoint.stage, first.stage
-    for what, mine, theirs in (
-        ("a Q-Former of", stage.shape, other.shape),
-        ("a language model's width of", stage.llm_dim, other.llm_dim),
-    ):
-        if mine != theirs:
-            raise PathError(
-                f"{checkpoint.file} must have {what} {theirs} as {first.file}, got {mine}; the "
-                "files are of several connectors: import them one by one"
-            )
-
-
-def _check_same(checkpoint: Checkpoint, other: Checkpoint, fate: Fate) -> None:
+def _check_same(checkpoint: Checkpoint, other: Checkpoint, role: Role) -> None:
     """Check the connector of a file, or its adapters of the earlier stage ``other``."""
-    shared = fate is Fate.CONNECTOR
-    source = other.keys(fate if shared else Fate.PATH)
-    theirs = {name: key for key in source for name in other.slots[key].names}
-    for key in checkpoint.keys(fate):
-        slot = checkpoint.slots[key]
-        name = slot.names[0]
+    shared = role is Role.CONNECTOR
+    source = other.keys(role if shared else Role.PATH)
+    theirs = {name: key for key in source for name in other.specs[key].names}
+    for key in checkpoint.keys(role):
+        spec = checkpoint.specs[key]
+        name = spec.names[0]
         # At the projector the list of one stage is compared with that of the stage before.
-        if not shared and (slot.stage != other.position or f".{PROJECTOR_SITE}." in name):
+        if not shared and (spec.stage != other.position or f".{PROJECTOR_SITE}." in name):
             continue
         if not same(checkpoint.tensors[key], other.tensors[theirs[name]]):
             remedy = (
@@ -201,12 +189,12 @@ def _check_same(checkpoint: Checkpoint, other: Checkpoint, fate: Fate) -> None:
             )
 
 
-def _expand(paths: Paths, checkpoint: Checkpoint, share: Share | None) -> None:
+def _expand(paths: Paths, checkpoint: Checkpoint, delta: ProjectorDelta | None) -> None:
     """Add the path of a file."""
     stage = checkpoint.stage
     spec = PathSpec(stage.name, stage.own_width, stage.num_queries, rank=0)
-    state = checkpoint.state(Fate.PATH)
-    if share is not None:
+    state = checkpoint.state(Role.PATH)
+    if delta is not None:
         spec = replace(
             spec,
             predecessors=tuple(path.spec.name for path in paths if path.spec.rank),
@@ -216,9 +204,9 @@ def _expand(paths: Paths, checkpoint: Checkpoint, share: Share | None) -> None:
             in_adapter="normal",
             plain_sites=(PROJECTOR_SITE,),
         )
-        if share.rank != stage.rank:
-            spec = replace(spec, plain_rank=share.rank)
-        state |= {f"experts.{PROJECTOR_SITE}.adapter.{k}": v for k, v in share.adapter.items()}
+        if delta.rank != stage.rank:
+            spec = replace(spec, plain_rank=delta.rank)
+        state |= {f"experts.{PROJECTOR_SITE}.adapter.{k}": v for k, v in delta.adapter.items()}
     path = paths.expand(spec)
     path.load_state_dict(
         {name: state[name].reshape(own.shape) for name, own in path.state_dict().items()}

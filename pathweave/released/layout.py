@@ -1,4 +1,4 @@
-"""What every key of a published file is, for reading and for writing.
+"""The table of keys: what every key of a published file is, for reading and for writing.
 
 Index legend: a list ``..._adapter_list`` has one adapter per adapted stage, ``..._in_adapter_list``
 one in-adapter per stage but the last, both in order of training. Stage k uses the adapters 0..k and
@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 import torch
 
-from pathweave.nn import Projector, QFormer, QFormerShape, woven_sites
+from pathweave.model.paths import matches
+from pathweave.nn import Projector, QFormer, QFormerConfig, woven_sites
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.names import (
     PROJECTOR_DEFECT,
@@ -25,10 +26,10 @@ from pathweave.released.names import (
 )
 
 DEAD_VALUES, MISLED_VALUES = "cross_attention/value", "self_attention/value"
-Slots = Iterator[tuple[str, "Slot"]]
+KeySpecs = Iterator[tuple[str, "KeySpec"]]
 
 
-class Fate(StrEnum):
+class Role(StrEnum):
     """What becomes of a tensor of a file."""
 
     CONNECTOR = "connector"
@@ -42,18 +43,18 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True)
-class Slot:
+class KeySpec:
     """What a key is.
 
     Attributes:
-        fate: What becomes of it.
+        role: What becomes of it.
         shape: Its shape in the file.
         names: Where it goes in the connector or in the path; for an alias the key it repeats.
         stage: Position of the stage that trained it.
         optional: Whether a file may lack it.
     """
 
-    fate: Fate
+    role: Role
     shape: tuple[int, ...]
     names: tuple[str, ...] = ()
     stage: int | None = None
@@ -61,7 +62,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Stage:
+class CheckpointStage:
     """Sizes of a file, from which all its keys follow.
 
     Attributes:
@@ -79,7 +80,7 @@ class Stage:
     """
 
     prefix: str
-    shape: QFormerShape
+    shape: QFormerConfig
     llm_dim: int
     num_queries: int
     own_width: int
@@ -115,7 +116,7 @@ class Stage:
 
 
 @cache
-def hosts(shape: QFormerShape, llm_dim: int) -> dict[str, tuple[int, int]]:
+def hosts(shape: QFormerConfig, llm_dim: int) -> dict[str, tuple[int, int]]:
     """Return input and output width of every layer that a path may adapt, by site."""
     with torch.device("meta"):
         parts = QFormer(shape), Projector(shape.dim, llm_dim)
@@ -123,11 +124,12 @@ def hosts(shape: QFormerShape, llm_dim: int) -> dict[str, tuple[int, int]]:
         site: (layer.host.in_features, layer.host.out_features)
         for part in parts
         for site, layer in woven_sites(part).items()
+        if matches(site, ("*",))
     }
 
 
 @cache
-def qformer_shapes(shape: QFormerShape) -> dict[str, tuple[int, ...]]:
+def qformer_shapes(shape: QFormerConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of every weight of a Q-Former, by our name."""
     with torch.device("meta"):
         qformer = QFormer(shape)
@@ -135,7 +137,7 @@ def qformer_shapes(shape: QFormerShape) -> dict[str, tuple[int, ...]]:
 
 
 @cache
-def slots(stage: Stage) -> Mapping[str, Slot]:
+def key_specs(stage: CheckpointStage) -> Mapping[str, KeySpec]:
     """Return what every key of a stage's file is; parts of other models are not among them."""
     made = dict([*_connector(stage), *_input(stage)])
     if stage.position is not None:
@@ -150,33 +152,33 @@ def slots(stage: Stage) -> Mapping[str, Slot]:
     return MappingProxyType(made)
 
 
-def _connector(stage: Stage) -> Slots:
+def _connector(stage: CheckpointStage) -> KeySpecs:
     for ours, shape in qformer_shapes(stage.shape).items():
         key = stage.qformer(qformer_key(ours))
-        yield key, Slot(Fate.CONNECTOR, shape, (f"qformer.{ours}",))
+        yield key, KeySpec(Role.CONNECTOR, shape, (f"qformer.{ours}",))
     if stage.shape.vocab_size is not None:
         shape = (1, stage.shape.max_positions)
-        yield stage.qformer("embeddings.position_ids"), Slot(Fate.BUFFER, shape, optional=True)
+        yield stage.qformer("embeddings.position_ids"), KeySpec(Role.BUFFER, shape, optional=True)
     for kind, rest in (("weight", (stage.shape.dim,)), ("bias", ())):
         name = f"projector.linear.host.{kind}"
         key = stage.key(f"{stage.projector}.{kind}")
-        yield key, Slot(Fate.CONNECTOR, (stage.llm_dim, *rest), (name,))
+        yield key, KeySpec(Role.CONNECTOR, (stage.llm_dim, *rest), (name,))
 
 
-def _input(stage: Stage) -> Slots:
+def _input(stage: CheckpointStage) -> KeySpecs:
     own, width = stage.own_width, stage.shape.encoder_width
     queries = (1, stage.num_queries, stage.shape.dim)
-    yield stage.key("query_tokens"), Slot(Fate.PATH, queries, ("queries",))
+    yield stage.key("query_tokens"), KeySpec(Role.PATH, queries, ("queries",))
     norm = stage.key("ln") if stage.prefix else "ln_vision"
     for kind in ("weight", "bias"):
-        yield f"{norm}.{kind}", Slot(Fate.PATH, (own,), (f"input_norm.{kind}",))
+        yield f"{norm}.{kind}", KeySpec(Role.PATH, (own,), (f"input_norm.{kind}",))
     if own != width:
         for kind, rest in (("weight", (own,)), ("bias", ())):
             key = stage.key(f"encoder_projection.{kind}")
-            yield key, Slot(Fate.PATH, (width, *rest), (f"input_projection.{kind}",))
+            yield key, KeySpec(Role.PATH, (width, *rest), (f"input_projection.{kind}",))
 
 
-def _adapters(stage: Stage, base: str, site: str, in_dim: int, out_dim: int) -> Slots:
+def _adapters(stage: CheckpointStage, base: str, site: str, in_dim: int, out_dim: int) -> KeySpecs:
     position, rank = stage.position or 0, stage.rank
     dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
     parts = {
@@ -187,16 +189,18 @@ def _adapters(stage: Stage, base: str, site: str, in_dim: int, out_dim: int) -> 
         "up_proj.bias": ("up.bias", (out_dim,)),
     }
     for index in range(max(stage.num_adapters, position + 1)):
-        fate = _fate(index, position)
+        role = Role.PATH if index == position else Role.FUTURE
+        if index < position:
+            role = Role.PREDECESSOR
         skipped = site == PROJECTOR_SITE and index in stage.projector_skips
-        if skipped or (dead and fate is Fate.PATH):
-            fate = Fate.NO_EFFECT
+        if skipped or (dead and role is Role.PATH):
+            role = Role.NO_EFFECT
         for theirs, (ours, shape) in parts.items():
             name = f"experts.{site}.adapter.{ours}"
-            yield f"{base}_adapter_list.{index}.{theirs}", Slot(fate, shape, (name,), index)
+            yield f"{base}_adapter_list.{index}.{theirs}", KeySpec(role, shape, (name,), index)
 
 
-def _in_adapters(stage: Stage, base: str, site: str) -> Slots:
+def _in_adapters(stage: CheckpointStage, base: str, site: str) -> KeySpecs:
     position, rank = stage.position or 0, stage.rank
     dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
     misled = stage.has_value_defect and site.endswith(MISLED_VALUES)
@@ -207,28 +211,22 @@ def _in_adapters(stage: Stage, base: str, site: str) -> Slots:
             names = [f"experts.{site}.in_adapters.{index}.{kind}"]
             if misleads:
                 names.append(names[0].replace("/key.", "/value."))
-            fate = Fate.FUTURE if index >= position else Fate.PATH
-            if fate is Fate.PATH and (dead or misled):
-                fate = Fate.NO_EFFECT
-            yield f"{base}_in_adapter_list.{index}.{kind}", Slot(fate, shape, tuple(names))
+            role = Role.FUTURE if index >= position else Role.PATH
+            if role is Role.PATH and (dead or misled):
+                role = Role.NO_EFFECT
+            yield f"{base}_in_adapter_list.{index}.{kind}", KeySpec(role, shape, tuple(names))
             if index < position:
                 key = f"{base}_adapter_list.{index}.middle_proj.{kind}"
                 repeats = f"{source}_in_adapter_list.{index}.{kind}"
-                yield key, Slot(Fate.ALIAS, shape, (repeats,), optional=True)
+                yield key, KeySpec(Role.ALIAS, shape, (repeats,), optional=True)
 
 
-def _gates(stage: Stage, base: str, site: str, in_dim: int) -> Slots:
+def _gates(stage: CheckpointStage, base: str, site: str, in_dim: int) -> KeySpecs:
     if not stage.position:
         return
     dead = stage.has_value_defect and site.endswith(DEAD_VALUES)
     block, projection = base.rsplit(".", 1)
     for theirs, ours in (("gate", "weight"), ("noise_gate", "noise_weight")):
         key = f"{block}.{stage.prefix}_{theirs}_adapter_{projection}"
-        fate = Fate.NO_EFFECT if dead else Fate.PATH
-        yield key, Slot(fate, (in_dim, stage.position + 1), (f"experts.{site}.gate.{ours}",))
-
-
-def _fate(index: int, position: int) -> Fate:
-    if index == position:
-        return Fate.PATH
-    return Fate.PREDECESSOR if index < position else Fate.FUTURE
+        role = Role.NO_EFFECT if dead else Role.PATH
+        yield key, KeySpec(role, (in_dim, stage.position + 1), (f"experts.{site}.gate.{ours}",))

@@ -18,13 +18,13 @@ from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.checkpoint import Checkpoint, same
 from pathweave.released.names import PROJECTOR_DEFECT
 
-Adapter = Mapping[str, Tensor]
+AdapterState = Mapping[str, Tensor]
 Term = tuple[int, int]
 """Sign (1 or -1) and position in the stage's list."""
 
 
 @dataclass(frozen=True)
-class Share:
+class ProjectorDelta:
     """What a stage adds at the projector.
 
     Attributes:
@@ -32,7 +32,7 @@ class Share:
         terms: What it is made of; one term is the stage's own adapter as it is.
     """
 
-    adapter: Adapter
+    adapter: AdapterState
     terms: list[Term]
 
     @property
@@ -41,7 +41,7 @@ class Share:
         return len(self.adapter["down.weight"])
 
 
-def shares(stages: Sequence[Checkpoint]) -> list[Share]:
+def projector_deltas(stages: Sequence[Checkpoint]) -> list[ProjectorDelta]:
     """Return what each stage adds at the projector.
 
     Args:
@@ -51,70 +51,66 @@ def shares(stages: Sequence[Checkpoint]) -> list[Share]:
         PathError: If a stage's list differs from that of the stage before, which it started from,
             where the released code would not have changed it.
     """
-    made: list[Share] = []
-    before: list[Adapter] = []
-    summed: dict[int, Adapter] = {}
+    deltas: list[ProjectorDelta] = []
+    before: list[AdapterState] = []
+    summed: dict[int, AdapterState] = {}
     for position, stage in enumerate(stages):
-        now: list[Adapter] = [stage.adapter(PROJECTOR_SITE, i) for i in range(position + 1)]
+        now: list[AdapterState] = [stage.adapter(PROJECTOR_SITE, i) for i in range(position + 1)]
         for index in retrained(now, before):
+            # A stage with the defect trains again all that it does not leave out, and no other.
             if index in PROJECTOR_DEFECT.get(stage.stage.prefix, (index,)):
                 raise PathError(
                     f"{stage.file}: {stage.stage.key(f'llmProj_adapter_list.{index}')} must equal "
                     f"that of {stages[position - 1].file}, got other values; give files of one run"
                 )
         wanted = {i: a for i, a in enumerate(now) if i not in stage.stage.projector_skips}
-        made.append(share(wanted, summed))
+        deltas.append(projector_delta(wanted, summed))
         before, summed = now, wanted
-    return made
+    return deltas
 
 
-def retrained(now: Sequence[Adapter], before: Sequence[Adapter]) -> list[int]:
+def retrained(now: Sequence[AdapterState], before: Sequence[AdapterState]) -> list[int]:
     """Return the positions at which a stage's list differs from that of the stage before."""
     return [i for i, adapter in enumerate(before) if not _equal(now[i], adapter)]
 
 
-def share(wanted: Mapping[int, Adapter], summed: Mapping[int, Adapter]) -> Share:
+def projector_delta(
+    wanted: Mapping[int, AdapterState], summed: Mapping[int, AdapterState]
+) -> ProjectorDelta:
     """Return what a stage adds.
 
     Args:
         wanted: What it sums, by position in its list; its own is the last.
         summed: What the stage before sums.
     """
+
+    def has(adapters: Mapping[int, AdapterState], index: int, adapter: AdapterState) -> bool:
+        # A map that is zero, as one that was never trained, may be taken for a term of any sum.
+        is_zero = not adapter["scale"].any() or not any(
+            adapter[f"up.{kind}"].any() for kind in ("weight", "bias")
+        )
+        return is_zero or (index in adapters and _equal(adapters[index], adapter))
+
     own = max(wanted)
-    terms = [(1, own), *_new(wanted, summed, own), *_old(wanted, summed)]
-    sources = [wanted[index] if sign > 0 else summed[index] for sign, index in terms]
-    return Share(_merged(terms, sources), terms)
-
-
-def _new(wanted: Mapping[int, Adapter], summed: Mapping[int, Adapter], own: int) -> list[Term]:
-    """Return the terms that the stage sums and its predecessors do not."""
-    return [
-        (1, i)
-        for i, adapter in wanted.items()
-        if i != own and not (i in summed and _equal(adapter, summed[i])) and not _is_zero(adapter)
-    ]
-
-
-def _old(wanted: Mapping[int, Adapter], summed: Mapping[int, Adapter]) -> list[Term]:
-    """Return the terms that the predecessors sum and the stage does not."""
-    return [
-        (-1, i)
-        for i, adapter in summed.items()
-        if not (i in wanted and _equal(adapter, wanted[i])) and not _is_zero(adapter)
-    ]
-
-
-def _merged(terms: Sequence[Term], sources: Sequence[Adapter]) -> Adapter:
+    new = [i for i, adapter in wanted.items() if i != own and not has(summed, i, adapter)]
+    old = [i for i, adapter in summed.items() if not has(wanted, i, adapter)]
+    terms = [(1, own), *((1, i) for i in new), *((-1, i) for i in old)]
     if len(terms) == 1:
-        return sources[0]
-    parts = [_signed(sign, adapter) for (sign, _), adapter in zip(terms, sources, strict=True)]
+        return ProjectorDelta(wanted[own], terms)
+    parts = [_signed(sign, (wanted if sign > 0 else summed)[index]) for sign, index in terms]
+    # Side by side in one bottleneck, the terms are summed by the product with the joined ``up``.
     axes = {"down.weight": 0, "down.bias": 0, "up.weight": 1}
     joined = {name: torch.cat([p[name] for p in parts], dim=axis) for name, axis in axes.items()}
-    return {"scale": torch.ones(1), **joined, "up.bias": torch.zeros(len(joined["up.weight"]))}
+    constants = {"scale": torch.ones(1), "up.bias": torch.zeros(len(joined["up.weight"]))}
+    return ProjectorDelta({**constants, **joined}, terms)
 
 
-def _signed(sign: int, adapter: Adapter) -> Adapter:
-    """Return ``sign * adapter`` with scale 1 and its constant as one more bottleneck channel."""
+def _signed(sign: int, adapter: AdapterState) -> AdapterState:
+    """Return ``sign * adapter`` with scale 1 and its constant as one more bottleneck channel.
+
+    The input of that channel is always 1 (no weight, bias 1), so its column of ``up`` is a bias.
+    Biases that were added up instead could not be told apart again.
+    """
     down, up = adapter["down.weight"].float(), adapter["up.weight"].float()
     columns = torch.cat([up, adapter["up.bias"].float()[:, None]], dim=1)
     return {
@@ -124,19 +120,10 @@ def _signed(sign: int, adapter: Adapter) -> Adapter:
     }
 
 
-def _part(merged: Adapter, start: int, stop: int) -> Adapter:
-    """Return the term in the channels from ``start`` to ``stop``, the last of them its constant."""
-    return {
-        "scale": torch.ones(1),
-        "down.weight": merged["down.weight"][start : stop - 1],
-        "down.bias": merged["down.bias"][start : stop - 1],
-        "up.weight": merged["up.weight"][:, start : stop - 1],
-        "up.bias": merged["up.weight"][:, stop - 1],
-    }
-
-
-def listed(own: Adapter, terms: Sequence[Term], before: Sequence[Adapter]) -> list[Adapter]:
-    """Return the list of a stage's file from what its path adds: the inverse of ``shares``.
+def projector_adapters(
+    own: AdapterState, terms: Sequence[Term], before: Sequence[AdapterState]
+) -> list[AdapterState]:
+    """Return the list of a stage's file: the inverse of ``projector_deltas``.
 
     Args:
         own: The adapter of the path.
@@ -148,22 +135,24 @@ def listed(own: Adapter, terms: Sequence[Term], before: Sequence[Adapter]) -> li
     now = dict(enumerate(before))
     width = len(own["down.weight"]) // len(terms)
     for place, (sign, index) in enumerate(terms):
-        part = _part(own, place * width, (place + 1) * width)
-        if sign > 0 and not ((-1, index) not in terms and _is_back(part, now.get(index))):
+        if sign < 0:  # what the stage before sums stands in the list already, or is replaced
+            continue
+        constant = (place + 1) * width - 1
+        channels = slice(place * width, constant)
+        part = {
+            "scale": torch.ones(1),
+            "down.weight": own["down.weight"][channels],
+            "down.bias": own["down.bias"][channels],
+            "up.weight": own["up.weight"][:, channels],
+            "up.bias": own["up.weight"][:, constant],
+        }
+        # A term may be the adapter of the list, which only the stage before had left out. Then the
+        # list keeps it as it is, with its own scale.
+        left_out = index in now and (-1, index) not in terms
+        if not (left_out and _equal(_signed(1, part), _signed(1, now[index]))):
             now[index] = part
     return [now[index] for index in sorted(now)]
 
 
-def _is_back(part: Adapter, before: Adapter | None) -> bool:
-    """Say whether a term is the adapter of the list itself, which the last stage had left out."""
-    if before is None:
-        return False
-    return _equal(part, _part(_signed(1, before), 0, len(before["down.weight"]) + 1))
-
-
-def _equal(a: Adapter, b: Adapter) -> bool:
+def _equal(a: AdapterState, b: AdapterState) -> bool:
     return all(same(a[name], b[name]) for name in a)
-
-
-def _is_zero(adapter: Adapter) -> bool:
-    return not (adapter["scale"].any() and (adapter["up.weight"].any() or adapter["up.bias"].any()))

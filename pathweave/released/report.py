@@ -10,18 +10,18 @@ from rich.table import Table
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.checkpoint import Checkpoint
 from pathweave.released.importer import Imported
-from pathweave.released.layout import Fate
+from pathweave.released.layout import Role
 from pathweave.released.projector import retrained
 
 MEANING = {
-    Fate.CONNECTOR: "Q-Former and projector, the same in all files",
-    Fate.PATH: "what the stage trained: its path",
-    Fate.PREDECESSOR: "adapters of earlier stages, the same as in their files",
-    Fate.ALIAS: "repeats an in-adapter; dropped",
-    Fate.FUTURE: "adapters of later stages, never trained; dropped",
-    Fate.NO_EFFECT: "not used by the released code at this stage; dropped",
-    Fate.BUFFER: "constants; dropped",
-    Fate.OTHER: "encoder, language model or pretraining heads; not part of a connector",
+    Role.CONNECTOR: "Q-Former and projector, the same in all files",
+    Role.PATH: "what the stage trained: its path",
+    Role.PREDECESSOR: "adapters of earlier stages, the same as in their files",
+    Role.ALIAS: "repeats an in-adapter; dropped",
+    Role.FUTURE: "adapters of later stages, never trained; dropped",
+    Role.NO_EFFECT: "not used by the released code at this stage; dropped",
+    Role.BUFFER: "constants; dropped",
+    Role.OTHER: "encoder, language model or pretraining heads; not part of a connector",
 }
 
 
@@ -33,7 +33,7 @@ class FileReport:
         file: Its name.
         path: Name of its path.
         position: Position among the stages with adapters; None without.
-        keys: Every key of the file by fate.
+        keys: Every key of the file by role.
         beside: Entries of the file beside the model, which were not read.
     """
 
@@ -83,20 +83,20 @@ def make_report(imported: Imported, base_fingerprint: str) -> ImportReport:
 
 def _file(checkpoint: Checkpoint, before: Checkpoint | None) -> FileReport:
     """Return the report of a file, given that of the stage before."""
-    keys = {fate: checkpoint.keys(fate) for fate in Fate}
+    keys = {role: checkpoint.keys(role) for role in Role}
     if before is not None:
         places = range(before.position + 1)
         lists = [[c.adapter(PROJECTOR_SITE, i) for i in places] for c in (checkpoint, before)]
         for index in retrained(*lists):
             start = checkpoint.stage.key(f"llmProj_adapter_list.{index}.")
-            again = [key for key in keys[Fate.PREDECESSOR] if key.startswith(start)]
-            keys[Fate.PREDECESSOR] = [k for k in keys[Fate.PREDECESSOR] if k not in again]
-            keys[Fate.PATH] += again
+            again = [key for key in keys[Role.PREDECESSOR] if key.startswith(start)]
+            keys[Role.PREDECESSOR] = [k for k in keys[Role.PREDECESSOR] if k not in again]
+            keys[Role.PATH] += again
     return FileReport(
         file=checkpoint.file.name,
         path=checkpoint.name,
         position=checkpoint.stage.position,
-        keys={fate.value: names for fate, names in keys.items() if names},
+        keys={role.value: names for role, names in keys.items() if names},
         beside=list(checkpoint.beside),
     )
 
@@ -104,7 +104,7 @@ def _file(checkpoint: Checkpoint, before: Checkpoint | None) -> FileReport:
 def _notes(imported: Imported) -> list[str]:
     notes = []
     for checkpoint in imported.checkpoints:
-        share = imported.shares.get(checkpoint.name)
+        delta = imported.deltas.get(checkpoint.name)
         if checkpoint.stage.has_value_defect:
             notes.append(
                 f"{checkpoint.name}: value experts have no effect in cross-attention and use the "
@@ -112,31 +112,31 @@ def _notes(imported: Imported) -> list[str]:
             )
         for index in checkpoint.stage.projector_skips:
             notes.append(f"{checkpoint.name}: adapter {index} is left out at the projector")
-        if share is not None and len(share.terms) > 1:
-            terms = " ".join(f"{'+' if sign > 0 else '-'}a{index}" for sign, index in share.terms)
+        if delta is not None and len(delta.terms) > 1:
+            terms = " ".join(f"{'+' if sign > 0 else '-'}a{index}" for sign, index in delta.terms)
             notes.append(
                 f"{checkpoint.name}: its stage sums other adapters at the projector than planned, "
-                f"so the adapter of its path there is {terms} (rank {share.rank})"
+                f"so the adapter of its path there is {terms} (rank {delta.rank})"
             )
     return notes
 
 
 def show_report(report: ImportReport, console: Console) -> None:
-    """Print the number of keys of each fate per file, the size of the paths, and the notes."""
-    seen = [fate for fate in Fate if any(fate.value in file.keys for file in report.files)]
+    """Print the number of keys of each role per file, the size of the paths, and the notes."""
+    seen = [role for role in Role if any(role.value in file.keys for file in report.files)]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("keys")
     for file in report.files:
-        table.add_column(file.path, justify="right")
-    for fate in seen:
-        counts = [len(file.keys.get(fate.value, ())) for file in report.files]
-        table.add_row(fate.value, *map(str, counts))
+        table.add_column(file.path, justify="right", overflow="fold")
+    for role in seen:
+        counts = [len(file.keys.get(role.value, ())) for file in report.files]
+        table.add_row(role.value, *map(str, counts))
     totals = [sum(len(keys) for keys in file.keys.values()) for file in report.files]
     table.add_row("all", *map(str, totals), end_section=True)
     sizes = [sum(report.parameters[file.path].values()) for file in report.files]
     table.add_row("parameters", *[f"{size:,}" for size in sizes])
     console.print(table)
-    for fate in seen:
-        console.print(f"{fate.value}: {MEANING[fate]}")
+    for role in seen:
+        console.print(f"{role.value}: {MEANING[role]}")
     for note in report.notes:
         console.print(f"note: {note}")

@@ -10,9 +10,6 @@ import.json   what became of every key
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from pathweave.encoders import licence_of
 from pathweave.errors import BaseMismatchError, PathError, RecipeError
 from pathweave.model.base import Base, save_base
@@ -23,11 +20,16 @@ from pathweave.released.report import ImportReport, make_report
 from pathweave.runs.path_directory import save_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory, write_json
-from pathweave.storage.tensors import write_tensors
+from pathweave.storage.bundle import Bundle
 
 UNBOUND = "unbound"
 """Fingerprint in the description of a path that was imported without a base."""
-FORMAT = 1
+CONNECTOR = Bundle(
+    "a connector",
+    "connector.json",
+    ("connector.safetensors",),
+    frozenset({"qformer", "projector_scale"}),
+)
 
 
 def bind(imported: Imported, base: Base) -> Base:
@@ -54,16 +56,16 @@ def bind(imported: Imported, base: Base) -> Base:
             f"{llm_dim}{scaled}; give the base that they were trained with"
         )
     for part, module in (("qformer", base.qformer), ("projector", base.projector)):
-        _load(module, part, imported.connector)
+        own_part = f"{part}."
+        module.load_state_dict(
+            {
+                name.removeprefix(own_part): tensor
+                for name, tensor in imported.connector.items()
+                if name.startswith(own_part)
+            }
+        )
     base.fresh_projector = False
     return base
-
-
-def _load(module: nn.Module, part: str, connector: dict[str, Tensor]) -> None:
-    prefix = f"{part}."
-    module.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in connector.items() if k.startswith(prefix)}
-    )
 
 
 def write_import(
@@ -85,8 +87,12 @@ def write_import(
     """
     if out.exists():
         raise PathError(f"{out} must be a new directory, got one that exists; choose another --out")
-    if recipe is not None:
-        _check_recipe(imported, recipe)
+    names = tuple(imported.paths.names)
+    if recipe is not None and recipe.curriculum[: len(names)] != names:
+        raise RecipeError(
+            f"the curriculum must start with {list(names)}, as the files, got "
+            f"{list(recipe.curriculum)}; use the recipe that they were trained with"
+        )
     if base is not None:
         bind(imported, base)
     fingerprint = UNBOUND if base is None else base.fingerprint()
@@ -94,49 +100,26 @@ def write_import(
     with new_directory(out) as root:
         run = RunDirectory(root)
         if base is None:
-            _write_connector(imported, root / "connector")
+            state = {name: tensor.float() for name, tensor in imported.connector.items()}
+            about = {"qformer": asdict(imported.shape), "projector_scale": None}
+            CONNECTOR.write(root / "connector", {CONNECTOR.tensors[0]: state}, about)
         else:
             save_base(base, run.base)
         for path in imported.paths:
-            about = {
-                "modality": _modality(recipe, path.spec.name),
+            name = path.spec.name
+            licences = {} if base is None else dict(base.licences)
+            if recipe is not None:
+                encoders = recipe.encoder_kinds(name)
+                licences["encoder"] = ", ".join(licence_of(kind) for kind in encoders)
+            said = {
+                "modality": None if recipe is None else recipe.about_media(name),
                 "trained_parameters": sum(path.count().values()),
                 "seconds": 0.0,
-                "licences": _licences(path.spec.name, base, recipe),
-                "released": imported.about(path.spec.name),
+                "licences": {**licences, "checkpoint": "not stated"},
+                "released": imported.about(name),
             }
-            save_path(path, imported.paths, run.path(path.spec.name), fingerprint, about)
+            save_path(path, imported.paths, run.path(name), fingerprint, said)
         if recipe is not None:
-            run.recipe_file.write_text(dump_recipe(recipe))
+            run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
         write_json(root / "import.json", report.json())
     return report
-
-
-def _licences(name: str, base: Base | None, recipe: Recipe | None) -> dict[str, str]:
-    own = {} if base is None else dict(base.licences)
-    if recipe is not None:
-        own["encoder"] = ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name))
-    return {**own, "checkpoint": "not stated"}
-
-
-def _write_connector(imported: Imported, directory: Path) -> None:
-    with new_directory(directory) as temporary:
-        state = {name: tensor.to(torch.float32) for name, tensor in imported.connector.items()}
-        write_tensors(temporary / "connector.safetensors", state)
-        about = {"format": FORMAT, "qformer": asdict(imported.shape), "projector_scale": None}
-        write_json(temporary / "connector.json", about)
-
-
-def _check_recipe(imported: Imported, recipe: Recipe) -> None:
-    names = tuple(imported.paths.names)
-    if recipe.curriculum[: len(names)] != names:
-        raise RecipeError(
-            f"the curriculum must start with {list(names)}, as the files, got "
-            f"{list(recipe.curriculum)}; use the recipe that they were trained with"
-        )
-
-
-def _modality(recipe: Recipe | None, name: str) -> dict[str, object] | None:
-    if recipe is None:
-        return None
-    return recipe.about_media(name)

@@ -5,21 +5,23 @@ connector.safetensors  Q-Former, projector, and what the paths learnt before hav
 carried.safetensors    what the method hands on to the next stage, if anything
 """
 
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
-from pathweave.storage.atomic import new_directory, recover_directory, sha256_file, write_json
 from pathweave.model.pathweave import PathWeave
-from pathweave.storage.tensors import write_tensors
+from pathweave.storage.bundle import Bundle
 
-FORMAT = 1
-DESCRIPTION, TENSORS, CARRIED = "connector.json", "connector.safetensors", "carried.safetensors"
+TENSORS, CARRIED = "connector.safetensors", "carried.safetensors"
+SHARED = Bundle(
+    "a connector",
+    "connector.json",
+    (TENSORS,),
+    frozenset({"fingerprint", "files"}),
+    remedy="copy the whole run again",
+)
 
 
 def save_shared(
@@ -41,13 +43,8 @@ def save_shared(
         if path.spec.name not in learnt:
             own = path.state_dict()
             tensors |= {f"paths.{path.spec.name}.{name}": tensor for name, tensor in own.items()}
-    with new_directory(directory) as temporary:
-        write_tensors(temporary / TENSORS, tensors)
-        if carried:
-            write_tensors(temporary / CARRIED, carried)
-        files = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
-        about = {"format": FORMAT, "fingerprint": model.base.fingerprint(), "files": files}
-        write_json(temporary / DESCRIPTION, about)
+    files = {TENSORS: tensors} | ({CARRIED: carried} if carried else {})
+    SHARED.write(directory, files, {"fingerprint": model.base.fingerprint()})
 
 
 def load_shared(model: PathWeave, directory: Path) -> dict[str, dict[str, Tensor]]:
@@ -57,7 +54,7 @@ def load_shared(model: PathWeave, directory: Path) -> dict[str, dict[str, Tensor
         PathError: If the directory is incomplete or damaged, or of another kind of base.
         BaseMismatchError: If the language model is another.
     """
-    about, tensors = _read(directory)
+    about, tensors = SHARED.read(directory), SHARED.load(directory, TENSORS)
     paths: dict[str, dict[str, Tensor]] = {}
     own: dict[str, dict[str, Tensor]] = {"qformer": {}, "projector": {}}
     for name, tensor in tensors.items():
@@ -85,28 +82,4 @@ def load_shared(model: PathWeave, directory: Path) -> dict[str, dict[str, Tensor
 
 def load_carried(directory: Path) -> dict[str, Tensor]:
     """Return what the method handed on from the stage whose connector this is."""
-    file = directory / CARRIED
-    return load_file(file) if file.is_file() else {}
-
-
-def _read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    recover_directory(directory)
-    try:
-        about = json.loads((directory / DESCRIPTION).read_text())
-        files, made, _ = about["files"], about["format"], about["fingerprint"]
-        damaged = [name for name, hash_ in files.items() if sha256_file(directory / name) != hash_]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PathError(
-            f"{directory} must hold a connector ({DESCRIPTION}, {TENSORS}), got {error!r}; copy "
-            "the whole run again"
-        ) from error
-    if made != FORMAT:
-        raise PathError(
-            f"{directory} must have format {FORMAT}, got {made}; install a newer version"
-        )
-    if damaged:
-        raise PathError(
-            f"{directory / damaged[0]} must have the sha256 in {DESCRIPTION}, got another: it is "
-            "damaged; copy the whole run again"
-        )
-    return about, load_file(directory / TENSORS)
+    return SHARED.load(directory, CARRIED)

@@ -6,7 +6,6 @@ path.safetensors     every tensor of the path and no other
 proof.safetensors    inputs and outputs recorded when the path was finished (``verify``)
 """
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,18 +14,15 @@ from typing import Any, cast
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
-from pathweave.storage.atomic import new_directory, recover_directory, sha256_file, write_json
-from pathweave.model.paths import ModalPath, Paths, PathSpec
-from pathweave.storage.tensors import write_tensors
+from pathweave.model.paths import ModalPath, Paths, PathSpec, matches
+from pathweave.storage.bundle import Bundle
 
-FORMAT = 1
 DESCRIPTION, TENSORS, PROOF = "path.json", "path.safetensors", "proof.safetensors"
-NEEDED = {"spec", "content_hash", "base_fingerprint", "predecessors"}
+NEEDED = frozenset({"spec", "content_hash", "base_fingerprint", "predecessors", "files"})
+PATH = Bundle("a path", DESCRIPTION, (TENSORS,), NEEDED)
 
 
 def save_path(
@@ -50,28 +46,19 @@ def save_path(
     Raises:
         DiskError: If the directory cannot be written.
     """
-    with new_directory(directory) as temporary:
-        write_tensors(temporary / TENSORS, path.state_dict())
-        if proof is not None:
-            write_tensors(temporary / PROOF, proof)
-        files = {f.name: sha256_file(f) for f in sorted(temporary.iterdir())}
-        description = {
-            "format": FORMAT,
-            "spec": _spec(path.spec),
-            "content_hash": path.content_hash(),
-            "base_fingerprint": base_fingerprint,
-            "predecessors": {n: paths[n].content_hash() for n in path.spec.predecessors},
-            "parameters": path.count(),
-            "files": files,
-            "versions": versions(),
-            **(about or {}),
-        }
-        write_json(temporary / DESCRIPTION, description)
-
-
-def _spec(spec: PathSpec) -> dict[str, Any]:
-    """Return a spec as plain values; a field that most paths do not need is left out there."""
-    return {name: value for name, value in asdict(spec).items() if name != "own" or value}
+    tensors = {TENSORS: path.state_dict()} | ({} if proof is None else {PROOF: proof})
+    # A field that most paths do not need is left out of the spec there.
+    spec = {name: value for name, value in asdict(path.spec).items() if name != "own" or value}
+    description = {
+        "spec": spec,
+        "content_hash": path.content_hash(),
+        "base_fingerprint": base_fingerprint,
+        "predecessors": {n: paths[n].content_hash() for n in path.spec.predecessors},
+        "parameters": path.count(),
+        "versions": versions(),
+        **(about or {}),
+    }
+    PATH.write(directory, tensors, description)
 
 
 def versions() -> dict[str, str]:
@@ -89,30 +76,7 @@ def describe_path(directory: Path) -> dict[str, Any]:
     Raises:
         PathError: If the directory is no path, or a file of it is missing or damaged.
     """
-    recover_directory(directory)
-    try:
-        description = json.loads((directory / DESCRIPTION).read_text())
-        files, made = description["files"], description["format"]
-        if missing := NEEDED - description.keys():
-            raise KeyError(*sorted(missing))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PathError(
-            f"{directory} must hold a path ({DESCRIPTION}, {TENSORS}), got {error!r}; copy the "
-            "whole directory again"
-        ) from error
-    if made != FORMAT:
-        raise PathError(
-            f"{directory} must have format {FORMAT}, got {made}; install a newer version"
-        )
-    for name, expected in files.items():
-        file = directory / name
-        found = sha256_file(file) if file.is_file() else "no file"
-        if found != expected:
-            raise PathError(
-                f"{file} must have sha256 {expected[:12]}..., got {found[:12]}; the path is "
-                "damaged: copy the directory again"
-            )
-    return description
+    return PATH.read(directory)
 
 
 def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath:
@@ -141,11 +105,14 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
                 f"{found[:12]}...: another path of that name; copy the right one"
             )
     spec = {k: tuple(v) if isinstance(v, list) else v for k, v in description["spec"].items()}
+    tensors = PATH.load(directory, TENSORS)
     try:
-        tensors = load_file(directory / TENSORS)
-        path = paths.expand(PathSpec(**cast(Any, spec)))
-    except (SafetensorError, TypeError) as error:
-        raise PathError(f"{directory} must hold a path of this format, got {error}") from error
+        # A pattern may match feed-forward layers that were not among the path's hosts.
+        alone = [site for site in paths.hosts if not matches(site, ("*",))]
+        without = [site for site in alone if f"experts.{site}.adapter.scale" not in tensors]
+        path = paths.expand(PathSpec(**cast(Any, spec)), without=without)
+    except TypeError as error:
+        raise PATH.broken(directory, error) from error
     try:
         path.load_state_dict(tensors)
     except RuntimeError as error:
@@ -158,13 +125,10 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
 
 def load_proof(directory: Path) -> dict[str, Tensor]:
     """Return the recorded inputs and outputs of a saved path; empty if none were recorded."""
-    file = directory / PROOF
-    return load_file(file) if file.is_file() else {}
+    return PATH.load(directory, PROOF)
 
 
-def load_order(
-    directories: Mapping[str, Path], wanted: Sequence[str] | None = None
-) -> list[str]:
+def load_order(directories: Mapping[str, Path], wanted: Sequence[str] | None = None) -> list[str]:
     """Return names of saved paths so that every path comes after its predecessors.
 
     Args:

@@ -5,7 +5,7 @@ base/                the connector, once the stage that trains it is done
 paths/NAME/          one path directory per finished stage
 connectors/NAME/     the connector after the newest stage, for methods that change it
 scores.json          score of every test set after every stage
-predictions/         answers behind the scores
+predictions/         answers behind the scores, and what each sample contributes to them
 log.jsonl            every step and event
 checkpoint/          state of the stage that is running; checkpoint-NAME/ of a later lesson of it
 results.json, .png   the report
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pathweave.recipe.schema import Recipe
 from pathweave.errors import RunError
 from pathweave.storage.atomic import check_path, recover_directory, write_atomic
 from pathweave.recipe.reading import dump_recipe, parse_recipe
+from pathweave.recipe.schema import Recipe
 
 
 class RunDirectory:
@@ -84,7 +84,7 @@ class RunDirectory:
             RunError: If this is no directory of a run.
         """
         try:
-            tree = json.loads(self.recipe_file.read_text())
+            tree = json.loads(self.recipe_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{self.root} must be the directory of a run (with recipe.json), got {error}; make "

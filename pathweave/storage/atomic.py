@@ -1,15 +1,15 @@
 """Files that are either whole or absent: atomic writes, content hashes, one writer at a time."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from pathweave.errors import BusyError, DiskError
 
@@ -18,11 +18,20 @@ def cache_home() -> Path:
     """Return the directory of fetched weights and cached features.
 
     It is ``$PATHWEAVE_HOME`` where set, else ``$XDG_CACHE_HOME/pathweave``, else
-    ``~/.cache/pathweave``. The directory need not exist.
+    ``~/.cache/pathweave``; a leading ``~`` is the home directory. The directory need not exist.
+
+    Raises:
+        DiskError: If there is a ``~``, or no variable is set, and the user has no home directory.
     """
-    if home := os.environ.get("PATHWEAVE_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pathweave"
+    home, cache = os.environ.get("PATHWEAVE_HOME"), os.environ.get("XDG_CACHE_HOME")
+    place = Path(home) if home else Path(cache or "~/.cache") / "pathweave"
+    try:
+        return place.expanduser()
+    except RuntimeError as error:  # an unknown user, as in a container with a user id of its own
+        raise DiskError(
+            f"{place} must lie in a home directory that is known, got a user without one; set "
+            "PATHWEAVE_HOME to a directory for weights and features, or HOME"
+        ) from error
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -90,8 +99,7 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path):
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync(temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -125,12 +133,18 @@ def new_directory(final: Path) -> Iterator[Path]:
     check_path(final)
     with disk_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+        # Made by name and not by mkdtemp, so that it gets the usual permissions.
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(4)}")
+        temporary.mkdir()
     try:
         with disk_errors(final):
             yield temporary
-            _sync_tree(temporary)
-            temporary.chmod(0o755)
+            readable = temporary.stat().st_mode & 0o666
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    # Others write files that their user alone may read.
+                    file.chmod(file.stat().st_mode | readable)
+                    _sync(file)
             old = _old_name(final)
             if final.exists():
                 shutil.rmtree(old, ignore_errors=True)
@@ -153,11 +167,10 @@ def _old_name(final: Path) -> Path:
     return final.with_name(f".{final.name}.old")
 
 
-def _sync_tree(root: Path) -> None:
-    for path in root.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+def _sync(file: Path) -> None:
+    # Opened to be written to, without which Windows syncs nothing.
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
 
 
 @contextlib.contextmanager
@@ -169,19 +182,25 @@ def sole_writer(directory: Path) -> Iterator[None]:
         DiskError: If it cannot be written, or its path is not UTF-8.
     """
     check_path(directory)
+    lock = FileLock(directory / ".lock")
+    # A file of its own: on Windows nobody else can read one that is locked.
+    holder = directory / ".lock.pid"
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / ".lock").open("a+")
-    with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            process = "?"
+            with contextlib.suppress(OSError):
+                process = holder.read_text(encoding="utf-8")
             raise BusyError(
-                f"{directory} must have one writer, but process {file.read() or '?'} is writing to "
-                "it; wait for that run, stop it, or choose another --out"
+                f"{directory} must have one writer, but process {process} is writing to it; wait "
+                "for that run, stop it, or choose another --out"
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    try:
+        with disk_errors(directory):
+            holder.write_text(str(os.getpid()), encoding="utf-8")
         yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -32,19 +32,19 @@ def tensors_hash(tensors: Mapping[str, Tensor], seed: str = "") -> str:
     return digest.hexdigest()
 
 
-LATER = {"later": True}
+HASHED_ONLY_IF_SET = {"hashed_only_if_set": True}
 """Metadata of a field that was added after hashes of its class had been written to disk."""
 
 
 def hashed_settings(settings: Any) -> dict[str, Any]:  # noqa: ANN401
     """Return the fields of a dataclass that identify it, by name.
 
-    A field with the metadata ``LATER`` is left out at its default value, so that what was hashed
-    before there was such a field still has the same hash.
+    A field with the metadata ``HASHED_ONLY_IF_SET`` is left out at its default value, so that what
+    was hashed before there was such a field still has the same hash.
     """
-    named = {field: getattr(settings, field.name) for field in fields(settings)}
     return {
         field.name: value
-        for field, value in named.items()
-        if "later" not in field.metadata or value != field.default
+        for field in fields(settings)
+        if (value := getattr(settings, field.name)) != field.default
+        or "hashed_only_if_set" not in field.metadata
     }

@@ -4,18 +4,26 @@ There is no random state to save: the order of samples and the noise of gates ar
 seed and the step.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pathweave.errors import RunError
-from pathweave.storage.atomic import new_directory, recover_directory, write_json
-from pathweave.storage.tensors import write_tensors
+from pathweave.storage.atomic import recover_directory
+from pathweave.storage.bundle import Bundle
+
+TRAINED, MOMENTS = "trained.safetensors", "optimizer.safetensors"
+CHECKPOINT = Bundle(
+    "a whole checkpoint",
+    "state.json",
+    (TRAINED, MOMENTS),
+    frozenset({"stage"}),
+    format=None,
+    remedy="remove the directory to train this stage from its start (finished stages are kept)",
+    error=RunError,
+)
 
 
 def save_checkpoint(
@@ -36,13 +44,11 @@ def save_checkpoint(
         DiskError: If the directory cannot be written; the previous checkpoint is kept.
     """
     moments: dict[str, Tensor] = {}
-    for name, parameter in modules.named_parameters():
+    # Under the names of the saved tensors, which are not always those of the modules.
+    for name, parameter in modules.state_dict(keep_vars=True).items():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}|{key}"] = torch.as_tensor(value)
-    with new_directory(directory) as temporary:
-        write_tensors(temporary / "trained.safetensors", modules.state_dict())
-        write_tensors(temporary / "optimizer.safetensors", moments)
-        write_json(temporary / "state.json", state)
+    CHECKPOINT.write(directory, {TRAINED: modules.state_dict(), MOMENTS: moments}, state)
 
 
 def load_checkpoint(
@@ -58,20 +64,17 @@ def load_checkpoint(
     """
     if not recover_directory(directory):
         return None
+    state = CHECKPOINT.read(directory)
+    if state["stage"] != stage:
+        return None
+    moments = CHECKPOINT.load(directory, MOMENTS)
     try:
-        state = json.loads((directory / "state.json").read_text())
-        if state["stage"] != stage:
-            return None
-        modules.load_state_dict(load_file(directory / "trained.safetensors"))
-        moments = load_file(directory / "optimizer.safetensors")
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise RunError(
-            f"{directory} must be a whole checkpoint, got {error}; remove the directory to train "
-            "this stage from its start (finished stages are kept)"
-        ) from error
-    parameters = dict(modules.named_parameters())
+        modules.load_state_dict(CHECKPOINT.load(directory, TRAINED))
+    except RuntimeError as error:
+        raise CHECKPOINT.broken(directory, " ".join(str(error).split())) from error
+    parameters = modules.state_dict(keep_vars=True)
     for key, value in moments.items():
         name, _, moment = key.partition("|")
         parameter = parameters[name]
         optimizer.state[parameter][moment] = value.to(parameter.device)
-    return state
+    return {name: value for name, value in state.items() if name != "files"}

@@ -1,5 +1,6 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import verify_run
 from pathweave.methods import METHODS, method_of, stages_of
-from pathweave.methods.lesson import Lesson, Source, Task
+from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
@@ -22,11 +23,11 @@ from pathweave.recipe.schema import DataSet, Recipe
 from pathweave.runs.connector_directory import load_carried
 from pathweave.runs.loading import load_finished, make_readers, new_model
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.train.finished_stage import FinishedStage, save_stage
 from pathweave.train.log import RunLog, tensorboard_writer
-from pathweave.train.outcome import Outcome, save_outcome
-from pathweave.train.report import make_results
+from pathweave.train.run_results import make_results
 from pathweave.train.scoring import Scoring
-from pathweave.train.stage import Stage, train_stage
+from pathweave.train.stage import train_stage
 
 STATISTICS_SAMPLES = 256
 
@@ -40,6 +41,10 @@ class Curriculum:
         accelerator: Processes and devices.
         display: Where progress is shown.
         tensorboard: Write numbers for TensorBoard too.
+
+    Raises:
+        RunError: If the directory holds another run.
+        RecipeError: If the recipe's base or parts cannot be made.
     """
 
     def __init__(
@@ -58,6 +63,15 @@ class Curriculum:
         writer = tensorboard_writer(root / "tensorboard") if tensorboard and self.is_main else None
         self.log = RunLog(self.run.log if self.is_main else None, writer)
         self._examples: dict[tuple[object, ...], Examples] = {}
+        if self.is_main:
+            self.run.check(recipe)
+            if finished := self.run.finished(recipe):
+                display.say(f"resuming: {', '.join(finished)} already learnt")
+        accelerator.wait_for_everyone()
+        self.model: PathWeave = new_model(recipe)
+        self.readers: Readers = make_readers(recipe, self.model.base)
+        ready = [path.spec.name for path in self.model.base.ready_paths]
+        self.stages = stages_of(recipe, ready)
 
     def __call__(self) -> Results:
         """Learn what is not learnt yet, score what is not scored yet, and report.
@@ -67,31 +81,24 @@ class Curriculum:
             RunError: If the directory holds another run, or too many samples are bad.
             RecipeError: If the base cannot be taken through the curriculum.
         """
-        if self.is_main:
-            self.run.check(self.recipe)
-            if finished := self.run.finished(self.recipe):
-                self.display.say(f"resuming: {', '.join(finished)} already learnt")
-        self.accelerator.wait_for_everyone()
-        model = new_model(self.recipe)
-        self.readers: Readers = make_readers(self.recipe, model.base)
-        finished = load_finished(model, self.run, self.recipe)
-        self._check(model, finished)
+        finished = load_finished(self.model, self.run, self.recipe)
+        self._check(finished)
         # Only now: a recipe that was refused may be mended and run in the same directory.
         if self.is_main:
             self.run.claim(self.recipe)
-        model.to(self.accelerator.device)
+        self.model.to(self.accelerator.device)
         scoring = Scoring(self.recipe, self.run, self._examples_alone, self.display, self.log)
-        for names in self._stages(model):
+        for names in self.stages:
             stage = self.recipe.curriculum.index(names[-1])
             if names[0] not in finished:
-                self._take(model, names)
+                self._take(names)
             # Scores of the other processes would be the same: they wait instead.
             if self.is_main and not scoring.is_complete(stage):
                 self._check_unchanged(names, finished)
-                self._verify(model)
-                scoring.score_stage(model, stage)
+                self._verify()
+                scoring.score_stage(self.model, stage)
             self.accelerator.wait_for_everyone()
-        results = make_results(self.recipe, self.run, model, scoring)
+        results = make_results(self.recipe, self.run, self.model, scoring)
         if self.is_main:
             results.save(self.run.results)
         return results
@@ -120,7 +127,7 @@ class Curriculum:
             examples.encode(bar.advance, process, num_processes)
             if num_processes > 1:
                 self.accelerator.wait_for_everyone()
-            examples.drop_bad_samples(self.recipe.bad_samples)
+            examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
             bar.close()
             if examples.bad:
                 self.log.event("bad_samples", manifest=manifest, problems=examples.bad)
@@ -130,11 +137,7 @@ class Curriculum:
             self._examples[key] = examples
         return self._examples[key]
 
-    def _stages(self, model: PathWeave) -> list[tuple[str, ...]]:
-        """Return the modalities that each stage learns."""
-        return stages_of(self.recipe, [path.spec.name for path in model.base.ready_paths])
-
-    def _check(self, model: PathWeave, finished: list[str]) -> None:
+    def _check(self, finished: list[str]) -> None:
         """Refuse a curriculum that the base cannot be taken through.
 
         Raises:
@@ -142,7 +145,7 @@ class Curriculum:
                 or the first one would learn with a random projector as it is.
             RunError: If a modality is added to those that were learnt at once.
         """
-        for names in self._stages(model):
+        for names in self.stages:
             if names[0] in finished and names[-1] not in finished:
                 raise RunError(
                     f"a method that learns all at once must begin with all of them, got "
@@ -153,19 +156,10 @@ class Curriculum:
             # Now and not when its turn comes, which may be hours later.
             if reads := self.recipe.modalities[name].reads:
                 common_width(name, {other: self.readers[other].width for other in reads})
-            if self._is_learnt(model, name) and not self.recipe.modalities[name].train:
-                raise RecipeError(
-                    f"modalities.{name}.train must name a data set to learn from, got none; add "
-                    f"one, or take {name!r} out of curriculum"
-                )
-        method = self.recipe.method.name
-        for name in self.recipe.curriculum if METHODS[method].replays and todo else ():
-            if not self.recipe.modalities[name].train:
-                raise RecipeError(
-                    f"method {method} must have the training data of every modality, got none of "
-                    f"{name!r}; add modalities.{name}.train, or choose another method"
-                )
-        if not model.base.fresh_projector:
+        learnt = [name for name in todo if self._is_learnt(name)]
+        if problems := lacking_data(self.recipe, learnt, todo):
+            raise RecipeError(problems[0])
+        if not self.model.base.fresh_projector:
             return
         self.display.say("the projector starts fresh: the language model has another width")
         self.log.event("fresh_projector")
@@ -176,9 +170,9 @@ class Curriculum:
                 "choose a language model of the width that the base was trained with"
             )
 
-    def _is_learnt(self, model: PathWeave, name: str) -> bool:
+    def _is_learnt(self, name: str) -> bool:
         """Say whether a stage trains anything; a path that the base came with is taken as it is."""
-        return name not in model.paths or self.recipe.training_of(name).connector
+        return name not in self.model.paths or self.recipe.training_of(name).connector
 
     def _check_unchanged(self, names: tuple[str, ...], finished: list[str]) -> None:
         """Refuse to score a stage with a connector that later stages have changed.
@@ -195,18 +189,18 @@ class Curriculum:
                 "choose another --out"
             )
 
-    def _take(self, model: PathWeave, names: tuple[str, ...]) -> None:
+    def _take(self, names: tuple[str, ...]) -> None:
         """Learn what a stage is to learn, unless the base was pretrained with its path."""
-        if any(self._is_learnt(model, name) for name in names):
-            outcome = self._learn(model, names)
+        if any(self._is_learnt(name) for name in names):
+            stage = self._learn(names)
         else:
             self._source(names[0])
             self.display.say(f"[bold]{names[0]}[/]: the base was pretrained with it")
-            outcome = Outcome(names)
-        freeze(model)
+            stage = FinishedStage(names)
+        freeze(self.model)
         if self.is_main:
-            save_outcome(outcome, model, self.recipe, self.run, self._source)
-            self.log.event("saved", stage=names[0], seconds=round(outcome.seconds, 1))
+            save_stage(stage, self.model, self.recipe, self.run, self._source)
+            self.log.event("saved", stage=names[0], seconds=round(stage.seconds, 1))
         self.accelerator.wait_for_everyone()
 
     def _source(self, name: str) -> Examples | None:
@@ -215,77 +209,92 @@ class Curriculum:
         data: list[DataSet] = [*modality.train.values(), *modality.test.values()]
         return self.examples(data[0]) if data else None
 
-    def _learn(self, model: PathWeave, names: tuple[str, ...]) -> Outcome:
+    def _learn(self, names: tuple[str, ...]) -> FinishedStage:
         """Carry out the lessons of a stage."""
-        name, method = names[0], method_of(self.recipe, names[0])
-        torch.manual_seed(self._seed(name))
-        task = self._task(model, names)
-        before = model.base.fingerprint() if method.shares else None
-        new = [each for each in names if each not in model.paths]
+        method, context = method_of(self.recipe, names[0]), self._context(names)
+        torch.manual_seed(context.seed)
+        before = self.model.base.fingerprint() if method.shares else None
+        new = [name for name in names if name not in self.model.paths]
         trained: dict[int, int] = {}
         seconds = 0.0
-        for lesson in method.learn(task):
-            for each in new if self.recipe.method.standardise else ():
-                source = self.examples(next(iter(self.recipe.modalities[each].train.values())))
-                model.paths[each].standardise_input(_sample_features(source, each))
+        for lesson in method.lessons(context):
+            for name in new if self.recipe.method.standardise else ():
+                source = self.examples(next(iter(self.recipe.modalities[name].train.values())))
+                self.model.paths[name].standardise_input(_sample_features(source, name))
             new = []
-            model.to(self.accelerator.device)
-            trained |= {id(p): p.numel() for p in lesson.trained.parameters()}
-            seconds += self._carry_out(model, name, lesson)
-        return Outcome(
+            self.model.to(self.accelerator.device)
+            sizes = {id(p): p.numel() for p in lesson.trained.parameters()}
+            self.display.say(f"[bold]{lesson.name}[/]: training {sum(sizes.values()):,} parameters")
+            self.log.event("stage", stage=lesson.name, trained=sum(sizes.values()))
+            trained |= sizes
+            seconds += train_stage(
+                self.model,
+                lesson,
+                self.run.lesson_checkpoint(lesson.part),
+                self.accelerator,
+                self.log,
+                self.display,
+            )
+        return FinishedStage(
             names=names,
             trained=sum(trained.values()),
             seconds=seconds,
             connector_before=before,
-            carried=task.carried,
-            method=None if method.learn is METHODS["pathweave"].learn else self.recipe.method.name,
+            method_state=context.method_state,
+            method=None if method == METHODS["pathweave"] else self.recipe.method.name,
         )
 
-    def _carry_out(self, model: PathWeave, name: str, lesson: Lesson) -> float:
-        """Train what a lesson trains, and return the seconds it took."""
-        stage = Stage(
-            name=f"{name}/{lesson.name}" if lesson.name else name,
-            training=lesson.training or self.recipe.training_of(name),
-            sets=lesson.sets,
-            seed=self._seed(name),
-            checkpoint=self.run.lesson_checkpoint(lesson.name),
-            penalty=lesson.penalty,
-            after_step=lesson.after_step,
-        )
-        trained = sum(p.numel() for p in lesson.trained.parameters())
-        self.display.say(f"[bold]{stage.name}[/]: training {trained:,} parameters")
-        self.log.event("stage", stage=stage.name, trained=trained)
-        return train_stage(model, lesson.trained, stage, self.accelerator, self.log, self.display)
-
-    def _task(self, model: PathWeave, names: tuple[str, ...]) -> Task:
+    def _context(self, names: tuple[str, ...]) -> StageContext:
         """Return what a method is told of a stage."""
         earlier = self.recipe.curriculum[: self.recipe.curriculum.index(names[0])]
         newest = self.run.newest_connector(earlier)
-        carried = {} if newest is None else load_carried(newest)
-        return Task(
-            model=model,
+        handed_on = {} if newest is None else load_carried(newest)
+        return StageContext(
+            model=self.model,
             recipe=self.recipe,
             names=names,
             earlier=earlier,
             width=lambda name: self.readers[name].width,
             sets=self._sets,
-            carried={name: tensor.to(model.device) for name, tensor in carried.items()},
+            method_state={name: t.to(self.model.device) for name, t in handed_on.items()},
         )
 
-    def _sets(self, name: str) -> list[Source]:
+    def _sets(self, name: str) -> list[WeightedSet]:
         """Return what is learnt from of a modality."""
         sets = self.recipe.modalities[name].train.values()
-        return [Source(self.examples(data), data.weight, data.balance) for data in sets]
+        return [WeightedSet(self.examples(data), data.weight, data.balance) for data in sets]
 
-    def _seed(self, name: str) -> int:
-        return self.recipe.seed + self.recipe.curriculum.index(name)
-
-    def _verify(self, model: PathWeave) -> None:
+    def _verify(self) -> None:
         """Check that every finished path computes what it computed when it was finished."""
-        for verdict in verify_run(model, self.run, model.paths.names):
+        for verdict in verify_run(self.model, self.run, self.model.paths.names):
             self.log.event("verified", **asdict(verdict))
             if not verdict.holds:
                 self.display.say(f"[red]path {verdict.path!r} no longer computes what it did[/]")
+
+
+def lacking_data(recipe: Recipe, learnt: Sequence[str], todo: Sequence[str]) -> list[str]:
+    """Return which modalities lack training data that a run needs.
+
+    Args:
+        recipe: The run.
+        learnt: Modalities that it has yet to train.
+        todo: Modalities whose stages it has yet to finish.
+    """
+    found = [
+        f"modalities.{name}.train must name a data set to learn from, got none; add one, or take "
+        f"{name!r} out of curriculum"
+        for name in learnt
+        if not recipe.modalities[name].train
+    ]
+    method = recipe.method.name
+    if not METHODS[method].replays or not todo:
+        return found
+    return found + [
+        f"method {method} must have the training data of every modality, got none of {name!r}; "
+        f"add modalities.{name}.train, or choose another method"
+        for name in recipe.curriculum
+        if not recipe.modalities[name].train
+    ]
 
 
 def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens width"]:

@@ -10,17 +10,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pathweave.bases.llm import load_tokenizer
 from pathweave.bases.pretrained import PICTURE_PATH
 from pathweave.data.examples import common_width
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes
 from pathweave.methods import METHODS, stages_of
+from pathweave.model.pathweave import context_of
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
-from pathweave.train.manifests import ManifestReport, Manifests
-from pathweave.train.presence import Presence, check_weights, hub_id, is_published_base
+from pathweave.train.curriculum import lacking_data
+from pathweave.train.manifests import ManifestReport, Manifests, Reading
+from pathweave.train.presence import (
+    Presence,
+    check_weights,
+    hub_id,
+    is_published_base,
+    llm_files,
+)
 
 
 @dataclass(frozen=True)
@@ -131,24 +140,18 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     """
     weights = check_weights(recipe)
     problems = [f"{found.part}: {found.problem}" for found in weights if found.problem]
-    problems += _run_problems(recipe, out)
-    manifests = Manifests(recipe)
+    try:
+        RunDirectory(out).check(recipe)
+    except PathWeaveError as error:
+        problems.append(str(error))
+    manifests = Manifests(recipe, _reading(recipe))
     problems += _width_problems(recipe)
     finished = RunDirectory(out).finished(recipe)
     stages = [_stage(recipe, name, finished, manifests) for name in recipe.curriculum]
     problems += manifests.problems
-    problems += [
-        f"modalities.{stage.name}.train must name a data set to learn from, got none; add one"
-        for stage in stages
-        if stage.state == "to learn" and not stage.train
-    ]
-    if METHODS[recipe.method.name].replays:
-        problems += [
-            f"method {recipe.method.name} must have the training data of every modality, got none "
-            f"of {name!r}; add modalities.{name}.train, or choose another method"
-            for name in recipe.curriculum
-            if not recipe.modalities[name].train
-        ]
+    learnt = [stage.name for stage in stages if stage.state == "to learn"]
+    todo = [stage.name for stage in stages if stage.state != "learnt"]
+    problems += lacking_data(recipe, learnt, todo)
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
     free = shutil.disk_usage(_existing(cache)).free
@@ -168,15 +171,6 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
         free_bytes=free,
         problems=tuple(dict.fromkeys(problems)),
     )
-
-
-def _run_problems(recipe: Recipe, out: Path) -> list[str]:
-    """Return why the directory of the run cannot be resumed with this recipe."""
-    try:
-        RunDirectory(out).check(recipe)
-    except PathWeaveError as error:
-        return [str(error)]
-    return []
 
 
 def _width_problems(recipe: Recipe) -> list[str]:
@@ -236,18 +230,17 @@ def _state(recipe: Recipe, name: str, finished: list[str]) -> str:
     return "in the base" if is_ready else "to learn"
 
 
-def _has_adapters(recipe: Recipe, name: str) -> bool:
-    if METHODS[recipe.method.name].trains:
-        return False
-    return _state(recipe, name, []) == "to learn" and not recipe.training_of(name).connector
-
-
 def _predecessors(recipe: Recipe, name: str) -> tuple[str, ...]:
-    if recipe.method.name != "pathweave" or not _has_adapters(recipe, name):
+    """Return the paths whose adapters a stage builds on."""
+
+    def has_adapters(stage: str) -> bool:
+        return _state(recipe, stage, []) == "to learn" and not recipe.training_of(stage).connector
+
+    if recipe.method.name != "pathweave" or not has_adapters(name):
         return ()
     declared = recipe.modalities[name].predecessors
     earlier = recipe.curriculum[: recipe.curriculum.index(name)]
-    return tuple(e for e in earlier if _has_adapters(recipe, e)) if declared is None else declared
+    return tuple(filter(has_adapters, earlier)) if declared is None else declared
 
 
 def _trains(recipe: Recipe, name: str) -> tuple[str, ...]:
@@ -284,6 +277,17 @@ def _medium_bytes(modality: Modality) -> int | None:
         return features_of(modality).cached_bytes
     except PathWeaveError:
         return None  # what is wrong with it is told elsewhere
+
+
+def _reading(recipe: Recipe) -> Reading | None:
+    """Return how the language model reads text; None where its files are not here."""
+    try:
+        directory, config = llm_files(recipe)
+        context = context_of(config)
+        # What is wrong with files is told elsewhere.
+        return None if context is None else Reading(load_tokenizer(directory), context)
+    except PathWeaveError:
+        return None
 
 
 def _answers(recipe: Recipe, stages: list[StagePlan]) -> int:

@@ -1,7 +1,9 @@
 """``evolve`` from recipe to report, on one process or many."""
 
 import sys
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from pathweave.recipe.schema import Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sole_writer
 from pathweave.train.curriculum import Curriculum
+from pathweave.train.log import RunLog
+from pathweave.train.run_results import peak_memory
 from pathweave.train.stop import Interrupted
 
 EXIT_INTERRUPTED = 130
@@ -49,6 +53,7 @@ def evolve_recipe(
     is_main = accelerator.is_main_process
     with (
         sole_writer(out) if is_main else nullcontext(),
+        _session(RunDirectory(out)) if is_main else nullcontext(),
         Display(quiet=quiet or not is_main) as display,
     ):
         try:
@@ -68,6 +73,18 @@ def evolve_recipe(
     if not quiet:
         show(results, out)
     return results
+
+
+@contextmanager
+def _session(run: RunDirectory) -> Iterator[None]:
+    """Record how long a session took and how much memory, however it ends."""
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        if run.recipe_file.exists():  # a recipe that was refused has left no run
+            seconds = round(time.perf_counter() - began, 1)
+            RunLog(run.log).event("session", seconds=seconds, peak_memory_bytes=peak_memory())
 
 
 def show(results: Results, out: Path) -> None:

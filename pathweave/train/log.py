@@ -39,7 +39,7 @@ class RunLog:
         line = json.dumps({"time": round(time.time(), 3), "event": name, **values})
         with disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         if self._writer is not None and name == "step":
             for key in ("loss", "lr", "samples_per_second", "grad_norm"):

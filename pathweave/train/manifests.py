@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerBase
+
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Part, Sample
 from pathweave.errors import PathWeaveError
+from pathweave.model.pathweave import too_long
 from pathweave.recipe.schema import DataSet, Recipe, TestSet
 from pathweave.validation import unknown
 
@@ -20,7 +23,7 @@ class ManifestReport:
     Attributes:
         manifest: Its file.
         samples: Rows that would be used.
-        broken: Rows that cannot be parsed.
+        broken: Rows that cannot be parsed, or are too long for the language model.
         media: Media of the samples.
         licences: Licences of the samples.
         unanswered: Samples with neither an answer nor references.
@@ -38,14 +41,42 @@ class ManifestReport:
     without_choices: int = 0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the language model reads text.
+
+    Attributes:
+        tokenizer: Its tokenizer.
+        context: Most tokens that it can read.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+
+    def misfit(self, sample: Sample, soft: int) -> str | None:
+        """Return why a sample whose media become ``soft`` tokens is too long, else None."""
+        asked = " ".join(part.text or "" for part in sample.prompt if part.is_text)
+        answered = [turn for turn in sample.messages if turn.role == "assistant"]
+        said = sample.answer if answered else ""
+        # A token is a character at least, or a few that the tokenizer does not know.
+        if soft + len(asked.encode()) + len(said.encode()) < self.context:
+            return None
+        prompt, answer = (
+            len(self.tokenizer.encode(t, add_special_tokens=False)) for t in (asked, said)
+        )
+        return too_long(soft + prompt, answer + 1, self.context)
+
+
 class Manifests:
     """Reads each manifest of a recipe once, and notes what is wrong.
 
     Args:
         recipe: Declares the modalities, the limit of samples and the accepted share of bad ones.
+        reading: How the language model reads text; None if that is not known.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, reading: Reading | None = None) -> None:
+        self._reading = reading
         self.problems: list[str] = []
         self._recipe = recipe
         self._decoders: dict[str, Decoder] = {}
@@ -82,7 +113,12 @@ class Manifests:
         types, licences, lacking = set[str](), set[str](), Counter[str]()
         for index in evenly_spaced(len(manifest), limit):
             sample = manifest[index]
-            parts = _media(sample)
+            parts = [part for part in sample.prompt if not part.is_text]
+            # At the least: how many frames a medium has is known when it is decoded.
+            soft = len(parts) * self._recipe.method.queries
+            if self._reading is not None and (problem := self._reading.misfit(sample, soft)):
+                broken.append(f"{sample.id}: {problem}")
+                continue
             if not samples:
                 self._check_first(manifest, parts)
             samples += 1
@@ -128,10 +164,6 @@ def _needed(data: DataSet, report: ManifestReport) -> tuple[int, str]:
     if data.metric == "ranking" and report.without_choices:
         return report.without_choices, "choices to rank"
     return report.unanswered, "an answer or references"
-
-
-def _media(sample: Sample) -> list[Part]:
-    return [part for part in sample.prompt if not part.is_text]
 
 
 def _lacking(sample: Sample) -> Iterator[str]:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from transformers import PretrainedConfig
+
 from pathweave.bases.fetch import ready_dir
 from pathweave.bases.hub import cached_snapshot, is_remote
 from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
@@ -55,6 +57,24 @@ def check_weights(recipe: Recipe) -> list[Presence]:
         what = f"encoder of {', '.join(names)}"
         found.append(_presence(what, str(place), _check_encoder, part))
     return found
+
+
+def llm_files(recipe: Recipe) -> tuple[Path, PretrainedConfig]:
+    """Return the directory of a recipe's language model, and its configuration.
+
+    Raises:
+        FetchError: If they are not on this machine.
+    """
+    if recipe.llm is None and recipe.base == "mini":
+        _check_fetched(LLM)
+        directory = ready_dir(LLM)
+        assert directory is not None  # or it would have been refused
+    else:
+        directory = _local(recipe.llm or recipe.base)
+        if recipe.llm is None and not (directory / CONFIG).is_file():
+            directory /= LLM_DIRECTORY
+    config = read_config(directory)
+    return directory, getattr(config, "text_config", config)
 
 
 def is_published_base(name: str) -> bool:

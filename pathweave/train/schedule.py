@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from pathweave.methods.settings import Training
 from pathweave.nn import Adapter, Gate
-from pathweave.recipe.schema import Training
 
 
 def learning_rate_factor(step: int, training: Training) -> float:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pathweave.data.examples import Examples
@@ -19,7 +18,7 @@ from pathweave.evaluate.scores import ScoreMatrix
 from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import DataSet, Recipe, TestSet
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.storage.atomic import write_atomic, write_json
+from pathweave.storage.atomic import write_json
 from pathweave.train.log import RunLog
 
 
@@ -52,9 +51,9 @@ class Scoring:
         self._examples = examples
         self._display = display
         self._log = log
-        stored = json.loads(run.scores.read_text()) if run.scores.exists() else {}
+        stored = json.loads(run.scores.read_text(encoding="utf-8")) if run.scores.exists() else {}
         self.sets: dict[str, Any] = stored.get("sets", {})
-        self.matrix = ScoreMatrix(recipe.curriculum)
+        self.matrix: ScoreMatrix[float] = ScoreMatrix(recipe.curriculum)
         # The stored matrix may be of a shorter curriculum, to which stages have been added.
         for entry in stored.get("matrix", {}).get("scores", ()):
             self.matrix.add(entry["stage"], entry["modality"], entry["dataset"], entry["score"])
@@ -102,12 +101,12 @@ class Scoring:
         self.matrix.add(stage, name, dataset, result.score)
         after = self.recipe.curriculum[stage]
         self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary())
-        _keep(result, self._run.stage_predictions(after, name, dataset))
+        result.save(self._run.stage_predictions(after, name, dataset))
         if whole:
             if rest:
                 answers |= evaluate_set(model, examples, test_set, size, rest, bar.advance)
                 result = score_set(examples, test_set, answers)
-            _keep(result, self._run.whole_predictions(name, dataset))
+            result.save(self._run.whole_predictions(name, dataset))
             about = self._whole(model, name, dataset, examples, result, chosen)
             self.sets[f"{name}/{dataset}"] = {**about, "after": after}
         bar.close()
@@ -144,12 +143,3 @@ class Scoring:
             )
             for name in self.recipe.curriculum[: stage + 1]
         )
-
-
-def _keep(result: SetResult, file: Path) -> None:
-    """Write answers, one line a sample."""
-    lines = (
-        json.dumps({"id": i, "answer": answer}, ensure_ascii=False)
-        for i, answer in zip(result.ids, result.predictions, strict=True)
-    )
-    write_atomic(file, ("\n".join(lines) + "\n").encode())

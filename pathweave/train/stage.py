@@ -1,24 +1,21 @@
-"""One stage: one modality is learnt from its own data alone."""
+"""The training of a stage, one lesson at a time."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from pathweave.data.batches import Index, balanced, index_batches, share
 from pathweave.display import Bar, Display
 from pathweave.errors import RunError
-from pathweave.methods.lesson import Source
+from pathweave.methods.lesson import Lesson
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Prompt
-from pathweave.recipe.schema import Training
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog
 from pathweave.train.schedule import make_optimizer, set_learning_rate
@@ -26,60 +23,20 @@ from pathweave.train.stop import Interrupted, StopRequest
 from pathweave.train.update_limit import limit_updates
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What one stage is given.
-
-    Attributes:
-        name: Modality.
-        training: Settings.
-        sets: What is learnt from.
-        seed: Seed of the order of samples and of noise.
-        checkpoint: Directory of the running stage's state.
-        penalty: Added to the loss: a mean over the prompts it is given, which are part of a batch.
-        after_step: Called after each step with the number of steps done and the learning rate.
-    """
-
-    name: str
-    training: Training
-    sets: Sequence[Source]
-    seed: int
-    checkpoint: Path
-    penalty: Callable[[Sequence[Prompt]], Tensor] | None = None
-    after_step: Callable[[int, float], None] | None = None
-
-    def batches(self, first: int) -> Iterator[list[Index]]:
-        """Return the batches of all steps from ``first`` on."""
-        endless = index_batches(
-            [_round(source) for source in self.sets],
-            [source.weight for source in self.sets],
-            self.training.batch_size,
-            self.seed,
-            lambda index: self.sets[index[0]].samples.length(index[1]),
-        )
-        return islice(endless, first, self.training.steps)
-
-
-def _round(source: Source) -> list[int]:
-    """Return the samples of one round over a source."""
-    samples = source.samples
-    return balanced([samples.answer(i) for i in range(len(samples))], source.balance)
-
-
 def train_stage(
     model: PathWeave,
-    modules: nn.ModuleDict,
-    stage: Stage,
+    lesson: Lesson,
+    checkpoint: Path,
     accelerator: Accelerator,
     log: RunLog,
     display: Display,
 ) -> float:
-    """Train ``modules`` for all steps of the stage, from its checkpoint if there is one.
+    """Train for all steps of a lesson, from its checkpoint if there is one.
 
     Args:
         model: The model.
-        modules: What the stage trains; everything else is frozen.
-        stage: Data and settings.
+        lesson: What is trained, on what and how.
+        checkpoint: Directory of the running stage's state.
         accelerator: Processes and devices.
         log: Where every step is recorded.
         display: Where progress is shown.
@@ -92,45 +49,46 @@ def train_stage(
         RunError: If the batch is smaller than the number of processes, or the loss is not finite.
         DiskError: If a checkpoint cannot be written.
     """
-    training = stage.training
+    training, modules = lesson.training, lesson.trained
     if training.batch_size < accelerator.num_processes:
         raise RunError(
             f"batch_size must be at least the number of processes, {accelerator.num_processes}, "
             f"got {training.batch_size}; raise training.batch_size"
         )
     optimizer = make_optimizer(modules, training)
-    state = load_checkpoint(stage.checkpoint, modules, optimizer, stage.name)
+    state = load_checkpoint(checkpoint, modules, optimizer, lesson.name)
     first, seconds = (state["step"], state["seconds"]) if state else (0, 0.0)
     learner = accelerator.prepare_model(model)
     model.train()
-    bar = display.bar(f"train {stage.name}", total=training.steps, done=first)
+    bar = display.bar(f"train {lesson.name}", total=training.steps, done=first)
     began = time.perf_counter()
     with StopRequest() as stop:
-        for step, batch in enumerate(stage.batches(first), start=first):
+        for step, batch in enumerate(_batches(lesson, first), start=first):
             tick = time.perf_counter()
-            _seed(stage.seed, step, accelerator.process_index)
+            # Noise is a function of seed, step and process, so that a resumed run draws the same.
+            torch.manual_seed(mixed_seed(lesson.seed, step, accelerator.process_index))
             lr = set_learning_rate(optimizer, step, training)
-            loss, tokens = _accumulate(model, learner, stage, batch, accelerator)
+            loss, tokens = _accumulate(model, learner, lesson, batch, accelerator)
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
             if training.max_update_rms is not None:
                 limit_updates(optimizer, training.max_update_rms)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            if stage.after_step is not None:
-                stage.after_step(step + 1, lr)
+            if lesson.after_step is not None:
+                lesson.after_step(step + 1, lr)
             total, wants_stop = _agree(accelerator, loss, stop.requested)
             rate = len(batch) / (time.perf_counter() - tick)
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
-            _report(stage, step, record, rate, log, bar)
+            _report(lesson.name, step, record, rate, log, bar)
             done, ended = step + 1, step + 1 == training.steps
             if done % training.save_every == 0 or ended or wants_stop:
                 elapsed = seconds + time.perf_counter() - began
                 if accelerator.is_main_process:
-                    now = {"stage": stage.name, "step": done, "seconds": elapsed}
-                    save_checkpoint(stage.checkpoint, modules, optimizer, now)
+                    now = {"stage": lesson.name, "step": done, "seconds": elapsed}
+                    save_checkpoint(checkpoint, modules, optimizer, now)
                 accelerator.wait_for_everyone()
             if wants_stop and not ended:
-                raise Interrupted(f"stopped in stage {stage.name!r} after step {done}")
+                raise Interrupted(f"stopped in stage {lesson.name!r} after step {done}")
     bar.close()
     return seconds + time.perf_counter() - began
 
@@ -143,7 +101,7 @@ def _agree(accelerator: Accelerator, loss: float, stop: bool) -> tuple[float, bo
 
 
 def _report(
-    stage: Stage, step: int, record: dict[str, float], rate: float, log: RunLog, bar: Bar
+    name: str, step: int, record: dict[str, float], rate: float, log: RunLog, bar: Bar
 ) -> None:
     """Log and show one step.
 
@@ -153,23 +111,53 @@ def _report(
     loss = record["loss"]
     if not math.isfinite(loss):
         raise RunError(
-            f"the loss must be finite, got {loss} at step {step} of stage {stage.name!r}; lower "
+            f"the loss must be finite, got {loss} at step {step} of stage {name!r}; lower "
             "training.lr, set training.max_update_rms to 1, or look at the data of this stage"
         )
     rounded = {name: float(f"{value:.6g}") for name, value in record.items()}
-    log.event("step", stage=stage.name, step=step + 1, **rounded, samples_per_second=round(rate, 2))
+    log.event("step", stage=name, step=step + 1, **rounded, samples_per_second=round(rate, 2))
     bar.advance(1, note=f"loss {loss:.3f}  {rate:.1f} samples/s")
 
 
-def _seed(seed: int, step: int, process: int) -> None:
-    """Make noise a function of seed, step and process, so that a resumed run draws the same."""
-    torch.manual_seed(hash((seed, step, process)))
+def mixed_seed(*numbers: int) -> int:
+    """Return a seed in [-2^63, 2^63) that depends on all of some numbers and on their order.
+
+    It is the mix of xxHash (XXH64), as CPython 3.8 and later hash tuples of integers.
+
+    Args:
+        numbers: Each in [0, 2^61 - 1).
+
+    Example:
+        >>> mixed_seed(0, 1, 0)
+        7619408953831620358
+    """
+    first, second, last = 11400714785074694791, 14029467366897019727, 2870177450012600261
+    mix = last
+    for number in numbers:
+        mix = (mix + number * second) % 2**64
+        mix = (mix << 31 | mix >> 33) % 2**64 * first % 2**64
+    mix = (mix + (len(numbers) ^ last ^ 3527539)) % 2**64
+    return mix - 2**64 if mix >= 2**63 else mix
+
+
+def _batches(lesson: Lesson, first: int) -> Iterator[list[Index]]:
+    """Return the batches of all steps from ``first`` on."""
+    samples = [each.samples for each in lesson.sets]
+    answers = [[chosen.answer(i) for i in range(len(chosen))] for chosen in samples]
+    endless = index_batches(
+        [balanced(*pair) for pair in zip(answers, [s.balance for s in lesson.sets], strict=True)],
+        [each.weight for each in lesson.sets],
+        lesson.training.batch_size,
+        lesson.seed,
+        lambda index: samples[index[0]].length(index[1]),
+    )
+    return islice(endless, first, lesson.training.steps)
 
 
 def _accumulate(
     model: PathWeave,
     learner: nn.Module,
-    stage: Stage,
+    lesson: Lesson,
     batch: Sequence[Index],
     accelerator: Accelerator,
 ) -> tuple[float, int]:
@@ -181,22 +169,22 @@ def _accumulate(
     Returns:
         This process's summed loss, in nats, and the number of answer tokens of the whole batch.
     """
-    tokens = sum(len(model.answer_ids(stage.sets[w].samples.answer(i))) for w, i in batch)
+    tokens = sum(len(model.answer_ids(lesson.sets[w].samples.answer(i))) for w, i in batch)
     mine = share(batch, accelerator.process_index, accelerator.num_processes)
-    size = stage.training.micro_batch or len(mine)
+    size = lesson.training.micro_batch or len(mine)
     total = 0.0
     for start in range(0, len(mine), size):
         part = mine[start : start + size]
         last = start + size >= len(mine)
-        prompts = [stage.sets[w].samples.prompt(i) for w, i in part]
-        answers = [stage.sets[w].samples.answer(i) for w, i in part]
+        prompts = [lesson.sets[w].samples.prompt(i) for w, i in part]
+        answers = [lesson.sets[w].samples.answer(i) for w, i in part]
         with nullcontext() if last else accelerator.no_sync(learner):
             loss, _ = learner(prompts, answers)
             # Gradients are averaged over processes; the mean loss is a sum over them.
             objective = loss * (accelerator.num_processes / tokens)
-            if stage.penalty is not None:
+            if lesson.penalty is not None:
                 share_of_batch = len(part) / len(batch) * accelerator.num_processes
-                objective = objective + stage.penalty(prompts) * share_of_batch
+                objective = objective + lesson.penalty(prompts) * share_of_batch
             accelerator.backward(objective)
         total += loss.item()
     return total, tokens

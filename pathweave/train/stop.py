@@ -1,6 +1,8 @@
 """Stopping on request: Ctrl-C and SIGTERM are noted, and acted on between two steps."""
 
+import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 
@@ -33,3 +35,18 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+def stop_with_parent() -> None:
+    """Save and stop, as with Ctrl-C, when standard input ends.
+
+    A pipe ends with the process that holds its other end, however that process ends.
+    """
+
+    def watch() -> None:
+        # Not through sys.stdin, whose lock a thread must not hold when the process ends.
+        while os.read(0, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -86,7 +86,7 @@ def probe(modality: Modality, task: str, cache: FeatureCache) -> tuple[list[str]
 def compared(run: Path, name: str, task: str, answers: Sequence[str], test: Manifest) -> str:
     """Say by how much a run's path is better than the probe."""
     file = RunDirectory(run).whole_predictions(name, task)
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     own = {row["id"]: row["answer"] for row in rows}
     path = _statistics(task, [own[sample.id] for sample in test], test)
     gain = paired_difference(

@@ -62,8 +62,10 @@ def test_minilm_is_the_same_from_both_forms(source, out, is_zip):
     tensors = {"embeddings.position_ids": torch.arange(4), "w": torch.ones(2)}
     save_file(tensors, source / "model.safetensors")
     config = {"model_type": "bert", "_name_or_path": "x", "hidden_size": 4}
-    (source / "config.json").write_text(json.dumps(config))
-    (source / "tokenizer.json").write_text('{"padding": {"length": 128}, "model": {}}')
+    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (source / "tokenizer.json").write_text(
+        '{"padding": {"length": 128}, "model": {}}', encoding="utf-8"
+    )
     if is_zip:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as file:
@@ -73,8 +75,11 @@ def test_minilm_is_the_same_from_both_forms(source, out, is_zip):
         (source / "model.zip").write_bytes(archive.getvalue())
     CONVERTERS["minilm"](source, out)
     assert set(load_file(out / "model.safetensors")) == {"w"}
-    assert json.loads((out / "config.json").read_text()) == {"model_type": "bert", "hidden_size": 4}
-    tokenizer = json.loads((out / "tokenizer.json").read_text())
+    assert json.loads((out / "config.json").read_text(encoding="utf-8")) == {
+        "model_type": "bert",
+        "hidden_size": 4,
+    }
+    tokenizer = json.loads((out / "tokenizer.json").read_text(encoding="utf-8"))
     assert tokenizer == {"padding": None, "truncation": None, "model": {}}
 
 

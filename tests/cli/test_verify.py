@@ -60,4 +60,4 @@ def test_a_changed_predecessor_is_exit_code_2(copied_run, capsys):
 def test_a_missing_connector_is_exit_code_2(copied_run, capsys):
     (copied_run / "base" / "connector.safetensors").unlink()
     assert command("verify", copied_run) == 2
-    assert "must hold a whole connector.safetensors, got" in capsys.readouterr().err
+    assert "connector.safetensors must have sha256" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pathweave.compare.cell import CellResult, objects_key, save_cell, stage_key, whole_key
+from pathweave.compare.cell import CellResult, Scored, save_cell
 from pathweave.evaluate.results import DatasetInfo, Environment, Results, StageResults
 from pathweave.evaluate.scores import ScoreMatrix
 from pathweave.storage.atomic import write_json
@@ -69,20 +69,20 @@ def write_cell(
     matrix = ScoreMatrix(curriculum)
     tensors, ids = {}, {}
 
-    def keep(key, modality, values):
-        tensors[key] = torch.tensor(values).float()[:, None]
-        things = (objects or {}).get(modality) or range(len(values))
-        tensors[objects_key(key)] = torch.tensor(list(things)[: len(values)])
-        ids[key] = f"{len(values)} samples"
+    def keep(scored, values):
+        tensors[scored.key] = torch.tensor(values).float()[:, None]
+        things = (objects or {}).get(scored.modality) or range(len(values))
+        tensors[scored.samples.key] = torch.tensor(list(things)[: len(values)])
+        ids[scored.key] = f"{len(values)} samples"
 
     sets = {"qa": answers, **({"caption": captions} if captions else {})}
     for dataset, scored in sets.items():
         for (after, modality), values in scored.items():
-            keep(stage_key(after, modality, dataset), modality, values)
+            keep(Scored(after, modality, dataset), values)
             stage = list(curriculum).index(after)
             matrix.add(stage, modality, dataset, float(np.mean(values)))
     for modality, values in (whole or {}).items():
-        keep(whole_key(modality, "qa"), modality, values)
+        keep(Scored(None, modality, "qa"), values)
     datasets = {
         modality: [
             DatasetInfo(

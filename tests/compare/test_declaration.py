@@ -31,7 +31,7 @@ def test_cells_are_methods_x_orders_x_seeds(tiny_recipe):
     assert (last.recipe.seed, last.recipe.training.steps) == (1, 3)
     assert last.recipe.curriculum == ("sight", "tilt", "sound")
     assert grid.cells[1].recipe.method.name == "adapters"
-    assert grid.about()["num_cells"] == 6
+    assert grid.about().num_cells == 6
 
 
 def test_a_method_may_have_a_recipe_of_its_own(tiny_recipe, tmp_path):
@@ -243,7 +243,7 @@ def test_the_document_has_a_place_for_every_shipped_grid():
 
 
 def test_the_orders_of_the_shipped_grid_are_a_balanced_latin_square():
-    orders = load_grid(RECIPES / "mcl_grid.yaml").about()["orders"].values()
+    orders = load_grid(RECIPES / "mcl_grid.yaml").about().orders.values()
     assert len({order[0] for order in orders}) == 1
     later = [order[1:] for order in orders]
     assert all(len(set(place)) == 4 for place in zip(*later, strict=True))

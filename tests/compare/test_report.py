@@ -85,16 +85,16 @@ def test_differences_are_paired_by_seed_and_sample(directory):
     assert found.keys() == {("theirs", "main")}
     more = found["theirs", "main"][Key(TRANSFER, MEAN, ACCURACY)]
     # 10 points in either seed, though the seeds are 20 apart; on one sample of ten.
-    assert more.estimate.per_seed == pytest.approx((10.0, 10.0))
-    assert more.estimate.seeds == pytest.approx(0.0, abs=1e-9)
-    assert (more.estimate.low, more.estimate.high) == pytest.approx((0.0, 30.0), abs=6)
+    assert more.per_seed == pytest.approx((10.0, 10.0))
+    assert more.seeds == pytest.approx(0.0, abs=1e-9)
+    assert (more.low, more.high) == pytest.approx((0.0, 30.0), abs=6)
     assert more.verdict == "no"
     worse = found["theirs", "main"][Key(FORGETTING, MEAN, ACCURACY)]
-    assert worse.estimate.value == pytest.approx(55.0)
+    assert worse.value == pytest.approx(55.0)
     # Seeds alone: 12.706 * 5. Of ten objects five lose in both seeds and one in one: a variance of
     # 10000 * (5 + 1/4 - 5.5**2 / 10) / 10 / 10 = 222.5, and with 9 degrees of freedom 2.262 times
     # its root, 33.7. The root of the sum of both squares is 71.9.
-    assert worse.estimate.seeds == pytest.approx(63.5, abs=0.1)
+    assert worse.seeds == pytest.approx(63.5, abs=0.1)
     assert worse.both == pytest.approx(71.9, abs=3)
     assert worse.verdict == "no"
 

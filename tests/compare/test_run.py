@@ -13,15 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.compare.cell import load_cell, load_samples
+from pathweave.compare.cell import Scored, load_cell, record
 from pathweave.compare.declaration import load_grid, recipe_hash
 from pathweave.compare.sessions import Spent, current, sessions
 from tests.compare.grids import METHODS, write_grid
 from tests.whole_runs import command, events, hashes
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-NAMES = ["pathweave-main-seed0", "adapters-main-seed0"]
-NAMES += ["pathweave-main-seed1", "adapters-main-seed1"]
+OURS, ADAPTERS = NAMES = ["pathweave-main-seed0", "adapters-main-seed0"]
 
 
 def cell_directory(out: Path, name: str) -> Path:
@@ -31,7 +30,7 @@ def cell_directory(out: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def grid_file(tiny_recipe):
-    return write_grid(tiny_recipe)
+    return write_grid(tiny_recipe, seeds=[0])
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +59,9 @@ def results(out: Path) -> dict[str, dict]:
 
 def test_a_cell_is_an_ordinary_run(grid_file, finished_grid, home, tmp_path):
     """The shared stage makes no difference: the same recipe run alone gives the same tensors."""
-    cell = load_grid(grid_file).cells[3]
-    assert cell.name == NAMES[3]
-    words = ("--set", "method.name=adapters", "--set", "seed=1")
-    words += ("--set", "curriculum=[sight, sound]", "--json")
+    cell = load_grid(grid_file).cells[1]
+    assert cell.name == ADAPTERS
+    words = ("--set", "method.name=adapters", "--set", "curriculum=[sight, sound]", "--json")
     recipe = grid_file.parent / "recipe.yaml"
     assert command("evolve", recipe, "--out", tmp_path / "alone", *words) == 0
     run = cell.directory(finished_grid)
@@ -73,53 +71,49 @@ def test_a_cell_is_an_ordinary_run(grid_file, finished_grid, home, tmp_path):
     assert command("verify", run) == 0
 
 
-def test_every_cell_has_a_result(finished_grid):
+def test_every_cell_has_a_result(grid_file, finished_grid):
     found = results(finished_grid)
     assert sorted(found) == sorted(NAMES)
-    assert {tree["recipe_hash"] for tree in found.values()} == {
-        recipe_hash(cell.recipe) for cell in load_grid_of(finished_grid)
-    }
-    for name in NAMES:
-        file = finished_grid / "results" / f"{name}.json"
-        cell = load_cell(file)
+    for cell in load_grid(grid_file).cells:
+        file = cell.result(finished_grid)
+        assert found[cell.name]["recipe_hash"] == recipe_hash(cell.recipe)
         assert file.stat().st_size < 20_000
-        assert (cell.seconds > 0, cell.shared_seconds > 0) == (True, True)
-        assert cell.peak_memory_bytes > 50_000_000
-        assert {"torch", "transformers", "pathweave"} <= cell.versions.keys()
         assert str(finished_grid) not in file.read_text()
+        loaded = load_cell(file)
+        result = loaded.result
+        assert (result.seconds > 0, result.shared_seconds > 0) == (True, True)
+        assert result.peak_memory_bytes > 50_000_000
+        assert {"torch", "transformers", "pathweave"} <= result.versions.keys()
         keys = {"after-sight|sight|qa", "after-sound|sight|qa", "after-sound|sound|qa"}
-        keys |= {"whole|sight|qa", "whole|sound|qa"}
-        assert cell.ids.keys() == keys
-        tensors = load_samples(cell, file)
-        score = cell.results.matrix.score(1, "sound", "qa")
-        assert tensors["after-sound|sound|qa"].mean().item() == pytest.approx(score)
-        assert len(tensors["objects|stages|sound|qa"]) == 6
+        assert result.ids.keys() == keys | {"whole|sight|qa", "whole|sound|qa"}
+        scored = Scored("sound", "sound", "qa")
+        score = result.results.matrix.score(1, "sound", "qa")
+        assert loaded.statistics[scored].mean() == pytest.approx(score)
+        assert len(loaded.objects[scored.samples]) == 6
 
 
-def load_grid_of(out: Path):
-    """Return the cells of a finished grid by its runs' recipes."""
-    from pathweave.compare.declaration import Cell
-    from pathweave.runs.run_directory import RunDirectory
+def test_the_result_of_a_run_without_statistics_is_the_same(grid_file, finished_grid, tmp_path):
+    """Runs of earlier versions hold the answers alone."""
+    out = tmp_path / "out"
+    shutil.copytree(finished_grid, out)
+    cell = load_grid(grid_file).cells[0]
+    for file in (cell.directory(out) / "predictions").rglob("*.safetensors"):
+        file.unlink()
+    record(cell, out)
+    assert results(out) == results(finished_grid)
 
-    runs = [cell_directory(out, name) for name in NAMES]
-    return [Cell("", "", 0, RunDirectory(run).recipe()) for run in runs]
 
-
-def test_the_first_stage_is_trained_once_a_seed(finished_grid):
+def test_the_first_stage_is_trained_once(finished_grid):
     trained = [
         e["stage"] for log in finished_grid.rglob("log.jsonl") for e in events(log.parent, "stage")
     ]
-    assert sorted(trained) == ["sight"] * 2 + ["sound"] * 4
-    shared = sorted((finished_grid / "shared").iterdir())
-    assert [name.name.rpartition("-")[0] for name in shared] == ["sight-seed0", "sight-seed1"]
-    for seed, stage in enumerate(shared):
-        file = stage / "base/connector.safetensors"
-        cells = [name for name in NAMES if name.endswith(f"seed{seed}")]
-        copies = [
-            cell_directory(finished_grid, name) / "base/connector.safetensors" for name in cells
-        ]
-        assert all(copy.samefile(file) for copy in copies)
-        assert [e["directory"] for e in events(copies[0].parents[1], "shared")] == [stage.name]
+    assert sorted(trained) == ["sight", "sound", "sound"]
+    [stage] = (finished_grid / "shared").iterdir()
+    assert stage.name.startswith("sight-seed0-")
+    for run in (cell_directory(finished_grid, name) for name in NAMES):
+        file = "base/connector.safetensors"
+        assert (run / file).samefile(stage / file)
+        assert [e["directory"] for e in events(run, "shared")] == [stage.name]
 
 
 def test_running_again_skips_what_is_done(grid_file, finished_grid, home, capsys):
@@ -131,32 +125,49 @@ def test_running_again_skips_what_is_done(grid_file, finished_grid, home, capsys
     assert changed <= {".lock", "grid.json", "log.jsonl"}
     grids = [json.loads(line) for line in (finished_grid / "log.jsonl").read_text().splitlines()]
     assert grids[-1]["event"] == "grid"
-    assert grids[-1]["done"] == 4
+    assert grids[-1]["done"] == 2
 
 
 def test_results_alone_are_enough_to_skip(grid_file, finished_grid, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(finished_grid / "results", out / "results")
     assert command("compare", grid_file, "--out", out, "--dry-run", "--json") == 0
-    assert [row["is_done"] for row in json.loads(capsys.readouterr().out)] == [True] * 4
+    assert [row["is_done"] for row in json.loads(capsys.readouterr().out)] == [True] * 2
 
 
 def test_a_dry_run_lists_the_cells_and_writes_nothing(grid_file, finished_grid, tmp_path, capsys):
     assert command("compare", grid_file, "--out", tmp_path / "new", "--dry-run") == 0
     assert not (tmp_path / "new").exists()
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert lines[0] == ["order", "method", "seed", "0", "seed", "1"]
-    to_do = ["to", "do", "to", "do"]
-    assert lines[2:-1] == [["main", "pathweave", *to_do], ["main", "adapters", *to_do]]
-    assert lines[-1] == ["0", "of", "4", "cells", "done"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    to_do = [["main, pathweave", "to do"], ["main, adapters", "to do"]]
+    assert [cells(line) for line in lines[1:-1]] == [["order, method", "seed 0"], [], *to_do]
+    assert lines[-1] == "0 of 2 cells done"
     out = tmp_path / "begun"
     shutil.copytree(finished_grid, out)
-    (out / "results" / f"{NAMES[0]}.json").unlink()
-    shutil.rmtree(cell_directory(out, NAMES[0]) / "paths" / "sound")
-    assert command("compare", grid_file, "--out", out, "--dry-run", "--only", "pathweave") == 0
-    *_, row, last = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert re.fullmatch(r" *main +pathweave +1 of 2 stages +done, [\d.]+ (s|min) *", row)
+    (out / "results" / f"{OURS}.json").unlink()
+    shutil.rmtree(cell_directory(out, OURS) / "paths" / "sound")
+    assert command("compare", grid_file, "--out", out, "--dry-run") == 0
+    *_, ours, adapters, _, last = capsys.readouterr().out.splitlines()
+    assert cells(ours) == ["main, pathweave", "1 of 2 stages"]
+    assert re.fullmatch(r"done, [\d.]+ (s|min)", cells(adapters)[1])
     assert last == "1 of 2 cells done"
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a line of a table; none of the rule below the headings."""
+    return [] if line.startswith("|-") else [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_many_seeds_are_listed_whole(tiny_recipe, tmp_path, monkeypatch, capsys, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
+    grid = write_grid(here / tiny_recipe.name, seeds=list(range(12)))
+    assert command("compare", grid, "--out", tmp_path / "out", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    headings = [cell for line in lines if "order, method" in line for cell in cells(line)[1:]]
+    assert headings == [f"seed {seed}" for seed in range(12)]
 
 
 def test_a_missing_manifest_is_told_before_anything_is_trained(grid_file, tmp_path, capsys):
@@ -191,7 +202,7 @@ def when_training(run: Path, do) -> threading.Thread:
     def watch() -> None:
         while not any(e["event"] == "step" for e in events(run)):
             time.sleep(0.001)
-        process = int((run / ".lock").read_text())
+        process = int((run / ".lock.pid").read_text())
         os.kill(process, signal.SIGSTOP)
         do(process)
         os.kill(process, signal.SIGCONT)
@@ -201,62 +212,48 @@ def when_training(run: Path, do) -> threading.Thread:
     return thread
 
 
+def interrupt(_: int) -> None:
+    """Press Ctrl-C, and wait until the grid has passed it on."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.6)
+
+
 def test_a_stopped_grid_goes_on_to_equal_results(grid_file, finished_grid, home, tmp_path, capsys):
     out = tmp_path / "out"
-    run = begin_again(finished_grid, out, NAMES[1])
-
-    def interrupt(_: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.6)  # until the grid has passed it on
-
+    run = begin_again(finished_grid, out, ADAPTERS)
     watcher = when_training(run, interrupt)
     assert command("compare", grid_file, "--out", out) == 130
     watcher.join()
-    assert f"stopped in {NAMES[1]}; run the same command again" in capsys.readouterr().err
-    assert not (out / "results" / f"{NAMES[1]}.json").exists()
+    assert f"stopped in {ADAPTERS}; run the same command again" in capsys.readouterr().err
+    assert not (out / "results" / f"{ADAPTERS}.json").exists()
     assert (run / "checkpoint" / "state.json").exists()
     assert command("compare", grid_file, "--out", out, "--only", "adapters", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["done"] == [NAMES[3], NAMES[1]]
+    assert json.loads(capsys.readouterr().out)["done"] == [ADAPTERS]
     assert results(out) == results(finished_grid)
-    assert hashes(run) == hashes(cell_directory(finished_grid, NAMES[1]))
+    assert hashes(run) == hashes(cell_directory(finished_grid, ADAPTERS))
     assert [e["step"] for e in events(run, "step")] == [1, 2, 3, 4]
     assert len(events(run, "session")) == 2
 
 
 def test_cells_side_by_side_are_stopped_together_and_give_equal_results(
-    grid_file, finished_grid, home, tmp_path, capsys
+    tiny_recipe, finished_grid, home, tmp_path, capsys
 ):
-    out = tmp_path / "out"
-    shutil.copytree(finished_grid / "shared", out / "shared")
-
-    def interrupt(_: int) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.6)  # until the grid has passed it on
-
-    watcher = when_training(cell_directory(out, NAMES[0]), interrupt)
-    words = ("--out", out, "--jobs", "2")
-    assert command("compare", grid_file, *words) == 130
+    """First stages are trained beside one another too; what waits for one makes place."""
+    here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
+    grid, out = write_grid(here / tiny_recipe.name), tmp_path / "out"
+    words = ("--out", out, "--jobs", "2", "--only", "pathweave")
+    watcher = when_training(cell_directory(out, OURS), interrupt)
+    assert command("compare", grid, *words) == 130
     watcher.join()
     [stopped] = [line for line in capsys.readouterr().err.splitlines() if "stopped in" in line]
-    assert NAMES[0] in stopped
-    assert command("compare", grid_file, *words, "--json") == 0
-    assert sorted(json.loads(capsys.readouterr().out)["done"]) == sorted(NAMES)
-    assert results(out) == results(finished_grid)
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    told = [(event["event"], event.get("cell")) for event in log]
-    assert told[1:3] == [("cell", NAMES[0]), ("cell", NAMES[1])]
+    assert OURS in stopped
+    assert command("compare", grid, *words, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["done"]) == 2
+    assert results(out)[OURS] == results(finished_grid)[OURS]
+    told = [(event["event"], event.get("cell")) for event in events(out)]
+    assert [name for name, _ in told[:3]] == ["grid", "first_stage", "first_stage"]
+    assert [name for name, _ in told].count("first_stage") == 2
     assert told[-1][0] == "done"
-
-
-def test_a_first_stage_is_trained_beside_another(grid_file, finished_grid, home, tmp_path):
-    """What waits for a stage that is in training makes place for what does not."""
-    out = tmp_path / "out"
-    assert command("compare", grid_file, "--out", out, "--jobs", "2", "--json") == 0
-    assert results(out) == results(finished_grid)
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    told = [event["event"] for event in log]
-    assert told[:3] == ["grid", "first_stage", "first_stage"]
-    assert told.count("first_stage") == 2
 
 
 def test_a_failed_cell_is_reported_and_the_others_go_on(
@@ -279,7 +276,7 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(
 
 def test_a_killed_cell_says_how_it_ended(grid_file, finished_grid, home, tmp_path, capsys):
     out = tmp_path / "out"
-    run = begin_again(finished_grid, out, NAMES[0])
+    run = begin_again(finished_grid, out, OURS)
     killer = when_training(run, lambda process: os.kill(process, signal.SIGKILL))
     assert command("compare", grid_file, "--out", out, "--json") == 1
     killer.join()
@@ -291,7 +288,7 @@ def test_a_killed_cell_says_how_it_ended(grid_file, finished_grid, home, tmp_pat
 @pytest.mark.slow
 def test_a_cell_outlives_its_grid_only_to_be_saved(grid_file, finished_grid, home, tmp_path):
     out = tmp_path / "out"
-    run = begin_again(finished_grid, out, NAMES[1])
+    run = begin_again(finished_grid, out, ADAPTERS)
     words = [sys.executable, "-m", "pathweave.cli", "compare", str(grid_file), "--out", str(out)]
     grid = subprocess.Popen(words, cwd=RECIPES.parent, env=os.environ)
 

@@ -100,6 +100,17 @@ def test_sets_are_drawn_by_weight():
     assert 0.72 < sum(which == 0 for which, _ in drawn) / len(drawn) < 0.78
 
 
+def test_lengths_are_compared_coarsely():
+    """Samples whose lengths differ by less than 16 characters share batches at random."""
+    mixed = {}
+    for name, lengths in (("near", (32, 47)), ("far", (32, 48))):
+        endless = batches([400], 10, length=lambda index, of=lengths: of[index[1] % 2])
+        drawn = list(islice(endless, 5 * STEPS_PER_BUCKET))
+        mixed[name] = sum(len({i % 2 for _, i in batch}) == 2 for batch in drawn)
+    assert mixed["near"] > 30
+    assert mixed["far"] <= 5  # one batch of each bucket may hold the last of one and the first
+
+
 def test_samples_of_a_batch_are_of_similar_length():
     drawn = list(islice(batches([800], 10), STEPS_PER_BUCKET))
     spans = [max(batch)[1] - min(batch)[1] for batch in drawn]

@@ -11,7 +11,7 @@ from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
 from pathweave.model.prompt import Medium
 from pathweave.recipe.reading import parse_recipe
-from tests.tiny import WIDTH, write_sensor_data
+from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
 COUNT = 6
 
@@ -307,3 +307,25 @@ def test_half_a_character_and_an_id_used_twice_are_bad_samples(directory):
     assert "ids must be unique" in found.bad[2]
     with pytest.raises(RunError, match=r"at most 1\.0% bad samples, got 3 of 6; mend or remove"):
         examples(directory).drop_bad_samples(0.01)
+
+
+@pytest.mark.parametrize("where", ["question", "answer"])
+def test_samples_longer_than_the_language_model_reads_are_bad(directory, where):
+    model = tiny_model(*chain("sight", "sound"))
+    file = directory / "sound-train.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    turn = rows[2]["messages"][0 if where == "question" else 1]
+    turn["content"] = (turn["content"] if where == "question" else []) + [
+        {"type": "text", "text": "long " * 405}  # of at most 2048 tokens, a letter each
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = examples(directory)
+    found.encode(ignore)
+    found.drop_bad_samples(0.5)
+    assert len(found) == COUNT
+    found.drop_bad_samples(0.5, model.misfit)
+    assert len(found) == COUNT - 1
+    [said] = found.bad
+    assert said.startswith("sound-train-2: a prompt and its answer must have at most 2,048 tokens")
+    with pytest.raises(RunError, match=r"must have at most 5\.0% bad samples, got 1 of"):
+        examples(directory).drop_bad_samples(0.05, model.misfit)

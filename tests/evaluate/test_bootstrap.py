@@ -4,8 +4,8 @@ import pytest
 from pathweave.errors import ManifestError
 from pathweave.evaluate import bootstrap
 from pathweave.evaluate.bleu import bleu, bleu_statistics
-from pathweave.evaluate.bootstrap import interval, paired_difference, resample
-from pathweave.evaluate.metrics import mean
+from pathweave.evaluate.bootstrap import Column, draw_scores, interval, paired_difference
+from pathweave.evaluate.metrics import METRICS, mean
 
 
 def scores(count=200, seed=0):
@@ -14,6 +14,11 @@ def scores(count=200, seed=0):
 
 def bleu_2(totals, _):
     return bleu(totals, 2)
+
+
+def resample(values, combine, clusters=None, **options):
+    """The scores of the resamples of one system."""
+    return draw_scores([Column(values, combine, clusters)], **options)[0][1:]
 
 
 def ends(found):
@@ -68,7 +73,8 @@ def test_resamples_of_a_corpus_metric_are_those_of_scoring_again():
         for i, j in ((0, 0), (0, 1), (1, 1))
         for p, r in [([predictions[i], predictions[j]], [references[i], references[j]])]
     }
-    drawn = resample(bleu_statistics(predictions, references), bleu_2, num_resamples=100)
+    statistics = bleu_statistics(predictions, references)
+    drawn = resample(statistics, bleu_2, num_resamples=100)
     assert {round(float(value), 6) for value in drawn} == again
     assert len(again) == 3
 
@@ -91,10 +97,8 @@ def test_a_paired_difference():
     first, noise = scores(), scores(seed=1) / 20
     same = paired_difference(first, first, mean)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
-    assert not same.excludes_zero
     shifted = paired_difference(first + 5, first, mean)
     assert (shifted.low, shifted.high) == pytest.approx((5, 5))
-    assert shifted.excludes_zero
     paired = paired_difference(first + noise, first, mean)
     alone = interval(first, mean)
     assert paired.high - paired.low < (alone.high - alone.low) / 10
@@ -128,3 +132,31 @@ def test_wrong_arguments():
         paired_difference(scores(3), scores(2), mean)
     with pytest.raises(ManifestError, match=r"one object a sample, got 2 for 3 samples"):
         interval(scores(3), mean, ["a", "b"])
+
+
+def test_sets_that_show_the_same_things_are_drawn_together():
+    values, things = np.arange(20.0)[:, None], list(range(20))
+    qa, caption = draw_scores(
+        [Column(values, mean, things), Column(values[::-1], mean, things[::-1])]
+    )
+    assert caption == pytest.approx(qa)
+    others = [thing + 100 for thing in things]
+    qa, caption = draw_scores([Column(values, mean, things), Column(values, mean, others)])
+    assert abs(np.corrcoef(qa[1:], caption[1:])[0, 1]) < 0.2
+
+
+def test_a_draw_begins_with_the_score_of_the_samples():
+    metric = METRICS["bleu_2"]
+    said, meant = ["a red dog", "a cat", "the red hat"], [["a red dog"], ["the cat"], ["a red hat"]]
+    statistics = metric.measure(said, meant)
+    [drawn] = draw_scores([Column(statistics, metric.combine)], num_resamples=50)
+    assert drawn[0] == metric.score(statistics)
+    assert drawn.shape == (51,)
+
+
+def test_a_draw_that_misses_a_set_scores_nothing():
+    columns = [Column(np.ones((2, 1)), mean, [1, 2]), Column(np.ones((1, 1)), mean, [3])]
+    qa, caption = draw_scores(columns, num_resamples=200)
+    assert qa[0] == caption[0] == 1.0
+    assert 0.1 < np.isnan(caption).mean() < 0.5
+    assert set(caption[np.isfinite(caption)]) == {1.0}

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pathweave.evaluate.plot import plot
 from pathweave.evaluate.report import points, tables
 from pathweave.evaluate.results import Results
+from pathweave.evaluate.scores import ScoreMatrix
 from tests.evaluate.examples import example_results
 
 
@@ -34,6 +36,18 @@ def test_tables():
     words = " ".join(text.split())
     assert "caption in CIDEr-D x100" in words
     assert "0 see, 1 watch, 2 hear" in words
+
+
+def test_modalities_learnt_at_once_have_nothing_to_lose_yet(tmp_path):
+    """A method that learns all together is scored once, after the last stage."""
+    results = example_results()
+    matrix = ScoreMatrix(results.curriculum)
+    for modality, dataset in results.columns:
+        matrix.add(2, modality, dataset.name, 50.0)
+    results = results.model_copy(update={"scores": matrix.as_dict()})
+    assert row_of(text_of(results), "hear") == ["50.0"]  # T, and no F
+    plot(results, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
 def test_a_set_that_was_scored_in_part_says_so():

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,8 +93,39 @@ def test_missing_entries_are_not_skipped():
     scores = ScoreMatrix.from_dict(scores.as_dict() | {"curriculum": CURRICULUM})
     scores.add(2, "see", "n0", 80.0)
     scores.add(2, "see", "n1", 120.0)
+    scores.add(1, "watch", "n0", 60.0)
     with pytest.raises(RunError, match=r"see/n0 after stage 1 \(watch\) must be known"):
         scores.forgetting(2, "see")
+
+
+def test_modalities_learnt_at_once_are_scored_when_all_are_learnt():
+    scores = ScoreMatrix(CURRICULUM)
+    scores.add(0, "see", "n0", 80.0)
+    for modality, score in zip(CURRICULUM, (50.0, 60.0, 70.0), strict=True):
+        scores.add(2, modality, "n0", score)
+    assert [scores.transfer(stage) for stage in range(3)] == [80.0, 60.0, 70.0]
+    assert scores.forgetting(2, "see") == 30.0
+    with pytest.raises(RunError, match="measured from an earlier score, got none before stage 2"):
+        scores.forgetting(2, "watch")
+
+
+def test_some_test_sets_alone_lack_what_was_never_entered():
+    scores = matrix(WORKED).only({"see": ["n1"], "hear": ["n0", "n9"]})
+    assert scores.transfer(0) == 120.0
+    assert scores.forgetting(2, "see") == 130 - 100
+    with pytest.raises(RunError, match="hear/n9 after stage 2"):
+        scores.transfer(2)
+    with pytest.raises(RunError, match="'watch' must have a scored test set, got none"):
+        scores.transfer(1)
+
+
+def test_arrays_are_scores_too():
+    scores = ScoreMatrix(["see", "hear"])
+    draws = {(0, "see"): [80.0, 10.0], (1, "see"): [50.0, 20.0], (1, "hear"): [60.0, 5.0]}
+    for (stage, modality), values in draws.items():
+        scores.add(stage, modality, "n0", np.array(values))
+    assert scores.transfer(1).tolist() == [60.0, 5.0]
+    assert scores.forgetting_mean(1).tolist() == [30.0, -10.0]
 
 
 def tables(constant=False):

@@ -34,7 +34,7 @@ def test_the_proof_holds_after_later_paths(model):
 
 def test_the_proof_fails_when_one_weight_changes(model):
     tensors, about = record_proof(model, PROMPTS)
-    weight = model.paths["sound"].at("layer_0/cross_attention/value").adapter.up.weight
+    weight = model.paths["sound"].experts_at("layer_0/cross_attention/value").adapter.up.weight
     weight.data[0, 0] += 1e-3
     verdict = verify_path(model, "sound", tensors, about)
     assert not verdict.identical
@@ -54,7 +54,7 @@ def test_the_proof_fails_when_the_language_model_changes(model):
 def test_on_another_machine_rounding_is_tolerated_and_no_more(model):
     tensors, about = record_proof(model, PROMPTS)
     about = {**about, "machine": {**about["machine"], "processor": "another"}}
-    weight = model.paths["sound"].at("projector").adapter.up.weight
+    weight = model.paths["sound"].experts_at("projector").adapter.up.weight
     weight.data[0, 0] += 1e-6
     verdict = verify_path(model, "sound", tensors, about)
     assert not verdict.same_machine

@@ -1,6 +1,7 @@
 """Each method on a case where its effect is known."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,17 +11,11 @@ from hypothesis import strategies as st
 
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.methods import METHODS
+from pathweave.methods.averaging import clone, move_towards, proximal_step
 from pathweave.methods.ewc import fisher
-from pathweave.methods.lesson import Source
-from pathweave.methods.shared import (
-    Chosen,
-    buffer,
-    connector_weights,
-    copied,
-    mixture,
-    move_towards,
-    pulled,
-)
+from pathweave.methods.lesson import WeightedSet
+from pathweave.methods.path import connector_weights
+from pathweave.methods.replay_buffer import Subset, mixture, replay_buffer
 from tests.methods.world import SENSORS, Sensor, World, equal, recipe
 
 TWO = SENSORS[:2]
@@ -130,7 +125,7 @@ def test_adapters_are_pathweave_without_predecessors(learn):
 def test_a_projector_of_its_own_starts_as_the_shared_one(learn):
     world = learn("eproj", *TWO).learn("sight")
     shared = world.connector()
-    lesson = next(METHODS["eproj"].learn(world.task("sound")))
+    lesson = next(METHODS["eproj"].lessons(world.context("sound")))
     own = world.model.paths["sound"].own
     assert set(own) == {"projector"}
     assert torch.equal(own["projector"].linear.host.weight, shared["projector.linear.host.weight"])
@@ -178,7 +173,7 @@ def test_replay_of_everything_is_joint_training(learn):
 
 def test_joint_training_draws_every_modality_alike_for_all_their_steps(learn):
     world = learn("joint", *SENSORS).learn("sight")
-    lesson = next(METHODS["joint"].learn(world.task("sound", "tilt")))
+    lesson = next(METHODS["joint"].lessons(world.context("sound", "tilt")))
     assert [(source.samples.name, source.weight) for source in lesson.sets] == [
         *(("sound", 2.0), ("tilt", 2.0), ("sight", 2.0)),
     ]
@@ -190,7 +185,7 @@ def test_joint_training_draws_every_modality_alike_for_all_their_steps(learn):
 
 def test_a_buffer_is_the_same_in_every_stage_and_holds_as_many_as_asked_for(learn):
     world = learn("replay", *SENSORS, samples=4)
-    kept = [buffer(world.task(name), "sight", 4) for name in ("sound", "tilt")]
+    kept = [replay_buffer(world.context(name), "sight", 4) for name in ("sound", "tilt")]
     assert kept[0] == kept[1]
     [source] = kept[0]
     chosen = source.samples
@@ -200,14 +195,24 @@ def test_a_buffer_is_the_same_in_every_stage_and_holds_as_many_as_asked_for(lear
     assert chosen.answer(1) == Sensor("sight").answer(chosen.indices[1])
     assert chosen.length(0) == 1
     other = World(world.recipe.model_copy(update={"seed": 1}), world.root)
-    assert buffer(other.task("sound"), "sight", 4) != kept[0]
-    [whole] = buffer(world.task("sound"), "sight", 50)
+    assert replay_buffer(other.context("sound"), "sight", 4) != kept[0]
+    [whole] = replay_buffer(world.context("sound"), "sight", 50)
     assert whole.samples.indices == tuple(range(6))
 
 
+def test_a_buffer_is_split_over_data_sets_by_their_weight(learn):
+    world = learn("replay", *TWO)
+    sets = [WeightedSet(Sensor("sight", 40), 3.0), WeightedSet(Sensor("sight", 40), 1.0)]
+    context = replace(world.context("sound"), sets=lambda _: sets)
+    kept = replay_buffer(context, "sight", 8)
+    assert [len(each.samples) for each in kept] == [6, 2]
+    assert [each.weight for each in kept] == [3.0, 1.0]
+    assert [len(each.samples) for each in replay_buffer(context, "sight", 1)] == [1, 1]
+
+
 def test_a_mixture_draws_each_modality_as_often_as_asked_for():
-    sets = [Source(Sensor("sight"), 2.0), Source(Sensor("sight", 3), 1.0)]
-    others = [Source(Sensor("sound")), Source(Chosen(Sensor("sound"), (0,)))]
+    sets = [WeightedSet(Sensor("sight"), 2.0), WeightedSet(Sensor("sight", 3), 1.0)]
+    others = [WeightedSet(Sensor("sound")), WeightedSet(Subset(Sensor("sound"), (0,)))]
     mixed = mixture(sets, others, sets, weight=0.5)
     assert [source.weight for source in mixed] == [2.0, 1.0, 0.75, 0.75, 1.0, 0.5]
 
@@ -215,12 +220,12 @@ def test_a_mixture_draws_each_modality_as_often_as_asked_for():
 def test_what_is_mixed_or_kept_is_drawn_as_balanced_as_what_it_comes_from(learn):
     world = learn("replay", *SENSORS, samples=4)
     world.balance = 0.7
-    [kept] = buffer(world.task("sound"), "sight", 4)
+    [kept] = replay_buffer(world.context("sound"), "sight", 4)
     assert kept.balance == 0.7
-    mixed = mixture([Source(Sensor("sound"), balance=0.2)], [kept], weight=0.5)
+    mixed = mixture([WeightedSet(Sensor("sound"), balance=0.2)], [kept], weight=0.5)
     assert [source.balance for source in mixed] == [0.2, 0.7]
     world.learn("sight")
-    lesson = next(METHODS["replay"].learn(world.task("sound")))
+    lesson = next(METHODS["replay"].lessons(world.context("sound")))
     assert [source.balance for source in lesson.sets] == [0.7, 0.7]
 
 
@@ -233,8 +238,8 @@ def test_mera_with_one_modality_is_plain_training(learn):
 def test_mera_merges_then_tunes_what_each_path_has_for_itself(learn):
     world = learn("mera", *SENSORS, steps=2, samples=2, lr=0.5).learn("sight").learn("sound")
     weights = connector_weights(world.model)
-    before = copied(weights)
-    lessons = METHODS["mera"].learn(world.task("tilt"))
+    before = clone(weights)
+    lessons = METHODS["mera"].lessons(world.context("tilt"))
     next(lessons)
     with torch.no_grad():
         for weight in weights.values():
@@ -252,8 +257,8 @@ def test_mera_merges_then_tunes_what_each_path_has_for_itself(learn):
 def test_the_average_is_that_of_the_start_and_every_inner_epoch(learn):
     world = learn("l2", *TWO, strength=0.0, inner_epoch=2).learn("sight")
     weights = connector_weights(world.model)
-    before = copied(weights)
-    lessons = METHODS["l2"].learn(world.task("sound"))
+    before = clone(weights)
+    lessons = METHODS["l2"].lessons(world.context("sound"))
     lesson = next(lessons)
     for step in (1, 2, 3):  # the second inner epoch is cut short by the end of the stage
         with torch.no_grad():
@@ -268,8 +273,8 @@ def test_the_average_is_that_of_the_start_and_every_inner_epoch(learn):
 def test_wise_ft_goes_on_from_alpha_of_the_tuned_weights(learn):
     world = learn("wise_ft", *TWO, alpha=0.8, inner_epoch=2).learn("sight")
     weights = connector_weights(world.model)
-    before = copied(weights)
-    lesson = next(METHODS["wise_ft"].learn(world.task("sound")))
+    before = clone(weights)
+    lesson = next(METHODS["wise_ft"].lessons(world.context("sound")))
     for step, expected in ((1, 1.0), (2, 0.8 * 2.0), (3, 0.8 * 2.6)):
         with torch.no_grad():
             for weight in weights.values():
@@ -285,7 +290,7 @@ def test_fisher_information_is_the_mean_squared_gradient(learn):
     for weight in weights.values():
         weight.requires_grad_(True)
     sensor = Sensor("sight", 3)
-    found = fisher(model, weights, [Source(sensor)])
+    found = fisher(model, weights, [WeightedSet(sensor)])
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for i in range(3):
         model(*([sensor.prompt(i)], [sensor.answer(i)]))[0].backward()
@@ -300,10 +305,10 @@ def test_fisher_information_is_the_mean_squared_gradient(learn):
 
 def test_fisher_information_adds_up_over_stages(learn):
     world = learn("ewc", *SENSORS, samples=2).learn("sight").learn("sound")
-    first = {name: tensor.clone() for name, tensor in world.carried.items()}
+    first = {name: tensor.clone() for name, tensor in world.method_state.items()}
     assert set(first) == set(connector_weights(world.model))
     world.learn("tilt")
-    second = world.carried
+    second = world.method_state
     assert all((second[name] >= first[name]).all() for name in first)
     total = torch.cat([tensor.flatten() for tensor in second.values()])
     assert total.mean().item() == pytest.approx(2.0, rel=1e-3)
@@ -316,7 +321,7 @@ def test_fisher_information_adds_up_over_stages(learn):
 def test_a_pull_is_the_implicit_step_of_a_quadratic_penalty(amount, values):
     start = {"w": torch.tensor(values)}
     weights = {"w": start["w"] + 1.0}
-    move_towards(weights, start, {"w": pulled(torch.full_like(start["w"], amount))})
+    move_towards(weights, start, {"w": proximal_step(torch.full_like(start["w"], amount))})
     expected = np.float64(values) + 1.0 / (1.0 + amount)
     torch.testing.assert_close(weights["w"].double(), torch.from_numpy(expected), rtol=0, atol=1e-3)
 
@@ -390,7 +395,8 @@ def test_adapters_may_have_more_room_at_plain_sites(learn, method):
 
 def test_the_penalty_is_the_distance_to_the_old_tokens(learn):
     world = learn("lwf", *TWO, weight=2.0).learn("sight")
-    lesson = next(METHODS["lwf"].learn(world.task("sound")))
+    world.model.projector.scale = 3.0  # the distance is relative to the size of the old tokens
+    lesson = next(METHODS["lwf"].lessons(world.context("sound")))
     prompts = [Sensor("sound").prompt(i) for i in range(4)]
     assert lesson.penalty(prompts).item() < 1e-9  # rounding differs with and without gradients
     media, text = [prompt[0] for prompt in prompts], ["How is it?"] * 4
@@ -399,6 +405,7 @@ def test_the_penalty_is_the_distance_to_the_old_tokens(learn):
         for weight in connector_weights(world.model).values():
             weight *= 1.1
     new = torch.stack(world.model.soft_tokens(media, text))
+    assert old.square().mean() > 8.0
     distance = ((new - old).square().mean((1, 2)) / old.square().mean((1, 2))).mean()
     torch.testing.assert_close(lesson.penalty(prompts), 2.0 * distance)
     parts = lesson.penalty(prompts[:1]) * 0.25 + lesson.penalty(prompts[1:]) * 0.75

@@ -1,30 +1,93 @@
 """Options of methods, and recipes that extend others."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
+import pathweave
 from pathweave.errors import RecipeError
 from pathweave.methods import METHODS, method_of, stages_of
-from pathweave.recipe.method_options import OPTIONS, Ewc
+from pathweave.methods.ewc import Ewc
 from pathweave.recipe.reading import dump_recipe, load_recipe, parse_recipe
-from pathweave.recipe.schema import Method, MethodName
+from pathweave.recipe.schema import MethodSection
 from pathweave.train.dry_run import make_plan
 from tests.methods.world import recipe
 from tests.recipe.test_schema import tree, write
 
+OPTIONS = {name: method.options for name, method in METHODS.items() if method.options}
+
 
 def test_every_method_has_a_name_and_every_section_a_method():
-    assert set(get_args(MethodName)) == set(METHODS)
-    assert set(OPTIONS) <= set(METHODS)
+    assert set(get_args(MethodSection.model_fields["name"].annotation)) == set(METHODS)
+    assert set(OPTIONS) == {"l2", "wise_ft", "ewc", "lwf", "replay", "lora", "mera"}
+    for name in METHODS:
+        method = MethodSection.model_validate({"name": name})
+        given = {n: getattr(method, n) for n in OPTIONS if getattr(method, n) is not None}
+        assert given == ({name: method.options} if name in OPTIONS else {})
     for name, options in OPTIONS.items():
-        method = Method.model_validate({"name": name})
-        assert isinstance(getattr(method, name), options)
-        assert [n for n in OPTIONS if getattr(method, n) is not None] == [name]
+        assert type(MethodSection(name=name).options) is options
         assert all(f.description for f in options.model_fields.values())
-    assert all(getattr(Method(), name) is None for name in OPTIONS)
+        assert MethodSection.model_fields[name].description == f"Options of `{name}`."
+
+
+EXTRA = """
+from pydantic import Field
+
+from pathweave.methods.lesson import Method
+from pathweave.methods.pathweave import learn as as_pathweave
+from pathweave.methods.settings import Settings
+
+
+class Extra(Settings):
+    depth: int = Field(3, ge=1, description="How deep.")
+
+
+def learn(context, options):
+    yield from as_pathweave(context)
+
+
+METHOD = Method(learn, Extra, shares=True)
+"""
+USE = """
+from pathweave.errors import RecipeError
+from pathweave.methods import METHODS
+from pathweave.recipe.reading import parse_recipe
+
+from tests.recipe.test_schema import tree
+
+assert METHODS["extra"].shares
+recipe = parse_recipe(tree(method={"name": "extra", "extra": {"depth": 5}}))
+assert recipe.method.options.depth == recipe.method.extra.depth == 5
+for name, field in (("ewc", "depth"), ("extra", "dpeth")):
+    try:
+        parse_recipe(tree(method={"name": name, "extra": {field: 5}}))
+    except RecipeError as error:
+        print(error)
+"""
+
+
+def test_a_method_is_one_file(tmp_path):
+    package = Path(pathweave.__file__).parent
+    (tmp_path / "pathweave").mkdir()
+    for entry in package.iterdir():
+        if entry.name != "methods":
+            (tmp_path / "pathweave" / entry.name).symlink_to(entry)
+    (tmp_path / "tests").symlink_to(package.parent / "tests")
+    methods = shutil.copytree(package / "methods", tmp_path / "pathweave" / "methods")
+    (methods / "extra.py").write_text(EXTRA, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    other, misspelt = done.stdout.splitlines()
+    assert "extra must go with name: extra, got name: ewc" in other
+    assert (
+        "field method.extra.dpeth must be one of ['depth'], got 'dpeth'; did you mean" in misspelt
+    )
 
 
 def test_options_are_read_and_stored():
@@ -38,7 +101,7 @@ def test_options_are_read_and_stored():
     [
         (
             {"name": "ewcc"},
-            r"method\.name: must be 'pathweave', .* got 'ewcc'; did you mean 'ewc'\?",
+            r"method\.name: must be .*'pathweave', .* got 'ewcc'; did you mean 'ewc'\?",
         ),
         ({"name": "zzz"}, r"method\.name: must be .* got 'zzz'$"),
         ({"name": ["ewc"]}, r"method\.name: .*got \['ewc'\]"),
@@ -118,13 +181,6 @@ def test_a_dry_run_misses_the_data_of_earlier_stages(recipe_file, tmp_path):
     changes = {"method.name": "replay", "modalities.sight.train": {}}
     plan = make_plan(load_recipe(recipe_file, changes), tmp_path / "run")
     assert any("training data of every modality, got none of 'sight'" in p for p in plan.problems)
-
-
-def test_an_estimate_is_of_pathweave(recipe_file):
-    from pathweave.estimate.estimate import estimate_recipe
-
-    with pytest.raises(RecipeError, match="estimate must be given method pathweave, got ewc; what"):
-        estimate_recipe(load_recipe(recipe_file, {"method.name": "ewc"}))
 
 
 def extend(directory, stem, **fields):

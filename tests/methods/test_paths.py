@@ -10,7 +10,7 @@ from pathweave.errors import PathError
 from pathweave.evaluate.gates import gate_usage
 from pathweave.model.generate import generate
 from pathweave.model.prompt import Medium
-from pathweave.nn import feed_forward_sites
+from pathweave.nn import woven_sites
 from pathweave.runs.path_directory import describe_path, load_path, save_path
 from tests.tiny import chain, medium, randomise, tiny_model
 
@@ -111,14 +111,14 @@ def test_training_puts_the_parts_of_the_newest_path_into_training_mode(model):
 
 def test_feed_forward_blocks_are_adapted_where_a_pattern_names_them():
     everywhere = tiny_model(*chain("sight", "sound"))
-    sites = set(feed_forward_sites(everywhere.qformer))
+    sites = {site for site in woven_sites(everywhere.qformer) if "_ffn" in site}
     assert len(sites) == 3 * 2 * 2
     assert not sites & set(everywhere.paths["sound"].experts)
     specs = chain("sight", "sound", sites=FEED_FORWARD)
     path = tiny_model(*specs).paths["sound"]
     adapted = {site for site in sites if "query_ffn" in site}
     assert set(path.experts) == set(everywhere.paths["sound"].experts) | adapted
-    host = path.at("layer_0/query_ffn/expand").adapter
+    host = path.experts_at("layer_0/query_ffn/expand").adapter
     assert (host.down.in_features, host.up.out_features) == (16, 32)
     assert path.count()["adapters"] > everywhere.paths["sound"].count()["adapters"]
 
@@ -133,7 +133,7 @@ def test_adapters_in_feed_forward_blocks_start_from_nothing_and_then_matter():
     with torch.no_grad():
         old, new = (model.soft_tokens([m], ["What?"])[0] for m in media)
         assert torch.equal(old, new)
-        path.at("layer_1/query_ffn/contract").adapter.up.weight.normal_()
+        path.experts_at("layer_1/query_ffn/contract").adapter.up.weight.normal_()
         assert not torch.allclose(model.soft_tokens(media[1:], ["What?"])[0], old, atol=1e-4)
         assert torch.equal(model.soft_tokens(media[:1], ["What?"])[0], old)
 
@@ -141,12 +141,12 @@ def test_adapters_in_feed_forward_blocks_start_from_nothing_and_then_matter():
 def test_adapters_in_feed_forward_blocks_add_to_their_layer():
     model = tiny_model(*chain("sight", "sound", "range", sites=FEED_FORWARD))
     layer = model.qformer.layers[0].query_ffn.expand
-    experts = model.paths["range"].at(layer.site)
+    experts = model.paths["range"].experts_at(layer.site)
     x = torch.randn(3, 2, 16)
     route = model.paths.route(["sight", "range", "range"])
     earlier = model.paths["sound"].adapter(layer.site)
     weights = experts.gate(x[1:])
-    expected = torch.nn.functional.linear(x, layer.weight, layer.bias)
+    expected = torch.nn.functional.linear(x, layer.host.weight, layer.host.bias)
     expected[1:] += weights[..., :1] * earlier(x[1:], experts.in_adapters[0])
     expected[1:] += weights[..., 1:] * experts.adapter(x[1:])
     torch.testing.assert_close(layer(x, route), expected, atol=1e-5, rtol=1e-5)

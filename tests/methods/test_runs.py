@@ -13,7 +13,7 @@ from pathweave.methods import METHODS
 from pathweave.runs.loading import load_run
 from pathweave.runs.path_directory import describe_path
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.train import outcome
+from pathweave.train import finished_stage
 from pathweave.train.log import RunLog
 from pathweave.train.stop import Interrupted
 from tests.whole_runs import command, events
@@ -79,6 +79,7 @@ def test_a_run_proves_truthfully_what_has_stayed_as_it_was(run, method):
         *("log.jsonl", "results.json"),
     }
     about = describe_path(done.path("sound"))
+    assert len(about["proof"]["texts"]) == 4  # of its 24 training samples
     assert about.get("method", "pathweave") == method
     assert ("connector_before" in about) == (method not in NOT_SHARED)
     assert "method" not in describe_path(done.path("sight"))
@@ -110,7 +111,7 @@ def test_stopping_and_resuming_changes_nothing(run, method, lesson):
 def test_a_full_disk_after_the_connector_is_written_loses_nothing(run, monkeypatch):
     options = {"training__steps": 1, **UNSCORED}
     whole = run("sequential", "whole", **options)
-    real = outcome.save_path
+    real = finished_stage.save_path
 
     def full(path, paths, directory, *rest):
         if directory.name == "tilt":
@@ -118,7 +119,7 @@ def test_a_full_disk_after_the_connector_is_written_loses_nothing(run, monkeypat
         real(path, paths, directory, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outcome, "save_path", full)
+        patch.setattr(finished_stage, "save_path", full)
         with pytest.raises(DiskError, match="the disk is full"):
             run("sequential", "parts", **options)
     parts = RunDirectory(run.root / "parts")

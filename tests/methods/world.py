@@ -8,14 +8,14 @@ from accelerate import Accelerator
 
 from pathweave.display import Display
 from pathweave.methods import METHODS, method_of
-from pathweave.methods.lesson import Source, Task
+from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
 from pathweave.recipe.reading import parse_recipe
 from pathweave.recipe.schema import Recipe
 from pathweave.train.log import RunLog
-from pathweave.train.stage import Stage, train_stage
+from pathweave.train.stage import train_stage
 from tests.tiny import WIDTH, tiny_base
 
 SENSORS = ("sight", "sound", "tilt")
@@ -81,38 +81,29 @@ class World:
         self.recipe = recipe
         self.root = root
         self.balance = 0.0
-        self.carried: dict = {}
+        self.method_state: dict = {}
         self.model = PathWeave(tiny_base())
 
-    def task(self, *names: str) -> Task:
+    def context(self, *names: str) -> StageContext:
         first = self.recipe.curriculum.index(names[0])
-        return Task(
+        return StageContext(
             model=self.model,
             recipe=self.recipe,
             names=names,
             earlier=self.recipe.curriculum[:first],
             width=lambda _: WIDTH,
-            sets=lambda name: [Source(Sensor(name), 2.0, self.balance)],
-            carried=self.carried,
+            sets=lambda name: [WeightedSet(Sensor(name), 2.0, self.balance)],
+            method_state=self.method_state,
         )
 
     def learn(self, *names: str) -> "World":
         """Carry out a stage as a run does."""
-        position = self.recipe.curriculum.index(names[0])
-        seed = self.recipe.seed + position
-        torch.manual_seed(seed)
-        for lesson in method_of(self.recipe, names[0]).learn(self.task(*names)):
-            stage = Stage(
-                name=f"{names[0]}{lesson.name}",
-                training=lesson.training or self.recipe.training_of(names[0]),
-                sets=lesson.sets,
-                seed=seed,
-                checkpoint=self.root / f"checkpoint{lesson.name}",
-                penalty=lesson.penalty,
-                after_step=lesson.after_step,
-            )
+        context = self.context(*names)
+        torch.manual_seed(context.seed)
+        for lesson in method_of(self.recipe, names[0]).lessons(context):
+            checkpoint = self.root / f"checkpoint{lesson.part}"
             log, display = RunLog(None), Display(quiet=True)
-            train_stage(self.model, lesson.trained, stage, Accelerator(cpu=True), log, display)
+            train_stage(self.model, lesson, checkpoint, Accelerator(cpu=True), log, display)
         freeze(self.model)
         return self
 

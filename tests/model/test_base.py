@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,6 +38,18 @@ def test_a_whole_base_is_read_back(tmp_path, text):
     assert torch.equal(logits(again), logits(base))
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_every_file_of_a_whole_base_can_be_read_by_whom_the_umask_allows(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        save_base(tiny_base(), tmp_path / "base", whole=True)
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "base").rglob("*") if file.is_file()]
+    assert {"model.safetensors", "base.json", "tokenizer.json"} <= {file.name for file in files}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {oct(0o666 & ~mask)}
+
+
 def test_a_connector_is_read_into_a_base_of_its_kind(tmp_path):
     base, other = tiny_base(), tiny_base()
     other.projector.linear.host.weight.data += 1
@@ -63,6 +77,11 @@ def test_the_fingerprint_changes_with_every_part():
         assert base.fingerprint() != before
         weight.data.view(-1)[3] = value
     assert base.fingerprint() == before
+    base.projector.scale *= 1.01
+    assert base.fingerprint() != before
+    base.projector.scale /= 1.01
+    base.template = replace(base.template, after="?")
+    assert base.fingerprint() != before
     assert tiny_base(seed=1).fingerprint() != before
 
 
@@ -96,17 +115,23 @@ def test_a_missing_part_is_named(tmp_path, part):
 def test_a_broken_description_is_refused(tmp_path, content):
     save_base(tiny_base(), tmp_path / "base")
     file = tmp_path / "base" / "base.json"
-    file.unlink() if content is None else file.write_text(content)
-    with pytest.raises(PathError, match=r"must hold base\.json and connector\.safetensors, got"):
+    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
+    with pytest.raises(
+        PathError, match=r"must hold a base or .* \(base\.json, connector\.safetensors\), got"
+    ):
         load_connector(tiny_base(), tmp_path / "base")
-    with pytest.raises(PathError, match=r"must hold base\.json and connector\.safetensors, got"):
+    with pytest.raises(
+        PathError, match=r"must hold a base or .* \(base\.json, connector\.safetensors\), got"
+    ):
         load_directory(tmp_path / "base", torch.float32)
 
 
 def test_a_newer_format_is_refused(tmp_path):
     save_base(tiny_base(), tmp_path / "base")
     file = tmp_path / "base" / "base.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
+    )
     with pytest.raises(PathError, match="must have format 1, got 2; install a newer version"):
         load_connector(tiny_base(), tmp_path / "base")
 
@@ -116,5 +141,44 @@ def test_a_damaged_connector_is_refused(tmp_path, content):
     save_base(tiny_base(), tmp_path / "base")
     file = tmp_path / "base" / "connector.safetensors"
     file.unlink() if content is None else file.write_bytes(content)
-    with pytest.raises(PathError, match=r"must hold a whole connector\.safetensors, got"):
+    with pytest.raises(
+        PathError, match=r"connector\.safetensors must have sha256 .*, got .*damaged"
+    ):
         load_connector(tiny_base(), tmp_path / "base")
+    about = json.loads((tmp_path / "base" / "base.json").read_text(encoding="utf-8"))
+    del about["files"]  # as those written before there were hashes
+    (tmp_path / "base" / "base.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(
+        PathError, match=r"must hold a base or .*connector\.safetensors\), got .*; c"
+    ):
+        load_connector(tiny_base(), tmp_path / "base")
+
+
+def test_a_base_without_hashes_is_read(tmp_path):
+    base, other = tiny_base(), tiny_base(seed=1)
+    save_base(other, tmp_path / "base", whole=True)
+    file = tmp_path / "base" / "base.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    assert list(about.pop("files")) == ["connector.safetensors"]
+    file.write_text(json.dumps(about), encoding="utf-8")
+    assert load_directory(tmp_path / "base", torch.float32).fingerprint() == other.fingerprint()
+    assert base.fingerprint() != other.fingerprint()
+
+
+def test_a_setting_of_a_newer_version_is_refused(tmp_path):
+    save_base(tiny_base(), tmp_path / "base")
+    file = tmp_path / "base" / "base.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    about["qformer"]["colour"] = "red"
+    file.write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(
+        PathError, match=r"base must hold a base or .*got .*'colour'.*; copy the wh"
+    ):
+        load_connector(tiny_base(), tmp_path / "base")
+
+
+def test_another_user_can_read_a_whole_base(tmp_path):
+    save_base(tiny_base(), tmp_path / "base", whole=True)
+    modes = {f.stat().st_mode & 0o777 for f in (tmp_path / "base").rglob("*") if f.is_file()}
+    (tmp_path / "usual").touch()
+    assert modes == {(tmp_path / "usual").stat().st_mode & 0o777}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pathweave.errors import PathError
-from pathweave.model.paths import PathSpec, matches
+from pathweave.model.paths import DEFAULT_SITES, PathSpec, matches
 from pathweave.storage.tensors import tensors_hash
 from tests.tiny import chain, tiny_model
 
@@ -36,7 +36,7 @@ def test_the_count_by_kind_adds_up(gate, encoder_width):
 
 def test_without_rank_there_are_no_experts(paths):
     assert paths["sight"].count()["adapters"] == 0
-    assert paths["sight"].at("projector") is None
+    assert paths["sight"].experts_at("projector") is None
     assert paths["sight"].adapter("projector") is None
     assert paths.mixtures("sight") == {}
 
@@ -114,9 +114,30 @@ def test_patterns_choose_hosts(paths):
     path = paths.expand(replace(SPEC, sites=(CROSS, "projector"), plain_sites=("projector",)))
     assert len(path.experts) == 2 * 4 + 1
     assert all(matches(site, (CROSS, "projector")) for site in path.experts)
-    assert path.at("projector").gate is None
-    assert len(path.at("projector").in_adapters) == 0
-    assert path.at("layer_0/cross_attention/key").gate is not None
+    assert path.experts_at("projector").gate is None
+    assert len(path.experts_at("projector").in_adapters) == 0
+    assert path.experts_at("layer_0/cross_attention/key").gate is not None
+
+
+def test_a_lone_star_is_attention_and_projector(paths):
+    assert paths.expand(replace(SPEC, sites=("*",))).experts.keys() == (
+        paths.expand(replace(SPEC, name="named", sites=DEFAULT_SITES)).experts.keys()
+    )
+    blocks = {site.rpartition("/")[0].rpartition("/")[2] for site in paths["named"].experts}
+    assert blocks == {"self_attention", "cross_attention", ""}
+    everything = paths.expand(replace(SPEC, name="everything", sites=("layer_*", "projector")))
+    assert everything.experts.keys() == paths.hosts.keys()
+    some = paths.expand(replace(SPEC, name="some", sites=("layer_*",)), without=["projector"])
+    assert some.experts.keys() == paths.hosts.keys() - {"projector"}
+
+
+def test_the_hash_of_a_default_path_is_as_it_was_when_it_was_first_written(paths):
+    path = paths.expand(PathSpec("range", encoder_width=12, num_queries=3, rank=4))
+    for parameter in path.parameters():
+        parameter.data.fill_(0.5)
+    assert path.content_hash() == (
+        "abfb6c9608cad4c407c4e7548223d85cfdbc5a67d7ab9399c464150f56a55381"
+    )
 
 
 def test_adapters_at_plain_sites_may_have_a_rank_of_their_own(paths):
@@ -132,8 +153,8 @@ def test_adapters_at_plain_sites_may_have_a_rank_of_their_own(paths):
 def test_a_predecessor_may_lack_a_host(paths):
     paths.expand(replace(SPEC, name="narrow", predecessors=("sound",), sites=(CROSS,)))
     path = paths.expand(replace(SPEC, name="last", predecessors=("sound", "narrow"), rank=2))
-    assert path.at("projector").num_earlier == 1
-    assert path.at("layer_0/cross_attention/key").num_earlier == 2
+    assert path.experts_at("projector").num_earlier == 1
+    assert path.experts_at("layer_0/cross_attention/key").num_earlier == 2
     mixtures = paths.mixtures("last")
     assert mixtures["projector"].expert_of.tolist() == [0] * 4 + [1] * 2
     assert mixtures["layer_0/cross_attention/key"].expert_of.max() == 2

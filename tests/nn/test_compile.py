@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from pathweave.model.paths import Paths, PathSpec
-from pathweave.nn import Projector, QFormer, QFormerShape, Route, woven_sites
+from pathweave.nn import Projector, QFormer, QFormerConfig, Route, woven_sites
 from tests.tiny import randomise
 
 pytestmark = pytest.mark.unchecked
 
-SHAPE = QFormerShape(dim=8, num_layers=1, num_heads=2, hidden_dim=8, encoder_width=6, vocab_size=20)
+SHAPE = QFormerConfig(
+    dim=8, num_layers=1, num_heads=2, hidden_dim=8, encoder_width=6, vocab_size=20
+)
 SOUND = PathSpec("sound", encoder_width=6, num_queries=2, rank=2)
 
 

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -5,9 +6,9 @@ import torch
 from transformers import InstructBlipQFormerConfig, InstructBlipQFormerModel
 
 from pathweave.bases.qformer_names import our_state
-from pathweave.nn import QFormer, QFormerShape, Route
+from pathweave.nn import QFormer, QFormerConfig, Route
 
-SHAPE = QFormerShape(
+SHAPE = QFormerConfig(
     dim=16,
     num_layers=3,
     num_heads=2,
@@ -119,6 +120,35 @@ def test_a_qformer_without_vocabulary_takes_no_text():
     assert model(queries, features, Route()).shape == queries.shape
     with pytest.raises(ValueError, match="text must be None for a Q-Former built without a vocab"):
         model(queries, features, Route(), None, text)
+
+
+def test_feed_forward_layers_are_saved_as_plain_layers():
+    model = qformer()
+    state = model.state_dict()
+    block = [name for name in state if name.startswith("layers.1.query_ffn.")]
+    parts = ("expand", "contract", "norm")
+    assert block == [f"layers.1.query_ffn.{p}.{t}" for p in parts for t in ("weight", "bias")]
+    assert "layers.1.self_attention.query.host.weight" in state
+    weights = model.state_dict(keep_vars=True)
+    assert (
+        weights["layers.1.query_ffn.expand.weight"] is model.layers[1].query_ffn.expand.host.weight
+    )
+    for other in (qformer(), copy.deepcopy(qformer())):
+        for parameter in other.parameters():
+            torch.nn.init.zeros_(parameter)
+        other.load_state_dict(state)
+        again = other.state_dict()
+        assert list(again) == list(state)
+        assert all(torch.equal(again[name], state[name]) for name in state)
+    alone = model.layers[1].query_ffn
+    assert list(alone.state_dict()) == [f"{p}.{t}" for p in parts for t in ("weight", "bias")]
+    alone.load_state_dict(alone.state_dict())
+    # Below another module, whose name may be that of the part that is left out.
+    held = torch.nn.ModuleDict({"host": torch.nn.ModuleDict({"host": model.layers[1].query_ffn})})
+    assert set(held.state_dict()) == {
+        f"host.host.{p}.{t}" for p in parts for t in ("weight", "bias")
+    }
+    held.load_state_dict(held.state_dict())
 
 
 def test_text_that_is_too_long_is_refused():

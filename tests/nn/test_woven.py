@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from pathweave.nn import Adapter, Experts, QFormer, QFormerShape, Route, WovenLinear, woven_sites
+from pathweave.nn import Adapter, Experts, QFormer, QFormerConfig, Route, WovenLinear, woven_sites
 
 DIM, OUT = 10, 7
 GATES = ("softmax", "noisy_softmax", "top_k", None)
@@ -168,11 +168,16 @@ def test_a_site_that_no_path_adapts_is_the_host_alone():
 
 
 def test_sites_of_a_qformer_have_unique_names_in_order():
-    shape = QFormerShape(dim=8, num_layers=3, num_heads=2, hidden_dim=8, encoder_width=6)
+    shape = QFormerConfig(dim=8, num_layers=3, num_heads=2, hidden_dim=8, encoder_width=6)
     sites = list(woven_sites(QFormer(shape)))
-    blocks = ["0/self", "0/cross", "1/self", "2/self", "2/cross"]
-    parts = ("query", "key", "value", "output")
-    assert sites == [f"layer_{block}_attention/{part}" for block in blocks for part in parts]
+    attention, feed_forward = ("query", "key", "value", "output"), ("expand", "contract")
+    blocks = [
+        *(("0/self_attention", attention), ("0/cross_attention", attention)),
+        *(("0/query_ffn", feed_forward), ("1/self_attention", attention)),
+        *(("1/query_ffn", feed_forward), ("2/self_attention", attention)),
+        *(("2/cross_attention", attention), ("2/query_ffn", feed_forward)),
+    ]
+    assert sites == [f"layer_{block}/{part}" for block, parts in blocks for part in parts]
 
 
 @pytest.mark.parametrize("gate", GATES)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pathweave.released.layout import Fate, Stage, slots
+from pathweave.released.layout import CheckpointStage, Role, key_specs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ORDER = ("video", "audio", "depth", "pc")
@@ -144,21 +144,21 @@ def instructblip_state(
     return state
 
 
-def random_state(stage: Stage, aliases: bool) -> dict[str, Tensor]:
+def random_state(stage: CheckpointStage, aliases: bool) -> dict[str, Tensor]:
     """The file of a stage: what is shared has values of its name alone."""
     made = {}
-    for key, slot in slots(stage).items():
-        if slot.fate is Fate.ALIAS:
+    for key, spec in key_specs(stage).items():
+        if spec.role is Role.ALIAS:
             if aliases:
-                made[key] = made[slot.names[0]]
+                made[key] = made[spec.names[0]]
             continue
-        name = slot.names[0] if slot.names else key
-        if slot.stage is not None and slot.stage <= stage.position:
-            name = f"{slot.stage} {name}"
-        elif slot.fate is not Fate.CONNECTOR:
+        name = spec.names[0] if spec.names else key
+        if spec.stage is not None and spec.stage <= stage.position:
+            name = f"{spec.stage} {name}"
+        elif spec.role is not Role.CONNECTOR:
             name = key
-        made[key] = seeded(name, slot.shape)
+        made[key] = seeded(name, spec.shape)
         # Left out at the projector by one stage and summed by the others: here a zero map.
         if "llmProj_adapter_list.0.up_proj" in key:
-            made[key] = torch.zeros(slot.shape)
+            made[key] = torch.zeros(spec.shape)
     return made

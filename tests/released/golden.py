@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pathweave.nn import QFormer
 from pathweave.released import Imported
-from pathweave.released.checkpoint import understand
+from pathweave.released.checkpoint import parse_checkpoint
 from pathweave.released.importer import assemble
 from pathweave.released.read import TensorFile
 from tests.released.files import GOLDEN, ORDER, seeded
@@ -82,7 +82,7 @@ def _around(stage: str) -> dict[str, Tensor]:
 def released_model(modality: str, quirks: bool) -> tuple[QFormer, Imported]:
     """The recorded stage and its predecessors, read by the importer."""
     read = [TensorFile(Path(f"{name}.pth"), state) for name, state in stage_files(modality).items()]
-    imported = assemble([understand(one, quirks, HEADS) for one in read])
+    imported = assemble([parse_checkpoint(one, quirks, HEADS) for one in read])
     qformer = QFormer(imported.shape).eval()
     qformer.load_state_dict(
         {

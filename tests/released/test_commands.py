@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -54,6 +55,23 @@ def test_import_and_export(run, files, tmp_path):
     assert report["notes"] == []
 
 
+@pytest.mark.parametrize("columns", [80, 100])
+def test_the_table_of_an_import_is_whole_at_usual_widths(
+    run, files, tmp_path, monkeypatch, columns
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    given = ["import", *files, "--heads", SMALL_HEADS, "--out"]
+    report = json.loads(run(*given, tmp_path / "a", "--json"))
+    lines = run(*given, tmp_path / "b").splitlines()
+    assert max(map(len, lines[:-1])) <= columns
+    table = {row[0]: row[1:] for line in lines if (row := re.split(r"  +", line.strip()))}
+    assert table["keys"] == NAMES
+    sizes = [sum(report["parameters"][name].values()) for name in NAMES]
+    assert table["parameters"] == [f"{size:,}" for size in sizes]
+    for role in ("connector", "path", "no effect"):
+        assert table[role] == [str(len(f["keys"].get(role, ()))) for f in report["files"]]
+
+
 @pytest.fixture
 def base(imported, tmp_path):  # noqa: F811
     save_base(released_base(imported), tmp_path / "base", whole=True)
@@ -70,7 +88,7 @@ def test_import_for_a_base(run, files, base, tmp_path):
 
 
 def test_import_for_a_recipe_makes_a_run(run, files, base, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe(base)))
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe(base)), encoding="utf-8")
     out = tmp_path / "run"
     run("import", *files, "--out", out, "--recipe", tmp_path / "recipe.yaml", "--heads", 4)
     model, read = load_run(out)

@@ -9,11 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from pathweave.errors import PathError
+from pathweave.model.base import save_base
 from pathweave.model.paths import PathSpec
-from pathweave.nn import QFormerShape
+from pathweave.nn import QFormerConfig
 from pathweave.released import export_directory, import_files, write_import
 from pathweave.released.importer import assemble
-from pathweave.released.layout import Fate, Stage
+from pathweave.released.layout import CheckpointStage, Role
 from pathweave.released.read import QUIRKS
 from pathweave.runs.path_directory import describe_path, save_path
 from pathweave.storage.atomic import sha256_file
@@ -76,8 +77,8 @@ def test_the_export_has_the_keys_and_the_tensors_of_the_released_file(exported, 
     assert {key: tuple(t.shape) for key, t in ours.items()} == dict(small_keys(modality))
     checkpoint = imported.checkpoints[position + 1]
     assert report.keys[checkpoint.name] == len(theirs)
-    for fate in (Fate.CONNECTOR, Fate.PATH, Fate.PREDECESSOR, Fate.BUFFER):
-        for key in checkpoint.keys(fate):
+    for role in (Role.CONNECTOR, Role.PATH, Role.PREDECESSOR, Role.BUFFER):
+        for key in checkpoint.keys(role):
             assert torch.equal(ours[key].reshape(theirs[key].shape), theirs[key]), key
 
 
@@ -132,16 +133,8 @@ def model_directory(tmp_path, specs, scale=None):
     """Paths of our own, as a run without a language model."""
     model = tiny_model(*specs)
     model.projector.scale = model.base.projector.scale = scale
-    from dataclasses import asdict
-
-    from pathweave.storage.atomic import write_json
-    from pathweave.storage.tensors import write_tensors
-
     directory = tmp_path / "run"
-    (directory / "base").mkdir(parents=True)
-    write_tensors(directory / "base/connector.safetensors", model.base.connector_state())
-    about = {"qformer": asdict(model.qformer.shape), "projector_scale": scale}
-    write_json(directory / "base/base.json", about)
+    save_base(model.base, directory / "base")
     for path in model.paths:
         save_path(path, model.paths, directory / "paths" / path.spec.name, "base-1")
     return directory, model
@@ -210,15 +203,36 @@ def test_directories_that_cannot_be_exported(tmp_path):
     with pytest.raises(PathError, match=r"must have a plain projector, got one scaled to 0\.5"):
         export_directory(directory, tmp_path / "out")
     about = directory / "base/base.json"
-    about.write_text(json.dumps({**json.loads(about.read_text()), "projector_scale": None}))
+    about.write_text(
+        json.dumps({**json.loads(about.read_text(encoding="utf-8")), "projector_scale": None}),
+        encoding="utf-8",
+    )
     shutil.rmtree(directory / "paths")
     with pytest.raises(PathError, match="must hold paths/, got none; give a run or an import"):
         export_directory(directory, tmp_path / "out")
-    about.write_text("{}")
-    with pytest.raises(PathError, match=r"base must hold a connector, got KeyError\('projector_s"):
+    whole = about.read_text(encoding="utf-8")
+    about.write_text(
+        json.dumps({**json.loads(whole), "qformer": {"colour": "red"}}), encoding="utf-8"
+    )
+    with pytest.raises(PathError, match=r"base must hold a base .*, got TypeError"):
         export_directory(directory, tmp_path / "out")
+    about.write_text("{}", encoding="utf-8")
+    with pytest.raises(PathError, match=r"base must hold a base .*, got KeyError\("):
+        export_directory(directory, tmp_path / "out")
+    about.write_text(whole, encoding="utf-8")
     (directory / "base/connector.safetensors").write_bytes(b"short")
-    with pytest.raises(PathError, match="base must hold a connector, got SafetensorError"):
+    with pytest.raises(PathError, match=r"base/connector\.safetensors must have sha256 .*damaged"):
+        export_directory(directory, tmp_path / "out")
+    (directory / "connectors/sight").mkdir(parents=True)
+    with pytest.raises(PathError, match=r"must have one connector that all .*cannot be exported"):
+        export_directory(directory, tmp_path / "out")
+
+
+def test_a_path_with_a_projector_of_its_own_is_refused(tmp_path):
+    directory, _ = model_directory(tmp_path, chain("sight", "sound", rank=0, own=("projector",)))
+    with pytest.raises(
+        PathError, match=r"'sight' must have own \[\] .*, got \['projector'\]; such"
+    ):
         export_directory(directory, tmp_path / "out")
 
 
@@ -252,7 +266,7 @@ def test_any_structure_comes_back(tmp_path_factory, data):
         names.append("pc")
     quirks, aliases = data.draw(st.booleans()), data.draw(st.booleans())
     every = data.draw(st.integers(1, 2))
-    shape = QFormerShape(
+    shape = QFormerConfig(
         dim=4 * data.draw(st.integers(1, 2)),
         num_layers=every,
         num_heads=2,
@@ -264,7 +278,7 @@ def test_any_structure_comes_back(tmp_path_factory, data):
     )
     rank = data.draw(st.integers(1, 3))
     stages = [
-        Stage(name, shape, llm_dim=7, num_queries=data.draw(st.integers(1, 3)),
+        CheckpointStage(name, shape, llm_dim=7, num_queries=data.draw(st.integers(1, 3)),
               own_width=data.draw(st.sampled_from([3, 6])), position=position,
               num_adapters=len(names), num_in_adapters=len(names) - 1, rank=rank, quirks=quirks)
         for position, name in enumerate(names)

@@ -8,9 +8,9 @@ import torch
 
 from pathweave.errors import PathError
 from pathweave.released import import_files
-from pathweave.released.checkpoint import understand
+from pathweave.released.checkpoint import parse_checkpoint
 from pathweave.released.importer import assemble
-from pathweave.released.layout import Fate
+from pathweave.released.layout import Role
 from pathweave.released.read import TensorFile
 from pathweave.released.report import make_report
 from tests.released.files import (
@@ -37,7 +37,7 @@ def natural(state, position):
 
 
 def checkpoint(state, name="file", quirks=True, heads=SMALL_HEADS):
-    return understand(TensorFile(Path(f"{name}.pth"), state), quirks, heads)
+    return parse_checkpoint(TensorFile(Path(f"{name}.pth"), state), quirks, heads)
 
 
 def small_run(num_stages=4, change=natural, **how):
@@ -72,7 +72,7 @@ def test_every_key_of_the_released_stages_is_accounted_for(full_size):
     for file, modality in zip(report.files, ORDER, strict=True):
         keys = [key for keys in file.keys.values() for key in keys]
         assert sorted(keys) == sorted(key_list(modality))
-    counts = [{fate: len(keys) for fate, keys in file.keys.items()} for file in report.files]
+    counts = [{role: len(keys) for role, keys in file.keys.items()} for file in report.files]
     connector = {"connector": 330, "buffer": 1}
     assert counts == [
         {**connector, "path": 368, "future": 1527},
@@ -122,16 +122,16 @@ def test_each_part_goes_where_it_belongs():
         assert torch.equal(adapter.scale, own[f"{theirs}.scale"])
         assert torch.equal(adapter.down.weight, own[f"{theirs}.down_proj.weight"])
         assert torch.equal(adapter.up.bias, own[f"{theirs}.up_proj.bias"])
-    experts = depth.at(f"{SITE}/key")
+    experts = depth.experts_at(f"{SITE}/key")
     assert torch.equal(experts.in_adapters[1].weight, own[f"{place}.key_in_adapter_list.1.weight"])
     assert torch.equal(experts.gate.weight, own[f"{place}.depth_gate_adapter_key"])
     assert torch.equal(experts.gate.noise_weight, own[f"{place}.depth_noise_gate_adapter_key"])
-    output = depth.at(f"{SITE}/output").gate.weight
+    output = depth.experts_at(f"{SITE}/output").gate.weight
     assert torch.equal(
         output, own["depth_Qformer.bert.encoder.layer.1.attention.output.depth_gate_adapter_dense"]
     )
-    assert depth.at("projector").gate is None
-    assert not depth.at("projector").in_adapters
+    assert depth.experts_at("projector").gate is None
+    assert not depth.experts_at("projector").in_adapters
     assert torch.equal(
         depth.adapter("projector").up.weight, own["depth_llmProj_adapter_list.2.up_proj.weight"]
     )
@@ -145,16 +145,16 @@ def test_each_part_goes_where_it_belongs():
 def test_the_quirks_of_the_point_cloud_stage():
     states = small_run()
     path = read(states).paths["point_cloud"]
-    assert path.at("layer_0/cross_attention/value") is None
-    assert path.at("layer_0/cross_attention/key") is not None
+    assert path.experts_at("layer_0/cross_attention/value") is None
+    assert path.experts_at("layer_0/cross_attention/key") is not None
     for index in range(3):
-        ours = path.at(f"{SITE}/value").in_adapters[index].weight
+        ours = path.experts_at(f"{SITE}/value").in_adapters[index].weight
         key = f"pc_Qformer.bert.{LAYER}.key_in_adapter_list.{index}.weight"
         assert torch.equal(ours, states[3][key])
     planned = [{k: v for k, v in s.items() if "middle_proj" not in k} for s in small_run()]
     path = read(planned, quirks=False).paths["point_cloud"]
-    assert path.at("layer_0/cross_attention/value") is not None
-    ours = path.at(f"{SITE}/value").in_adapters[0].weight
+    assert path.experts_at("layer_0/cross_attention/value") is not None
+    ours = path.experts_at(f"{SITE}/value").in_adapters[0].weight
     key = f"pc_Qformer.bert.{LAYER}.value_in_adapter_list.0.weight"
     assert torch.equal(ours, states[3][key])
 
@@ -195,7 +195,7 @@ def test_a_file_without_adapters_is_a_connector_of_its_own(modality):
     assert path.spec.name == (modality or "image")
     assert path.spec.rank == 0
     assert list(path.state_dict()) == ["queries", "input_norm.weight", "input_norm.bias"]
-    assert len(imported.checkpoints[0].keys(Fate.OTHER)) == (0 if modality else 2)
+    assert len(imported.checkpoints[0].keys(Role.OTHER)) == (0 if modality else 2)
 
 
 def test_a_qformer_without_text():
@@ -213,7 +213,7 @@ def test_several_files_of_instructblip_are_several_connectors():
     states = [instructblip_state("image"), instructblip_state("video", name="another")]
     rule = "b: video_Qformer.* must equal image_Qformer.* of a, got other values; "
     with pytest.raises(PathError, match=f"{rule}each file of X-InstructBLIP has a connector of"):
-        assemble([understand(TensorFile(Path(n), s), num_heads=4)
+        assemble([parse_checkpoint(TensorFile(Path(n), s), num_heads=4)
                   for n, s in zip("ab", states, strict=True)])  # fmt: skip
     states[1] = instructblip_state("audio", 20)
     with pytest.raises(PathError, match=r"must have a Q-Former of .* the files are of several"):
@@ -250,6 +250,18 @@ def test_a_tensor_of_another_shape_is_named(key):
     state = stage_state(1)
     state[key] = state[key].new_zeros(9, 9, 9, 9)
     with pytest.raises(PathError, match=rf"{key} must have (shape|\d axes).* got .*\(9, 9, 9, 9\)"):
+        checkpoint(state)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+@pytest.mark.parametrize("key", [*MISSING, "audio_llmProj_adapter_list.3.scale"])
+def test_a_tensor_that_is_not_finite_is_named(key, value):
+    state = stage_state(1)
+    state[key] = state[key].double()
+    state[key].view(-1)[0] = value
+    number, count = re.escape(str(value)), state[key].numel()
+    rule = rf"file.pth: {key} must be finite, got {number} in 1 of {count} values; the training"
+    with pytest.raises(PathError, match=rf"{rule} .* give an earlier checkpoint"):
         checkpoint(state)
 
 
@@ -342,7 +354,7 @@ def test_other_names_in_another_order():
     ]  # fmt: skip
     imported = assemble([checkpoint(s) for s in reversed(states)])
     assert imported.paths.names == list(names.values())
-    assert imported.paths["a"].at("layer_0/cross_attention/value") is not None
+    assert imported.paths["a"].experts_at("layer_0/cross_attention/value") is not None
 
 
 RUN_OF_ITS_OWN = [

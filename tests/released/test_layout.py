@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from pathweave.bases.qformer_names import our_name
-from pathweave.nn import QFormerShape
-from pathweave.released.layout import Fate, Stage, qformer_shapes, slots
+from pathweave.nn import QFormerConfig
+from pathweave.released.layout import CheckpointStage, Role, key_specs, qformer_shapes
 from pathweave.released.names import (
     OTHER_PARTS,
     file_prefix,
@@ -14,8 +14,8 @@ from pathweave.released.names import (
 )
 from tests.released.files import ORDER, key_list
 
-BERT = QFormerShape(768, 12, 12, 3072, 1408, vocab_size=30523)
-RELEASED = Stage("", BERT, 4096, 32, 1408, num_adapters=4, num_in_adapters=3, rank=8)
+BERT = QFormerConfig(768, 12, 12, 3072, 1408, vocab_size=30523)
+RELEASED = CheckpointStage("", BERT, 4096, 32, 1408, num_adapters=4, num_in_adapters=3, rank=8)
 
 
 @pytest.mark.parametrize("position", range(4))
@@ -24,9 +24,9 @@ def test_the_keys_and_shapes_are_those_of_the_released_stages(position, quirks):
     modality = ORDER[position]
     width = {"audio": 768, "pc": 512}.get(modality, 1408)
     stage = replace(RELEASED, prefix=modality, own_width=width, position=position, quirks=quirks)
-    made = slots(stage)
-    assert {key: slot.shape for key, slot in made.items()} == key_list(modality)
-    required = {key for key, slot in made.items() if not slot.optional}
+    made = key_specs(stage)
+    assert {key: spec.shape for key, spec in made.items()} == key_list(modality)
+    required = {key for key, spec in made.items() if not spec.optional}
     assert required == {k for k in key_list(modality, False) if "position_ids" not in k}
 
 
@@ -39,7 +39,7 @@ def test_every_name_of_the_connector_has_an_inverse():
 def test_every_tensor_of_a_path_has_one_key():
     for position, modality in enumerate(ORDER):
         stage = replace(RELEASED, prefix=modality, own_width=512, position=position)
-        found = [n for s in slots(stage).values() if s.fate is Fate.PATH for n in s.names]
+        found = [n for s in key_specs(stage).values() if s.role is Role.PATH for n in s.names]
         assert len(found) == len(set(found))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pathweave.errors import PathError
 from pathweave.nn import Adapter, Projector
 from pathweave.released.importer import assemble
-from pathweave.released.projector import listed, share, shares
+from pathweave.released.projector import projector_adapters, projector_delta, projector_deltas
 from tests.released.files import ORDER, seeded
 from tests.released.test_import import checkpoint, small_run
 
@@ -60,7 +60,7 @@ def checkpoints(case):
 def test_the_sum_over_the_paths_is_what_the_stage_sums(case):
     stages = checkpoints(case)
     x = seeded("x", (5, DIM))
-    added = [module(one.adapter)(x) for one in shares(stages)]
+    added = [module(one.adapter)(x) for one in projector_deltas(stages)]
     for position, stage in enumerate(stages):
         wanted = sum(
             module(stage.adapter("projector", index))(x) for index in USED[ORDER[position]]
@@ -70,7 +70,7 @@ def test_the_sum_over_the_paths_is_what_the_stage_sums(case):
 
 def test_what_a_path_adds():
     def terms(case):
-        return [one.terms for one in shares(checkpoints(case))]
+        return [one.terms for one in projector_deltas(checkpoints(case))]
 
     assert terms("first never trained") == [[(1, 0)], [(1, 1)], [(1, 2)], [(1, 3)]]
     assert terms("as planned")[2:] == [[(1, 2), (-1, 0)], [(1, 3), (1, 0)]]
@@ -80,7 +80,7 @@ def test_what_a_path_adds():
 
 def test_one_term_is_the_adapter_itself():
     stages = checkpoints("first never trained")
-    for position, one in enumerate(shares(stages)):
+    for position, one in enumerate(projector_deltas(stages)):
         own = stages[position].adapter("projector", position)
         assert one.rank == RANK
         assert all(torch.equal(one.adapter[name], own[name]) for name in own)
@@ -135,7 +135,7 @@ def test_lists_of_adapters_become_paths_and_lists_again(data):
     made = paths_of(lists, skips)
     rebuilt: list = []
     for one in made:
-        rebuilt.append(listed(one.adapter, one.terms, rebuilt[-1] if rebuilt else []))
+        rebuilt.append(projector_adapters(one.adapter, one.terms, rebuilt[-1] if rebuilt else []))
     for one, other in zip(made, paths_of(rebuilt, skips), strict=True):
         assert one.terms == other.terms
         assert all(torch.equal(one.adapter[name], other.adapter[name]) for name in one.adapter)
@@ -154,7 +154,9 @@ def paths_of(lists, skips):
         {i: adapter for i, adapter in enumerate(now) if i not in skipped}
         for now, skipped in zip(lists, skips, strict=True)
     ]
-    return [share(now, before) for now, before in zip(wanted, [{}, *wanted], strict=False)]
+    return [
+        projector_delta(now, before) for now, before in zip(wanted, [{}, *wanted], strict=False)
+    ]
 
 
 def random_adapter(position, index, zero=False):

@@ -14,7 +14,7 @@ from pathweave.nn import Projector, QFormer
 from pathweave.recipe.reading import parse_recipe
 from pathweave.released import UNBOUND, bind, write_import
 from pathweave.released.importer import assemble
-from pathweave.released.layout import Stage, hosts
+from pathweave.released.layout import CheckpointStage, hosts
 from pathweave.runs.assistant import load
 from pathweave.runs.loading import load_base, load_run
 from pathweave.runs.path_directory import describe_path, load_order, load_path
@@ -58,7 +58,7 @@ def test_without_a_base(imported, tmp_path):
     out = tmp_path / "out"
     report = write_import(imported, out)
     assert sorted(p.name for p in out.iterdir()) == ["connector", "import.json", "paths"]
-    about = json.loads((out / "connector/connector.json").read_text())
+    about = json.loads((out / "connector/connector.json").read_text(encoding="utf-8"))
     assert about["qformer"]["dim"] == 16
     assert about["projector_scale"] is None
     written = load_file(out / "connector/connector.safetensors")
@@ -70,7 +70,9 @@ def test_without_a_base(imported, tmp_path):
         path = load_path(places[name], paths, UNBOUND)
         assert path.content_hash() == imported.paths[name].content_hash()
     assert sorted(paths.names) == sorted(NAMES)
-    assert json.loads((out / "import.json").read_text()) == json.loads(json.dumps(report.json()))
+    assert json.loads((out / "import.json").read_text(encoding="utf-8")) == json.loads(
+        json.dumps(report.json())
+    )
     with pytest.raises(BaseMismatchError, match="must be loaded into base unbound"):
         load_path(places["image"], Paths(16, 24, {}), "another")
 
@@ -143,7 +145,7 @@ def test_nothing_is_overwritten(imported, tmp_path):
 def stage_of(base, prefix, position=None):
     """A random file for a base of any size."""
     adapted = position is not None
-    stage = Stage(
+    stage = CheckpointStage(
         prefix=prefix,
         shape=base.qformer.shape,
         llm_dim=base.projector.linear.host.out_features,

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from pathweave.runs.assistant import Assistant, load
 from pathweave.data.decode.pair import unpack_pair
 from pathweave.data.examples import JointReader
 from pathweave.errors import MediaError, PathError, RequestError
+from pathweave.runs.assistant import Assistant, load
 
 pytestmark = pytest.mark.usefixtures("home")
 

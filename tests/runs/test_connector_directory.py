@@ -4,8 +4,8 @@ import shutil
 import pytest
 import torch
 
-from pathweave.runs.connector_directory import load_carried, load_shared, save_shared
 from pathweave.errors import BaseMismatchError, DiskError, PathError
+from pathweave.runs.connector_directory import load_carried, load_shared, save_shared
 from pathweave.runs.loading import load_run
 from tests.full_disk import full_disk
 from tests.methods.runner import Runner
@@ -42,11 +42,17 @@ def test_what_is_saved_is_loaded_again(model, tmp_path):
     }
 
 
-@pytest.mark.parametrize("file", ["connector.json", "connector.safetensors"])
-def test_a_missing_file_is_told(model, tmp_path, file):
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("connector.json", r"sound must hold a connector \(connector.json, .*; copy the whole run"),
+        ("connector.safetensors", r"sound/connector.safetensors must have sha256 .* got no file"),
+    ],
+)
+def test_a_missing_file_is_told(model, tmp_path, file, message):
     save_shared(model, tmp_path / "sound", {"sound"}, {})
     (tmp_path / "sound" / file).unlink()
-    with pytest.raises(PathError, match=r"sound must hold a connector \(connector.json, .*; copy"):
+    with pytest.raises(PathError, match=message):
         load_shared(model, tmp_path / "sound")
 
 
@@ -55,7 +61,8 @@ def test_damage_is_told(model, tmp_path):
     file = tmp_path / "sound" / "connector.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(
-        PathError, match=r"connector.safetensors must have the sha256 .* is damaged"
+        PathError,
+        match=r"connector.safetensors must have sha256 .* file is damaged: copy the whole run",
     ):
         load_shared(model, tmp_path / "sound")
 
@@ -63,7 +70,9 @@ def test_damage_is_told(model, tmp_path):
 def test_another_format_is_told(model, tmp_path):
     save_shared(model, tmp_path / "sound", {"sound"}, {})
     file = tmp_path / "sound" / "connector.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 9}))
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"format": 9}), encoding="utf-8"
+    )
     with pytest.raises(PathError, match=r"must have format 1, got 9; install a newer version"):
         load_shared(model, tmp_path / "sound")
 
@@ -98,8 +107,8 @@ def test_paths_of_another_run_are_not_taken_for_those_of_this_one(sequential, tm
     run = shutil.copytree(sequential, tmp_path / "run")
     assert load_run(run)[0].paths.names == ["sight", "sound", "tilt"]
     described = run / "paths" / "tilt" / "path.json"
-    about = json.loads(described.read_text())
-    described.write_text(json.dumps(about | {"connector_before": "another"}))
+    about = json.loads(described.read_text(encoding="utf-8"))
+    described.write_text(json.dumps(about | {"connector_before": "another"}), encoding="utf-8")
     with pytest.raises(BaseMismatchError, match=r"path 'sound' must be loaded into base"):
         load_run(run)
     assert load_run(run, ["tilt"])[0].paths.names == ["tilt"]

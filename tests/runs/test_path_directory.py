@@ -5,8 +5,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pathweave.errors import PathError
+from pathweave.runs.path_directory import (
+    describe_path,
+    load_order,
+    load_path,
+    load_proof,
+    save_path,
+)
 from pathweave.storage.atomic import sha256_file
-from pathweave.runs.path_directory import describe_path, load_order, load_path, load_proof, save_path
 from tests.tiny import chain, tiny_model
 
 NAMES = ("sight", "sound", "range")
@@ -24,7 +30,9 @@ def saved(directory, **fields):
 def change(place, **fields):
     """Edit the description of a path, as a newer or a broken writer would."""
     file = place / "path.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **fields}), encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", "top_k", None])
@@ -79,7 +87,7 @@ def test_a_newer_format_is_refused(tmp_path):
 def test_a_description_that_is_none_is_refused(tmp_path, content):
     _, places = saved(tmp_path)
     file = places["sight"] / "path.json"
-    file.unlink() if content is None else file.write_text(content)
+    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
     with pytest.raises(PathError, match=r"sight must hold a path .*; copy the whole directory"):
         describe_path(places["sight"])
 
@@ -88,26 +96,26 @@ def test_a_description_that_is_none_is_refused(tmp_path, content):
 def test_a_description_without_a_key_is_refused(tmp_path, key):
     _, places = saved(tmp_path)
     file = places["sight"] / "path.json"
-    described = json.loads(file.read_text())
+    described = json.loads(file.read_text(encoding="utf-8"))
     del described[key]
-    file.write_text(json.dumps(described))
+    file.write_text(json.dumps(described), encoding="utf-8")
     with pytest.raises(PathError, match=rf"sight must hold a path .*{key}"):
         load_path(places["sight"], tiny_model().paths, "base-1")
 
 
 def test_a_spec_that_is_unknown_is_refused(tmp_path):
     _, places = saved(tmp_path)
-    spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
+    spec = json.loads((places["sight"] / "path.json").read_text(encoding="utf-8"))["spec"]
     change(places["sight"], spec={**spec, "colour": "red"})
     fresh = tiny_model().paths
-    with pytest.raises(PathError, match=r"must hold a path of this format, got .*'colour'"):
+    with pytest.raises(PathError, match=r"must hold a path .*, got .*'colour'.*; copy"):
         load_path(places["sight"], fresh, "base-1")
     assert fresh.names == []
 
 
 def test_a_spec_that_does_not_fit_its_tensors_is_refused(tmp_path):
     _, places = saved(tmp_path)
-    spec = json.loads((places["sight"] / "path.json").read_text())["spec"]
+    spec = json.loads((places["sight"] / "path.json").read_text(encoding="utf-8"))["spec"]
     change(places["sight"], spec={**spec, "num_queries": 9})
     fresh = tiny_model().paths
     with pytest.raises(PathError, match=r"path\.safetensors must fit its spec, got: .*queries"):
@@ -120,7 +128,7 @@ def test_tensors_that_are_no_safetensors_are_refused(tmp_path):
     file = places["sight"] / "path.safetensors"
     file.write_bytes(b"no tensors")
     change(places["sight"], files={file.name: sha256_file(file)})
-    with pytest.raises(PathError, match="must hold a path of this format, got"):
+    with pytest.raises(PathError, match=r"must hold a path \(path\.json, .*, got SafetensorError"):
         load_path(places["sight"], tiny_model().paths, "base-1")
 
 
@@ -162,3 +170,16 @@ def test_a_missing_predecessor_is_named(tmp_path):
 def test_a_path_without_proof_has_none(tmp_path):
     _, places = saved(tmp_path)
     assert load_proof(places["sight"]) == {}
+
+
+def test_a_path_without_hosts_that_its_pattern_matches_is_read_as_it_is(tmp_path):
+    model = tiny_model(*chain("sight"))
+    spec = chain("sight", "sound", sites=("layer_0/*",))[1]
+    feed_forward = [site for site in model.paths.hosts if "_ffn" in site]
+    path = model.paths.expand(spec, without=feed_forward)
+    assert len(path.experts) == 2 * 4
+    save_path(path, model.paths, tmp_path / "sound", model.base.fingerprint())
+    fresh = tiny_model(*chain("sight"))
+    read = load_path(tmp_path / "sound", fresh.paths, fresh.base.fingerprint())
+    assert read.experts.keys() == path.experts.keys()
+    assert read.content_hash() == path.content_hash()

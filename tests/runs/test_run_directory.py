@@ -42,10 +42,10 @@ def test_what_is_no_run_is_refused(tmp_path):
     run = RunDirectory(tmp_path)
     with pytest.raises(RunError, match=r"must be the directory of a run .*No such file.*evolve"):
         run.recipe()
-    run.recipe_file.write_text("{")
+    run.recipe_file.write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match="must be the directory of a run"):
         run.recipe()
-    run.recipe_file.write_text(json.dumps({"name": "tiny"}))
+    run.recipe_file.write_text(json.dumps({"name": "tiny"}), encoding="utf-8")
     with pytest.raises(RecipeError, match=r"recipe.json: modalities: "):
         run.recipe()
 

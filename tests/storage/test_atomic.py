@@ -35,6 +35,23 @@ def test_cache_home(monkeypatch):
     assert cache_home() == Path.home() / ".cache" / "pathweave"
     monkeypatch.setenv("PATHWEAVE_HOME", "/here")
     assert cache_home() == Path("/here")
+    monkeypatch.setenv("PATHWEAVE_HOME", "~/here")
+    assert cache_home() == Path.home() / "here"
+    monkeypatch.delenv("PATHWEAVE_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", "~/cache")
+    assert cache_home() == Path.home() / "cache" / "pathweave"
+
+
+@pytest.mark.parametrize("home", ["", "~/x", "~nobody-of-this-name/x"])
+def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch, home):
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setenv("PATHWEAVE_HOME", home)
+    with pytest.raises(DiskError, match=r"home directory that is known, .*set PATHWEAVE_HOME"):
+        cache_home()
+    monkeypatch.setenv("PATHWEAVE_HOME", "/here")
+    assert cache_home() == Path("/here")
 
 
 def test_hashes(tmp_path):
@@ -55,6 +72,19 @@ def test_files_get_the_usual_permissions(tmp_path):
     (tmp_path / "b").touch()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"]
     assert modes[0] == modes[1]
+
+
+def test_directories_and_what_others_wrote_in_them_get_the_usual_permissions(tmp_path):
+    with new_directory(tmp_path / "d") as temporary:
+        (temporary / "part").mkdir()
+        (temporary / "part" / "private").touch(mode=0o600)
+    (tmp_path / "e").mkdir()
+    (tmp_path / "f").touch()
+    modes = [
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("d", "e", "d/part/private", "f")
+    ]
+    assert modes[0] == modes[1]
+    assert modes[2] == modes[3]
 
 
 def test_write_json(tmp_path):
@@ -189,7 +219,8 @@ def test_second_process_is_refused(tmp_path):
     process.kill()
     process.communicate()
     with sole_writer(tmp_path):
-        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        assert (tmp_path / ".lock.pid").read_text(encoding="utf-8") == str(os.getpid())
+    assert names(tmp_path) == [".lock"]
     with sole_writer(tmp_path):
         pass
 
@@ -204,3 +235,23 @@ def test_a_directory_whose_path_is_not_utf_8_is_refused_before_anything_is_writt
     assert list(tmp_path.iterdir()) == []
     with use(tmp_path / "caf\u00e9"):
         pass
+
+
+def test_a_second_writer_of_the_same_process_is_refused(tmp_path):
+    with (
+        sole_writer(tmp_path),
+        pytest.raises(BusyError, match=rf"but process {os.getpid()} is writing"),
+        sole_writer(tmp_path),
+    ):
+        pass
+    with sole_writer(tmp_path):
+        pass
+
+
+def test_a_holder_that_is_not_known_is_a_question_mark(tmp_path):
+    process = hold(tmp_path)
+    (tmp_path / ".lock.pid").unlink()
+    with pytest.raises(BusyError, match=r"but process \? is writing"), sole_writer(tmp_path):
+        pass
+    process.kill()
+    process.communicate()

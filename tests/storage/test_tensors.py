@@ -4,7 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pathweave.storage.tensors import LATER, hashed_settings, tensors_hash, write_tensors
+from pathweave.storage.tensors import (
+    HASHED_ONLY_IF_SET,
+    hashed_settings,
+    tensors_hash,
+    write_tensors,
+)
 
 
 def test_a_view_is_written_as_it_looks(tmp_path):
@@ -37,7 +42,7 @@ def test_the_hash_is_of_content_alone():
 @dataclass
 class Settings:
     first: int = 1
-    second: int = field(default=2, metadata=LATER)
+    second: int = field(default=2, metadata=HASHED_ONLY_IF_SET)
 
 
 def test_a_later_setting_counts_only_where_it_is_set():

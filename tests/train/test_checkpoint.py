@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pathweave.errors import DiskError, RunError
-from pathweave.recipe.schema import Training
+from pathweave.methods.settings import Training
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.schedule import make_optimizer
 from tests.full_disk import full_disk
@@ -63,14 +63,31 @@ def test_damage_is_refused(tmp_path, file, how):
         damaged.unlink()
     else:
         damaged.write_bytes(damaged.read_bytes()[:-3])
-    with pytest.raises(RunError, match=r"point must be a whole checkpoint, got .*; remove the dir"):
+    with pytest.raises(
+        RunError, match=r"point.* must h.*, got .*remove the directory to train this"
+    ):
+        load_checkpoint(tmp_path / "point", *pair, "sound")
+
+
+def test_a_checkpoint_without_hashes_is_read_and_checked(tmp_path):
+    pair = learner(seed=0, steps=1)
+    save_checkpoint(tmp_path / "point", *pair, {"stage": "sound", "step": 1})
+    file = tmp_path / "point" / "state.json"
+    state = json.loads(file.read_text(encoding="utf-8"))
+    assert set(state.pop("files")) == {"trained.safetensors", "optimizer.safetensors"}
+    file.write_text(json.dumps(state), encoding="utf-8")
+    assert load_checkpoint(tmp_path / "point", *pair, "sound") == {"stage": "sound", "step": 1}
+    (tmp_path / "point" / "optimizer.safetensors").write_bytes(b"short")
+    with pytest.raises(
+        RunError, match=r"point must hold a whole checkpoint \(state.json, .*; remove"
+    ):
         load_checkpoint(tmp_path / "point", *pair, "sound")
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     save_checkpoint(tmp_path / "point", *learner(seed=0, steps=1), {"stage": "sound", "step": 1})
     other = nn.ModuleDict({"path": nn.Linear(4, 4)})
-    with pytest.raises(RunError, match=r"must be a whole checkpoint, got [^;]*\s+size mismatch"):
+    with pytest.raises(RunError, match=r"must hold a whole checkpoint .*, got .*size mismatch"):
         load_checkpoint(tmp_path / "point", other, make_optimizer(other, TRAINING), "sound")
 
 
@@ -92,4 +109,4 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path):
     save_checkpoint(tmp_path / "point", *pair, {"stage": "sound", "step": 1})
     shutil.move(tmp_path / "point", tmp_path / ".point.old")
     assert load_checkpoint(tmp_path / "point", *pair, "sound") == {"stage": "sound", "step": 1}
-    assert json.loads((tmp_path / "point" / "state.json").read_text())["step"] == 1
+    assert json.loads((tmp_path / "point" / "state.json").read_text(encoding="utf-8"))["step"] == 1

@@ -21,6 +21,10 @@ from tests.published import write_published
 from tests.tiny import write_tiny_recipe
 from tests.whole_runs import command
 
+NO_DATA = (
+    "modalities.sound.train must name a data set to learn from, got none; add one, or take 'sound' "
+    "out of curriculum"
+)
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 
@@ -117,6 +121,10 @@ def test_all_problems_are_told_at_once(copied, tmp_path):
     assert said.count("\n") == 3
 
 
+def answer(text):
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -124,6 +132,11 @@ def test_all_problems_are_told_at_once(copied, tmp_path):
         (
             lambda row: json.loads(json.dumps(row).replace('"type": "sound"', '"type": "scent"')),
             "a part type must be one of ['sight', 'sound', 'text'], got 'scent'",
+        ),
+        (
+            lambda row: {**row, "messages": [*row["messages"][:1], answer("long " * 500)]},
+            "got 1 of 24; mend or remove them. The first: sound-train-0: a prompt and its answer "
+            "must have at most 2,048 tokens, the context of the language model, got 12 and 2,501",
         ),
         (lambda row: {"id": row["id"]}, "must have at most 1.0% broken rows, got 1 of 24; mend"),
         (
@@ -163,7 +176,7 @@ def test_test_sets_need_what_they_are_scored_by(copied, tmp_path):
 
 def test_a_stage_needs_data(tiny, tmp_path):
     said = problems(tiny, tmp_path, **{"modalities.sound.train": {}})
-    assert said == "modalities.sound.train must name a data set to learn from, got none; add one"
+    assert said == NO_DATA
 
 
 def test_a_full_disk(tiny, tmp_path, monkeypatch):
@@ -342,9 +355,7 @@ def test_the_command(tiny, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     assert command(*words, "--set", "modalities.sound.train={}", "--json") == 1
     plan = json.loads(capsys.readouterr().out)
-    assert plan["problems"] == [
-        "modalities.sound.train must name a data set to learn from, got none; add one"
-    ]
+    assert plan["problems"] == [NO_DATA]
     assert plan["stages"][0]["train"][0]["data"]["samples"] == 24
     assert command(*words, "--set", "modalities.sound.train={}") == 1
     assert "Problems (1)\n  1. modalities.sound.train must" in capsys.readouterr().out

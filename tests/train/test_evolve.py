@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pathweave
+from pathweave.evaluate.inspect import inspect_run
 from pathweave.evaluate.results import Results
 from pathweave.runs.run_directory import RunDirectory
 from tests.full_disk import full_disk
@@ -31,9 +32,10 @@ def test_a_run_writes_exactly_what_it_should(finished_run):
     expected = {".lock", "recipe.json", "scores.json", "log.jsonl", "results.json", "results.png"}
     expected |= {"base/base.json", "base/connector.safetensors"}
     expected |= {f"paths/{name}/{file}" for name in SENSORS for file in PATH_FILES}
-    expected |= {f"predictions/whole/{name}-qa.jsonl" for name in SENSORS}
+    answers = {f"whole/{name}-qa" for name in SENSORS}
     for stage, after in enumerate(SENSORS):
-        expected |= {f"predictions/after-{after}/{n}-qa.jsonl" for n in SENSORS[: stage + 1]}
+        answers |= {f"after-{after}/{name}-qa" for name in SENSORS[: stage + 1]}
+    expected |= {f"predictions/{a}.{kind}" for a in answers for kind in ("jsonl", "safetensors")}
     assert files(finished_run) == expected
 
 
@@ -66,16 +68,24 @@ def test_the_results_say_what_was_trained_and_scored(finished_run):
     assert (finished_run / "results.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
+def test_gate_usage_is_that_of_the_run_as_it_is_loaded(finished_run):
+    usage = Results.load(finished_run / "results.json").gate_usage
+    assert usage.keys() == {"tilt"}  # the only path with an earlier adapter
+    assert usage["tilt"] == inspect_run(finished_run)["paths"]["tilt"]["gate_usage"]
+
+
 def test_running_again_does_nothing(recipe_file, finished_run, capsys):
     before = {f: (finished_run / f).stat().st_mtime_ns for f in files(finished_run)}
     assert evolve(recipe_file, finished_run) == 0
     after = {f: (finished_run / f).stat().st_mtime_ns for f in files(finished_run)}
     assert {f for f in after if after[f] != before.get(f)} <= {
         ".lock",
+        "log.jsonl",
         "recipe.json",
         "results.json",
         "results.png",
     }
+    assert events(finished_run)[-1]["event"] == "session"
     assert json.loads(capsys.readouterr().out)["recipe"] == "tiny"
 
 

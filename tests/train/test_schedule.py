@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from pathweave.methods.settings import Training
 from pathweave.nn import Experts
-from pathweave.recipe.schema import Training
 from pathweave.train.schedule import learning_rate_factor, make_optimizer, set_learning_rate
 
 

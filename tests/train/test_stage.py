@@ -1,20 +1,23 @@
 import os
 import signal
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.display import Display
 from pathweave.errors import RunError
-from pathweave.methods.lesson import Source
+from pathweave.methods.lesson import Lesson, WeightedSet
 from pathweave.methods.pathweave import expand
 from pathweave.recipe.reading import load_recipe
 from pathweave.train.log import RunLog
-from pathweave.train.stage import Stage, train_stage
+from pathweave.train.stage import mixed_seed, train_stage
 from pathweave.train.stop import Interrupted
 from tests.tiny import WIDTH, chain, tiny_model
 from tests.whole_runs import events
@@ -51,16 +54,12 @@ class Trainer:
         model = tiny_model(*chain("sight", "sound"))
         torch.manual_seed(0)
         modules = expand(model, recipe, "tilt", WIDTH)
-        stage = Stage(
-            name="tilt",
-            training=recipe.training_of("tilt"),
-            sets=[Source(examples)],
-            seed=3,
-            checkpoint=self.root / run / "checkpoint",
-        )
+        sets, training = [WeightedSet(examples)], recipe.training_of("tilt")
+        lesson = Lesson("tilt", modules, sets, training, seed=3)
+        checkpoint = self.root / run / "checkpoint"
         log = log or RunLog(self.root / run / "log.jsonl")
         accelerator = accelerator or Accelerator(cpu=True)
-        train_stage(model, modules, stage, accelerator, log, Display(quiet=True))
+        train_stage(model, lesson, checkpoint, accelerator, log, Display(quiet=True))
         return modules.state_dict()
 
     def losses(self, run="run"):
@@ -99,6 +98,19 @@ def test_stopping_and_resuming_changes_nothing(train, gate, max_update_rms):
         train("parts", log, **settings)
     assert_same(train("parts", **settings), whole)
     assert train.losses("parts") == train.losses("whole")
+
+
+@given(st.lists(st.integers(0, 2**61 - 2), min_size=1, max_size=4))
+def test_a_mixed_seed_is_the_hash_of_a_tuple_in_todays_cpython(numbers):
+    assert mixed_seed(*numbers) == hash(tuple(numbers))
+
+
+def test_a_mixed_seed_depends_on_every_number_and_their_order():
+    seeds = [mixed_seed(seed, step, process) for seed, step, process in product(range(6), repeat=3)]
+    assert len(set(seeds)) == 6**3
+    # Written down, so that no interpreter may change what a run draws.
+    assert mixed_seed(3, 17, 2) == -3716692764570974859
+    torch.manual_seed(min(seeds))
 
 
 def test_noise_of_the_gates_is_drawn_anew_at_every_step(train):

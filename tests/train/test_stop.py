@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +29,21 @@ def test_the_handlers_of_before_come_back_also_after_an_error():
     with pytest.raises(ZeroDivisionError, match="within"):
         fail_within()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_child_is_asked_to_stop_when_its_parent_ends():
+    """Its standard input ends then, as it does when the pipe is closed."""
+    code = (
+        "import time; from pathweave.train.stop import StopRequest, stop_with_parent\n"
+        "with StopRequest() as stop:\n"
+        "    stop_with_parent()\n"
+        "    print('begun', stop.requested, flush=True)\n"
+        "    while not stop.requested: time.sleep(0.01)\n"
+        "print('saved')\n"
+    )
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"begun False\n"
+        child.stdin.close()
+        assert child.stdout.read() == b"saved\n"
+    assert child.returncode == 0

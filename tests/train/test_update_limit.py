@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pathweave.recipe.schema import Training
+from pathweave.methods.settings import Training
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.update_limit import limit_updates
 

@@ -41,4 +41,6 @@ def convert_minilm(source: Path, out: Path) -> None:
     # The published tokenizer pads and truncates every text to 128 tokens unless told otherwise.
     tokenizer["padding"] = tokenizer["truncation"] = None
     (out / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    (out / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER, indent=2) + "\n")
+    (out / "tokenizer_config.json").write_text(
+        json.dumps(_TOKENIZER, indent=2) + "\n", encoding="utf-8"
+    )

@@ -1,9 +1,8 @@
-"""What a finished stage leaves in the directory of its run."""
+"""Finished stages, and the files they leave in the directory of their run."""
 
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
@@ -21,7 +20,7 @@ PROOF_SAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinishedStage:
     """A stage that has ended.
 
     Attributes:
@@ -29,7 +28,7 @@ class Outcome:
         trained: Number of parameters that it trained.
         seconds: How long it trained, over all sessions.
         connector_before: Fingerprint of the base before it, if it changed the shared connector.
-        carried: What its method hands on to the next stage.
+        method_state: What its method hands on to the next stage.
         method: Name of the method; None for PathWeave, and for a stage that makes the base.
     """
 
@@ -37,12 +36,12 @@ class Outcome:
     trained: int = 0
     seconds: float = 0.0
     connector_before: str | None = None
-    carried: Mapping[str, Tensor] = field(default_factory=dict)
+    method_state: Mapping[str, Tensor] = field(default_factory=dict)
     method: str | None = None
 
 
-def save_outcome(
-    outcome: Outcome,
+def save_stage(
+    stage: FinishedStage,
     model: PathWeave,
     recipe: Recipe,
     run: RunDirectory,
@@ -51,7 +50,7 @@ def save_outcome(
     """Write what a stage changed, its path last: the stage is done when that is there.
 
     Args:
-        outcome: The stage.
+        stage: The stage.
         model: The model as it is now.
         recipe: The run.
         run: Its directory.
@@ -60,23 +59,17 @@ def save_outcome(
     Raises:
         DiskError: If something cannot be written.
     """
-    first = outcome.names[0]
+    first = stage.names[0]
     if recipe.training_of(first).connector:
         save_base(model.base, run.base)
-    if outcome.connector_before is not None:
-        save_shared(model, run.connector(first), outcome.names, outcome.carried)
+    if stage.connector_before is not None:
+        save_shared(model, run.connector(first), stage.names, stage.method_state)
     # Of a stage that learns several modalities the first is written last, and holds the figures.
-    for name in reversed(outcome.names):
-        about = {"trained_parameters": 0, "seconds": 0.0}
-        if name == first:
-            about = {
-                "trained_parameters": outcome.trained,
-                "seconds": round(outcome.seconds, 1),
-            }
-        _save_path(name, about, outcome, model, recipe, run, source(name))
+    for name in reversed(stage.names):
+        _save_path(name, stage, model, recipe, run, source(name))
     for directory in (run.checkpoint, *run.root.glob(f"{run.checkpoint.name}-*")):
         shutil.rmtree(directory, ignore_errors=True)
-    if outcome.connector_before is not None:
+    if stage.connector_before is not None:
         for directory in run.connectors.iterdir():
             if directory != run.connector(first):
                 shutil.rmtree(directory, ignore_errors=True)
@@ -84,8 +77,7 @@ def save_outcome(
 
 def _save_path(
     name: str,
-    figures: Mapping[str, Any],
-    outcome: Outcome,
+    stage: FinishedStage,
     model: PathWeave,
     recipe: Recipe,
     run: RunDirectory,
@@ -93,6 +85,7 @@ def _save_path(
 ) -> None:
     """Write a path with its proof."""
     tensors, proof, licences = None, None, set()
+    is_first = name == stage.names[0]
     if source is not None:
         count = min(PROOF_SAMPLES, len(source))
         tensors, proof = record_proof(model.eval(), [source.prompt(i) for i in range(count)])
@@ -100,7 +93,8 @@ def _save_path(
     about = {
         "modality": recipe.about_media(name),
         "training": recipe.training_of(name).model_dump(mode="json"),
-        **figures,
+        "trained_parameters": stage.trained if is_first else 0,
+        "seconds": round(stage.seconds, 1) if is_first else 0.0,
         "licences": {
             **model.base.licences,
             "encoder": ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name)),
@@ -108,10 +102,10 @@ def _save_path(
         },
         "proof": proof,
     }
-    if outcome.method is not None:
-        about["method"] = outcome.method
-    if outcome.connector_before is not None and name == outcome.names[0]:
-        about["connector_before"] = outcome.connector_before
+    if stage.method is not None:
+        about["method"] = stage.method
+    if stage.connector_before is not None and is_first:
+        about["connector_before"] = stage.connector_before
     save_path(
         model.paths[name], model.paths, run.path(name), model.base.fingerprint(), about, tensors
     )

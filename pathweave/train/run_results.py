@@ -2,13 +2,13 @@
 
 import os
 import platform
-import resource
 import sys
 from typing import Any
 
 import torch
 
 from pathweave.errors import PathWeaveError
+from pathweave.evaluate.gates import recorded_gate_usage
 from pathweave.evaluate.results import DatasetInfo, Environment, Results, StageResults
 from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import Recipe
@@ -19,13 +19,15 @@ from pathweave.train.scoring import Scoring
 
 def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: Scoring) -> Results:
     """Return the results of a run as far as it has come."""
+    finished = run.finished(recipe)
     return Results(
         recipe=recipe.name,
         method=recipe.method.name,
         curriculum=list(recipe.curriculum),
         datasets={name: _datasets(recipe, scoring, name) for name in recipe.curriculum},
         scores=scoring.matrix.as_dict(),
-        stages=[_stage(run, model, name) for name in run.finished(recipe)],
+        stages=[_stage(run, model, name) for name in finished],
+        gate_usage=recorded_gate_usage(model, run, finished) or None,
         environment=Environment(
             python=platform.python_version(),
             torch=torch.__version__,
@@ -33,7 +35,7 @@ def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: S
             if sys.platform == "linux"
             else os.cpu_count() or 1,
             dtype=str(model.llm.dtype).removeprefix("torch."),
-            peak_memory_bytes=max(_peak_memory(), _earlier_peak(run)),
+            peak_memory_bytes=max(peak_memory(), _earlier_peak(run)),
         ),
     )
 
@@ -89,7 +91,11 @@ def _earlier_peak(run: RunDirectory) -> int:
     return environment.peak_memory_bytes if environment is not None else 0
 
 
-def _peak_memory() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes; 0 is unknown."""
+    if sys.platform == "win32":
+        return 0
+    import resource  # which Windows lacks
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

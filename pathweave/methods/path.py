@@ -1,0 +1,104 @@
+"""The path of a stage, and the connector: adding the one, tuning the other."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from pathweave.methods.lesson import StageContext
+from pathweave.methods.settings import RunSettings
+from pathweave.model.base import freeze
+from pathweave.model.paths import ModalPath, PathSpec
+from pathweave.model.pathweave import PathWeave
+
+# What a stage trains, for dry runs.
+WHOLE_CONNECTOR = ("Q-Former", "projector")
+EARLIER_PATHS = "what earlier paths have for themselves"
+
+
+def add_path(
+    model: PathWeave,
+    recipe: RunSettings,
+    name: str,
+    encoder_width: int,
+    *,
+    rank: int = 0,
+    predecessors: tuple[str, ...] = (),
+    own: tuple[str, ...] = (),
+    queries_from: str | None = None,
+) -> ModalPath:
+    """Freeze the model, add the path of a stage, and return it.
+
+    Where the base came with a path of that name, that one is returned.
+
+    Args:
+        model: The model, with the paths of all earlier stages.
+        recipe: The run.
+        name: Modality of the stage.
+        encoder_width: Width of the features its encoder delivers.
+        rank: Bottleneck width of its adapters; 0 adds none.
+        predecessors: Earlier paths whose adapters it may use.
+        own: Parts of the connector that it has a private copy of.
+        queries_from: Path whose queries its own start from; None is the one before it.
+    """
+    method = recipe.method
+    freeze(model)
+    if name in model.paths:
+        return model.paths[name]
+    if queries_from is None:
+        # The path of the stage before, else the last that the base came with.
+        stages = recipe.curriculum[: recipe.curriculum.index(name)]
+        earlier = [stage for stage in stages if stage in model.paths] or model.paths.names
+        queries_from = earlier[-1] if earlier else None
+    spec = PathSpec(
+        name=name,
+        encoder_width=encoder_width,
+        num_queries=method.queries,
+        predecessors=predecessors,
+        rank=rank,
+        sites=method.sites,
+        gate=method.gate,
+        top_k=method.top_k,
+        in_adapter=method.in_adapter,
+        plain_sites=method.plain_sites,
+        plain_rank=method.plain_rank,
+        own=own,
+    )
+    return model.paths.expand(spec, queries_from)
+
+
+def trainable(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """Return modules as what a lesson trains."""
+    trained = nn.ModuleDict(modules)
+    trained.requires_grad_(True)
+    return trained
+
+
+def tune_connector(context: StageContext, also: Sequence[str] = ()) -> nn.ModuleDict:
+    """Add a path without adapters for each modality of a stage, and train all of the connector.
+
+    Args:
+        context: The stage.
+        also: Earlier paths that are trained too.
+    """
+    model = context.model
+    for name in context.names:
+        add_path(model, context.recipe, name, context.width(name))
+    return trainable(
+        {
+            "path": model.paths[context.name],
+            "qformer": model.qformer,
+            "projector": model.projector,
+            **{f"path/{name}": model.paths[name] for name in (*context.names[1:], *also)},
+        }
+    )
+
+
+def connector_weights(model: PathWeave) -> dict[str, nn.Parameter]:
+    """Return the parameters of Q-Former and projector, by the names under which they are saved."""
+    parts = {"qformer": model.qformer, "projector": model.projector}
+    return {
+        f"{part}.{name}": weight
+        for part, module in parts.items()
+        for name, weight in module.state_dict(keep_vars=True).items()
+        if isinstance(weight, nn.Parameter)
+    }

@@ -108,7 +108,7 @@ def test_blank_lines_windows_ends_and_marks(tmp_path):
     ("broken", "reason"),
     [
         ('{"id": "s1", ', "one JSON object in UTF-8, got .*Expecting property name"),
-        ("[1, 2]", r"one JSON object, got '\[1, 2\]'"),
+        ("[1, 2]", r"one JSON object in UTF-8, got '\[1, 2\]' \(of type list\)"),
         ('{"id": "s1"}', "messages: Field required"),
     ],
 )
@@ -217,7 +217,10 @@ def test_text_is_no_medium(tmp_path):
         ([], "must have at least one row"),
         ([row(0), row(0)], "must be unique, got 's0' twice"),
         ([row(0), {"id": "a"}], r"m\.jsonl, row 2: messages: Field required"),
-        ([row(0, colour="red")], r"row 1: fields must be among id, .*, got 'colour'"),
+        (
+            [row(0, colour="red")],
+            r"row 1: a field must be one of \['attribution', .*, got 'colour'",
+        ),
     ],
 )
 def test_writing_broken_rows(tmp_path, rows, reason):

@@ -7,8 +7,6 @@ so its features do not depend on its company, to the last bit. The directory may
 any time, and shared by processes that read and write at once.
 """
 
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -22,7 +20,7 @@ from torch import Tensor
 from pathweave.data.decode import Decoder
 from pathweave.encoders.media import Media
 from pathweave.errors import MediaError, RecipeError
-from pathweave.storage.atomic import disk_errors, sha256_bytes
+from pathweave.storage.atomic import new_file, sha256_bytes
 
 _TENSOR = "features"
 
@@ -97,7 +95,9 @@ class FeatureCache:
             # size, and so on which media happen to be missing together.
             [fresh] = encoder([_decode(encoder, decoder, data, name)])
             rounded = _rounded(fresh, name)
-            _write(path, save({_TENSOR: rounded}))
+            # Not synced: after a power cut it is computed again.
+            with new_file(path, sync=False) as temporary:
+                temporary.write_bytes(save({_TENSOR: rounded}))
             known[path] = rounded.to(torch.float32)
         return [known[path] for path in paths]
 
@@ -138,15 +138,3 @@ def _read(path: Path) -> Tensor | None:
         # Absent, or damaged: then it is computed again.
         return None
     return tensor.to(torch.float32)
-
-
-def _write(path: Path, data: bytes) -> None:
-    # Without the sync to disk that other files get: after a power cut it is computed again.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ any time, and shared by processes that read and write at once.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,27 +17,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pathweave.data.decode import Decoder
+from pathweave.encoders.encoder import Encoder
 from pathweave.encoders.media import Media
 from pathweave.errors import MediaError, RecipeError
 from pathweave.storage.atomic import new_file, sha256_bytes
 
 _TENSOR = "features"
-
-
-@runtime_checkable
-class FrozenEncoder(Protocol):
-    """What the cache needs of an encoder."""
-
-    accepts: Any
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the kind, every setting and a hash of the weights."""
-        ...
-
-    def __call__(self, media: Sequence[Any]) -> list[Float[Tensor, "units tokens width"]]:
-        """Encode media, each by itself."""
-        ...
 
 
 class FeatureCache:
@@ -52,7 +36,7 @@ class FeatureCache:
         >>> from pathweave.data.decode import build_decoder
         >>> from pathweave.encoders.media import Array
         >>> class Doubled:
-        ...     accepts, fingerprint = Array, "doubled"
+        ...     accepts, width, fingerprint = Array, 8, "doubled"
         ...     def __call__(self, media):
         ...         return [2 * torch.from_numpy(medium.values)[None] for medium in media]
         >>> data = save({"x": torch.ones(3, 8)})
@@ -67,7 +51,7 @@ class FeatureCache:
 
     def features(
         self,
-        encoder: FrozenEncoder,
+        encoder: Encoder,
         decoder: Decoder,
         items: Sequence[tuple[bytes, str]],
     ) -> list[Float[Tensor, "units tokens width"]]:
@@ -101,14 +85,14 @@ class FeatureCache:
             known[path] = rounded.to(torch.float32)
         return [known[path] for path in paths]
 
-    def path(self, encoder: FrozenEncoder, decoder: Decoder, data: bytes) -> Path:
+    def path(self, encoder: Encoder, decoder: Decoder, data: bytes) -> Path:
         """Return the file that holds, or would hold, the features of a medium."""
         key = "\n".join((sha256_bytes(data), decoder.fingerprint, encoder.fingerprint))
         digest = sha256_bytes(key.encode())
         return self.directory / digest[:2] / f"{digest[2:]}.safetensors"
 
 
-def _decode(encoder: FrozenEncoder, decoder: Decoder, data: bytes, name: str) -> Media:
+def _decode(encoder: Encoder, decoder: Decoder, data: bytes, name: str) -> Media:
     medium = decoder(data, name)
     if not isinstance(medium, encoder.accepts):
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, chain, repeat
@@ -14,7 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.damage import damaged, describe, intact, mislabelled
-from pathweave.data.decode.picture import load_rgb, open_picture, resized, too_large
+from pathweave.data.decode.picture import check_size, load_rgb, open_picture, resized
 from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
@@ -75,7 +76,7 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
             wanted = shown(starts, end, self.frames)
             for index in dict.fromkeys(wanted):
                 picture.seek(index)
-                self._check_size(picture.width, picture.height, name)
+                check_size(picture, name, self.max_pixels)
                 chosen[index] = load_rgb(picture, name)
         shape = chosen[wanted[0]].shape
         return Frames(np.stack([resized(chosen[index], shape) for index in wanted]))
@@ -85,7 +86,7 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
         check_length(data, name, "clip")
         try:
             with _opened(av, data, name) as (container, stream):
-                self._check_size(stream.width, stream.height, name)
+                check_size(stream, name, self.max_pixels)
                 starts, end, is_timed = _frame_times(container, stream, name)
             with _opened(av, data, name) as (container, stream):
                 stream.thread_type = "AUTO"
@@ -100,10 +101,6 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
         except av.FFmpegError as error:
             kind = "clip (GIF, WebP, MP4, WebM, ...)"
             raise mislabelled(name, kind, data, error.strerror) from error
-
-    def _check_size(self, width: int, height: int, name: str) -> None:
-        if width * height > self.max_pixels:
-            raise too_large(name, self.max_pixels, f"{width} x {height}", of=" a frame")
 
 
 def spaced(count: int, wanted: int) -> list[int]:
@@ -182,25 +179,20 @@ def _choose(
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Return the frames that are shown at the times wanted, which rise."""
     chosen: list[np.ndarray] = []
-    current = None
-    size: dict[str, int] = {}
-    for frame, start in timed:
-        size = size or {"width": frame.width, "height": frame.height}
+    first = current = None
+    # A decoder may hold back the last frames of a stream.
+    for frame, start in chain(timed, [(None, math.inf)]):
         due = sum(time < start for time in wanted) - len(chosen)
         if current is not None and due > 0:
-            chosen.extend([_rgb(current, size)] * due)
+            chosen.extend([_rgb(current, first)] * due)
         if len(chosen) == len(wanted):
-            break
-        current = frame
-    if current is None:
-        raise damaged(name, "clip", "no frame can be decoded")
-    # A decoder may hold back the last frames of a stream.
-    missing = len(wanted) - len(chosen)
-    return np.stack(chosen + [_rgb(current, size)] * missing)
+            return np.stack(chosen)
+        first, current = first or frame, frame
+    raise damaged(name, "clip", "no frame can be decoded")
 
 
-def _rgb(frame: Any, size: dict[str, int]) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401
-    pixels = frame.reformat(**size, format="rgb24").to_ndarray()
+def _rgb(frame: Any, like: Any) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401
+    pixels = frame.reformat(like.width, like.height, "rgb24").to_ndarray()
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels

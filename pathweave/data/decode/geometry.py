@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from pathweave.data.decode.array import MAGIC, read_npy
 from pathweave.data.decode.damage import damaged, describe, intact
-from pathweave.data.decode.npy import MAGIC, read_npy
 from pathweave.data.decode.pair import is_pair, unpacked
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra

@@ -1,6 +1,7 @@
 """Still pictures: any format Pillow reads becomes one RGB frame."""
 
 import io
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -54,7 +55,7 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_large(name, max_pixels, str(error)) from error
+        raise _too_large(name, max_pixels, str(error)) from error
     except Exception as error:  # Pillow lets errors of every kind escape from broken files.
         kind = "picture (PNG, JPEG, WebP, GIF, TIFF, ...)"
         raise mislabelled(name, kind, data) from error
@@ -63,15 +64,23 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> Image.Image:
             f"{name} must be a pixel format, got {picture.format}, which needs an external program "
             "to read; convert it to PNG"
         )
-    if picture.width * picture.height > max_pixels:
-        raise too_large(name, max_pixels, f"{picture.width} x {picture.height}")
+    check_size(picture, name, max_pixels)
     return picture
 
 
-def too_large(name: str, max_pixels: int, found: str, of: str = "") -> MediaError:
-    """Return the error of a picture, or of frames, with more pixels than a decoder accepts."""
+def check_size(picture: Any, name: str, max_pixels: int) -> None:  # noqa: ANN401
+    """Check that a picture, or anything else with a width and a height, is not too large.
+
+    Raises:
+        MediaError: If it has more pixels than the decoder accepts.
+    """
+    if picture.width * picture.height > max_pixels:
+        raise _too_large(name, max_pixels, f"{picture.width} x {picture.height}")
+
+
+def _too_large(name: str, max_pixels: int, found: str) -> MediaError:
     return MediaError(
-        f"{name} must have at most {max_pixels:,} pixels{of}, got {found}; scale it down, or raise "
+        f"{name} must have at most {max_pixels:,} pixels, got {found}; scale it down, or raise "
         "max_pixels of its decoder"
     )
 

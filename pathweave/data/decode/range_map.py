@@ -7,8 +7,8 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
 
+from pathweave.data.decode.array import MAGIC, read_npy
 from pathweave.data.decode.damage import describe
-from pathweave.data.decode.npy import MAGIC, read_npy
 from pathweave.data.decode.pair import is_pair, unpack_pair
 from pathweave.data.decode.picture import load_rgb, open_picture, resized, upright
 from pathweave.encoders.media import Frames

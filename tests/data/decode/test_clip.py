@@ -59,7 +59,7 @@ def test_truncated(kind):
 
 
 def test_too_large():
-    with pytest.raises(MediaError, match=r"at most 1,000 pixels a frame, got 32 x 32; scale"):
+    with pytest.raises(MediaError, match=r"at most 1,000 pixels, got 32 x 32; scale"):
         Clip(max_pixels=1_000)(film(2), "x.mp4")
     with pytest.raises(MediaError, match=r"at most 50,000,000 pixels, got"):
         Clip()(huge_png(20_000, 20_000), "x.png")

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from pathweave.data.decode import Decoder
 from pathweave.encoders.encoder import Encoder
-from pathweave.encoders.media import Media
 from pathweave.errors import MediaError, RecipeError
 from pathweave.storage.atomic import new_file, sha256_bytes
 
@@ -75,14 +74,29 @@ class FeatureCache:
         known = {path: features for path in set(paths) if (features := _read(path)) is not None}
         missing = {path: item for path, item in zip(paths, items, strict=True) if path not in known}
         for path, (data, name) in missing.items():
+            medium = decoder(data, name)
+            if not isinstance(medium, encoder.accepts):
+                raise RecipeError(
+                    f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
+                    f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; pair it with "
+                    "another decoder"
+                )
             # One by one: in a batch, the last bits of a medium's features depend on the batch's
             # size, and so on which media happen to be missing together.
-            [fresh] = encoder([_decode(encoder, decoder, data, name)])
-            rounded = _rounded(fresh, name)
+            [fresh] = encoder([medium])
+            fresh = fresh.detach().to("cpu", torch.float32)
+            if not fresh.isfinite().all():
+                raise MediaError(
+                    f"features of {name} must be finite, got NaN or infinity; look at the medium, "
+                    "then at the encoder's weights"
+                )
+            half = fresh.to(torch.float16)
+            # Some networks have activations beyond float16; infinity would poison the training.
+            stored = half if half.isfinite().all() else fresh
             # Not synced: after a power cut it is computed again.
             with new_file(path, sync=False) as temporary:
-                temporary.write_bytes(save({_TENSOR: rounded}))
-            known[path] = rounded.to(torch.float32)
+                temporary.write_bytes(save({_TENSOR: stored.contiguous()}))
+            known[path] = stored.to(torch.float32)
         return [known[path] for path in paths]
 
     def path(self, encoder: Encoder, decoder: Decoder, data: bytes) -> Path:
@@ -90,29 +104,6 @@ class FeatureCache:
         key = "\n".join((sha256_bytes(data), decoder.fingerprint, encoder.fingerprint))
         digest = sha256_bytes(key.encode())
         return self.directory / digest[:2] / f"{digest[2:]}.safetensors"
-
-
-def _decode(encoder: Encoder, decoder: Decoder, data: bytes, name: str) -> Media:
-    medium = decoder(data, name)
-    if not isinstance(medium, encoder.accepts):
-        raise RecipeError(
-            f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
-            f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; pair it with another "
-            "decoder"
-        )
-    return medium
-
-
-def _rounded(features: Tensor, name: str) -> Tensor:
-    features = features.detach().to("cpu", torch.float32)
-    if not features.isfinite().all():
-        raise MediaError(
-            f"features of {name} must be finite, got NaN or infinity; look at the medium, then at "
-            "the encoder's weights"
-        )
-    half = features.to(torch.float16)
-    # Some networks have activations beyond float16; infinity would poison the training.
-    return half.contiguous() if half.isfinite().all() else features.contiguous()
 
 
 def _read(path: Path) -> Tensor | None:

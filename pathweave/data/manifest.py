@@ -7,7 +7,7 @@ holds for companions.
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -98,10 +98,10 @@ class Manifest:
             )
         is_text = self.path.suffix.lower() == ".jsonl"
         self._rows = _JsonLines(self.path) if is_text else _ParquetRows(self.path)
-        self._sound: list[int] | None = None
         self._stores: dict[Path, MediaStore] = {}
         if len(self._rows) == 0:
             raise ManifestError(f"{self.path} must have at least one row, got none; add samples")
+        self._sound: Sequence[int] = range(len(self._rows))
         if on_error == "collect":
             self.problems, self._sound = self._examine()
             if not self._sound:
@@ -111,7 +111,7 @@ class Manifest:
                 )
 
     def __len__(self) -> int:
-        return len(self._rows) if self._sound is None else len(self._sound)
+        return len(self._sound)
 
     def __getitem__(self, index: int) -> Sample:
         """Parse and return one sample.
@@ -122,8 +122,7 @@ class Manifest:
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"index must be below {len(self)} samples, got {index}")
-        index %= len(self)
-        return self._rows[index if self._sound is None else self._sound[index]]
+        return self._rows[self._sound[index]]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))

@@ -83,21 +83,18 @@ class MediaStore:
             )
         group, row = self._places[key]
         with self._lock:
-            return self._group(group)[row].as_py()
-
-    def _group(self, index: int) -> pa.ChunkedArray:
-        if index not in self._kept:
-            try:
-                self._kept[index] = self._file.read_row_group(index, columns=["bytes"])["bytes"]
-            except (pa.ArrowException, OSError) as error:
-                raise MediaError(
-                    f"{self.path} must be a whole Parquet file, got a damaged row group {index} "
-                    f"({error}); copy or build the file again"
-                ) from error
+            if group not in self._kept:
+                try:
+                    self._kept[group] = self._file.read_row_group(group, columns=["bytes"])["bytes"]
+                except (pa.ArrowException, OSError) as error:
+                    raise MediaError(
+                        f"{self.path} must be a whole Parquet file, got a damaged row group "
+                        f"{group} ({error}); copy or build the file again"
+                    ) from error
+            self._kept.move_to_end(group)
             while len(self._kept) > 1 and sum(g.nbytes for g in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(index)
-        return self._kept[index]
+            return self._kept[group][row].as_py()
 
 
 def open_parquet(path: Path, needed: set[str]) -> pq.ParquetFile:

@@ -85,10 +85,18 @@ class Points(BaseModel, frozen=True, extra="forbid"):
         if self.up == "z":
             points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
         if self.count is not None:
-            return Array(exactly(_around_mean(points), self.count))
-        points = _into_unit_ball(points)
+            # In float64 neither the sum nor the norm of large numbers overflows.
+            centred = points - points.mean(axis=0, dtype=np.float64)
+        else:
+            low, high = points.min(axis=0), points.max(axis=0)
+            # Halves: the difference of two large float32 numbers may overflow.
+            extent = float((high / 2 - low / 2).max()) or 1.0
+            centred = (points - (low / 2 + high / 2)) / extent
+        ball = (centred / (np.linalg.norm(centred, axis=1).max() or 1.0)).astype(np.float32)
+        if self.count is not None:
+            return Array(exactly(ball, self.count))
         azimuths = [_FIRST_AZIMUTH + 2 * math.pi * i / self.views for i in range(self.views)]
-        grey = np.stack([render(points, azimuth, self.size) for azimuth in azimuths])
+        grey = np.stack([render(ball, azimuth, self.size) for azimuth in azimuths])
         return Frames(np.repeat(grey[..., None], 3, axis=-1))
 
 
@@ -182,17 +190,3 @@ def _usable(points: np.ndarray, max_points: int, name: str) -> Float[np.ndarray,
             f"{num_bad:,} bad of {len(points):,}; remove them before saving"
         )
     return points[is_finite]
-
-
-def _into_unit_ball(points: np.ndarray) -> Float32[np.ndarray, "points 3"]:
-    low, high = points.min(axis=0), points.max(axis=0)
-    # Halves: the difference of two large float32 numbers may overflow.
-    extent = float((high / 2 - low / 2).max()) or 1.0
-    scaled = (points - (low / 2 + high / 2)) / extent
-    return (scaled / (np.linalg.norm(scaled, axis=1).max() or 1.0)).astype(np.float32)
-
-
-def _around_mean(points: np.ndarray) -> Float32[np.ndarray, "points 3"]:
-    # In float64 neither the sum nor the norm of large numbers overflows.
-    centred = points - points.mean(axis=0, dtype=np.float64)
-    return (centred / (np.linalg.norm(centred, axis=1).max() or 1.0)).astype(np.float32)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from pydantic import BaseModel, Field
 
 from pathweave.data.decode.array import MAGIC, read_npy
@@ -14,7 +14,6 @@ from pathweave.data.decode.picture import load_rgb, open_picture, resized, uprig
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
-_ORIENTATION = 0x0112
 _MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L")
 
 
@@ -96,16 +95,18 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
                     f"mode {picture.mode}; save the distances themselves, or use the decoder "
                     "'picture'"
                 )
-            own = picture.getexif().get(_ORIENTATION)
+            own = picture.getexif().get(ExifTags.Base.Orientation)
         # A map that stands while the picture is stored lying was turned before it was saved.
         if (
             beside is None
             or own is not None
-            or ((grey.shape[1] - grey.shape[0]) * (beside.width - beside.height) < 0)
+            or (grey.shape[1] - grey.shape[0]) * (beside.width - beside.height) < 0
         ):
             return grey
         turned = Image.fromarray(grey)
-        turned.getexif()[_ORIENTATION] = beside.getexif().get(_ORIENTATION, 1)
+        turned.getexif()[ExifTags.Base.Orientation] = beside.getexif().get(
+            ExifTags.Base.Orientation, 1
+        )
         return np.array(ImageOps.exif_transpose(turned))
 
     def _scaled(self, values: np.ndarray, name: str) -> UInt8[np.ndarray, "height width 3"]:

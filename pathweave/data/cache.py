@@ -7,11 +7,8 @@ so its features do not depend on its company, to the last bit. The directory may
 any time, and shared by processes that read and write at once.
 """
 
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,27 +17,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from pathweave.data.decode import Decoder
-from pathweave.encoders.media import Media
+from pathweave.encoders.encoder import Encoder
 from pathweave.errors import MediaError, RecipeError
-from pathweave.storage.atomic import disk_errors, sha256_bytes
+from pathweave.storage.atomic import new_file, sha256_bytes
 
 _TENSOR = "features"
-
-
-@runtime_checkable
-class FrozenEncoder(Protocol):
-    """What the cache needs of an encoder."""
-
-    accepts: Any
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the kind, every setting and a hash of the weights."""
-        ...
-
-    def __call__(self, media: Sequence[Any]) -> list[Float[Tensor, "units tokens width"]]:
-        """Encode media, each by itself."""
-        ...
 
 
 class FeatureCache:
@@ -54,7 +35,7 @@ class FeatureCache:
         >>> from pathweave.data.decode import build_decoder
         >>> from pathweave.encoders.media import Array
         >>> class Doubled:
-        ...     accepts, fingerprint = Array, "doubled"
+        ...     accepts, width, fingerprint = Array, 8, "doubled"
         ...     def __call__(self, media):
         ...         return [2 * torch.from_numpy(medium.values)[None] for medium in media]
         >>> data = save({"x": torch.ones(3, 8)})
@@ -69,7 +50,7 @@ class FeatureCache:
 
     def features(
         self,
-        encoder: FrozenEncoder,
+        encoder: Encoder,
         decoder: Decoder,
         items: Sequence[tuple[bytes, str]],
     ) -> list[Float[Tensor, "units tokens width"]]:
@@ -93,42 +74,36 @@ class FeatureCache:
         known = {path: features for path in set(paths) if (features := _read(path)) is not None}
         missing = {path: item for path, item in zip(paths, items, strict=True) if path not in known}
         for path, (data, name) in missing.items():
+            medium = decoder(data, name)
+            if not isinstance(medium, encoder.accepts):
+                raise RecipeError(
+                    f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
+                    f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; pair it with "
+                    "another decoder"
+                )
             # One by one: in a batch, the last bits of a medium's features depend on the batch's
             # size, and so on which media happen to be missing together.
-            [fresh] = encoder([_decode(encoder, decoder, data, name)])
-            rounded = _rounded(fresh, name)
-            _write(path, save({_TENSOR: rounded}))
-            known[path] = rounded.to(torch.float32)
+            [fresh] = encoder([medium])
+            fresh = fresh.detach().to("cpu", torch.float32)
+            if not fresh.isfinite().all():
+                raise MediaError(
+                    f"features of {name} must be finite, got NaN or infinity; look at the medium, "
+                    "then at the encoder's weights"
+                )
+            half = fresh.to(torch.float16)
+            # Some networks have activations beyond float16; infinity would poison the training.
+            stored = half if half.isfinite().all() else fresh
+            # Not synced: after a power cut it is computed again.
+            with new_file(path, sync=False) as temporary:
+                temporary.write_bytes(save({_TENSOR: stored.contiguous()}))
+            known[path] = stored.to(torch.float32)
         return [known[path] for path in paths]
 
-    def path(self, encoder: FrozenEncoder, decoder: Decoder, data: bytes) -> Path:
+    def path(self, encoder: Encoder, decoder: Decoder, data: bytes) -> Path:
         """Return the file that holds, or would hold, the features of a medium."""
         key = "\n".join((sha256_bytes(data), decoder.fingerprint, encoder.fingerprint))
         digest = sha256_bytes(key.encode())
         return self.directory / digest[:2] / f"{digest[2:]}.safetensors"
-
-
-def _decode(encoder: FrozenEncoder, decoder: Decoder, data: bytes, name: str) -> Media:
-    medium = decoder(data, name)
-    if not isinstance(medium, encoder.accepts):
-        raise RecipeError(
-            f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
-            f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; pair it with another "
-            "decoder"
-        )
-    return medium
-
-
-def _rounded(features: Tensor, name: str) -> Tensor:
-    features = features.detach().to("cpu", torch.float32)
-    if not features.isfinite().all():
-        raise MediaError(
-            f"features of {name} must be finite, got NaN or infinity; look at the medium, then at "
-            "the encoder's weights"
-        )
-    half = features.to(torch.float16)
-    # Some networks have activations beyond float16; infinity would poison the training.
-    return half.contiguous() if half.isfinite().all() else features.contiguous()
 
 
 def _read(path: Path) -> Tensor | None:
@@ -138,15 +113,3 @@ def _read(path: Path) -> Tensor | None:
         # Absent, or damaged: then it is computed again.
         return None
     return tensor.to(torch.float32)
-
-
-def _write(path: Path, data: bytes) -> None:
-    # Without the sync to disk that other files get: after a power cut it is computed again.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Samples with their features: what training and evaluation iterate over."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
 from pathweave.errors import ManifestError, MediaError, PathError, RecipeError, RunError
 from pathweave.model.prompt import Medium, Prompt
-from pathweave.recipe.schema import SLOT, Component, Modality
+from pathweave.recipe.schema import SLOT, Modality
 from pathweave.storage.atomic import sha256_bytes
 from pathweave.validation import unknown
 
-CHUNK = 32
 LISTED = 5
 LONG = 2000  # characters from which a sample may be too long for a language model
 
@@ -132,10 +132,16 @@ class Readers(Mapping[str, AnyReader]):
         self._encoders: dict[str, Encoder] = {}
 
     def __getitem__(self, name: str) -> AnyReader:
-        if name not in self._modalities:
-            raise KeyError(name)
-        if name not in self._built:
-            self._built[name] = self._build(name, self._modalities[name])
+        declared = self._modalities[name]
+        if name not in self._built and declared.reads:
+            self._built[name] = JointReader(name, declared.reads, self)
+        elif name not in self._built:
+            decoder, encoder = declared.parts
+            built = build_decoder(decoder.kind, **decoder.options)
+            key = json.dumps([encoder.kind, encoder.options], sort_keys=True)
+            if key not in self._encoders:
+                self._encoders[key] = build_encoder(encoder.kind, **encoder.options)
+            self._built[name] = FeatureReader(built, self._encoders[key], self._cache)
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -143,19 +149,6 @@ class Readers(Mapping[str, AnyReader]):
 
     def __len__(self) -> int:
         return len(self._modalities)
-
-    def _build(self, name: str, declared: Modality) -> AnyReader:
-        if declared.reads:
-            return JointReader(name, declared.reads, self)
-        decoder, encoder = declared.parts
-        built = build_decoder(decoder.kind, **decoder.options)
-        return FeatureReader(built, self._encoder(encoder), self._cache)
-
-    def _encoder(self, part: Component) -> Encoder:
-        key = json.dumps([part.kind, part.options], sort_keys=True)
-        if key not in self._encoders:
-            self._encoders[key] = build_encoder(part.kind, **part.options)
-        return self._encoders[key]
 
 
 class Examples:
@@ -207,15 +200,11 @@ class Examples:
             if name not in readers:
                 what = "a part type or path"
                 raise ManifestError(f"{manifest}: {unknown(what, name, ['text', *readers])}")
-        if path:
-            self._check_types(path)
-
-    def _check_types(self, path: str) -> None:
         try:
-            for modality in sorted(self.manifest.part_types):
-                self._readers[path].of(modality)
+            for modality in sorted(self.manifest.part_types) if path else ():
+                self._reader_of(modality)
         except PathError as error:
-            raise ManifestError(f"{self.manifest.path}: {error}") from error
+            raise ManifestError(f"{manifest}: {error}") from error
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -236,20 +225,16 @@ class Examples:
             process: Which share.
             num_processes: Number of shares.
         """
-        mine = self._samples[process::num_processes]
-        for start in range(0, len(mine), CHUNK):
-            chunk = mine[start : start + CHUNK]
-            missing: dict[str, list[tuple[bytes, str]]] = {}
-            for part in (part for sample in chunk for part in _media(sample)):
-                try:
-                    data = self.manifest.read_media(part)
-                except MediaError:
-                    continue
-                if not self._reader_of(part.type).is_cached(data):
-                    missing.setdefault(part.type, []).append((data, part.path or ""))
-            for modality, items in missing.items():
-                _encode(self._reader_of(modality), items)
-            advance(len(chunk))
+        for sample in self._samples[process::num_processes]:
+            for part in _media(sample):
+                with contextlib.suppress(MediaError):
+                    self._encode(part)
+            advance(1)
+
+    def _encode(self, part: Part) -> None:
+        data, reader = self.manifest.read_media(part), self._reader_of(part.type)
+        if not reader.is_cached(data):
+            reader.read([(data, part.path or "")])
 
     def drop_bad_samples(
         self, share: float, misfit: Callable[[Prompt, str], str | None] = lambda *_: None
@@ -267,10 +252,7 @@ class Examples:
         for index, sample in enumerate(self._samples):
             try:
                 for part in _media(sample):
-                    data = self.manifest.read_media(part)
-                    reader = self._reader_of(part.type)
-                    if not reader.is_cached(data):
-                        reader.read([(data, part.path or "")])
+                    self._encode(part)
             except MediaError as error:
                 self.bad.append(f"{sample.id}: {error}")
                 continue
@@ -335,15 +317,3 @@ class Examples:
 
 def _media(sample: Sample) -> list[Part]:
     return [part for part in sample.prompt if not part.is_text]
-
-
-def _encode(reader: FeatureReader, items: list[tuple[bytes, str]]) -> None:
-    """Encode together; if a medium among them is bad, one by one without it."""
-    try:
-        reader.read(items)
-    except MediaError:
-        for item in items:
-            try:
-                reader.read([item])
-            except MediaError:
-                continue

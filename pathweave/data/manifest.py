@@ -22,29 +22,25 @@ from pathweave.data.messages import Part, Sample, parse_sample
 from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import new_file, sha256_bytes
+from pathweave.validation import unknown
 
-_PART_FIELDS = ("type", "text", "path")
 
-
-def _schema(part_fields: Sequence[str]) -> pa.Schema:
+def _schema(*part_fields: str) -> pa.Schema:
     part = pa.struct([(name, pa.string()) for name in part_fields])
     message = pa.struct([("role", pa.string()), ("content", pa.list_(part))])
+    texts = ("object", "source", "licence", "attribution")
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
             pa.field("messages", pa.list_(message), nullable=False),
-            pa.field("references", pa.list_(pa.string())),
-            pa.field("choices", pa.list_(pa.string())),
-            pa.field("object", pa.string()),
-            pa.field("source", pa.string()),
-            pa.field("licence", pa.string()),
-            pa.field("attribution", pa.string()),
+            *((name, pa.list_(pa.string())) for name in ("references", "choices")),
+            *((name, pa.string()) for name in texts),
         ]
     )
 
 
-SCHEMA = _schema(_PART_FIELDS)
-_SCHEMA_OF_PAIRS = _schema((*_PART_FIELDS, "companion"))
+SCHEMA = _schema("type", "text", "path")
+_SCHEMA_OF_PAIRS = _schema("type", "text", "path", "companion")
 _GROUP_ROWS = 2048
 
 
@@ -93,11 +89,19 @@ class Manifest:
     def __init__(self, path: str | Path, on_error: Literal["raise", "collect"] = "raise") -> None:
         self.path = Path(path)
         self.problems: list[str] = []
-        self._rows = _open_rows(self.path)
-        self._sound: list[int] | None = None
+        _check_ending(self.path)
+        if not self.path.is_file():
+            beside = sorted(p.name for p in self.path.parent.glob(f"*{self.path.suffix}"))[:5]
+            raise ManifestError(
+                f"manifest {self.path} must exist, got no such file; beside it are: "
+                f"{beside or 'none'}"
+            )
+        is_text = self.path.suffix.lower() == ".jsonl"
+        self._rows = _JsonLines(self.path) if is_text else _ParquetRows(self.path)
         self._stores: dict[Path, MediaStore] = {}
         if len(self._rows) == 0:
             raise ManifestError(f"{self.path} must have at least one row, got none; add samples")
+        self._sound: Sequence[int] = range(len(self._rows))
         if on_error == "collect":
             self.problems, self._sound = self._examine()
             if not self._sound:
@@ -107,7 +111,7 @@ class Manifest:
                 )
 
     def __len__(self) -> int:
-        return len(self._rows) if self._sound is None else len(self._sound)
+        return len(self._sound)
 
     def __getitem__(self, index: int) -> Sample:
         """Parse and return one sample.
@@ -118,8 +122,7 @@ class Manifest:
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"index must be below {len(self)} samples, got {index}")
-        index %= len(self)
-        return self._rows[index if self._sound is None else self._sound[index]]
+        return self._rows[self._sound[index]]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[i] for i in range(len(self)))
@@ -193,8 +196,16 @@ def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> No
     """
     path = Path(path)
     check_name(path)
-    samples = [_checked(row, f"{path.name}, row {i + 1}") for i, row in enumerate(rows)]
-    write_samples(path, samples, with_pairs=any(map(_has_pair, samples)))
+    samples = []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Sample):
+            place = f"{path.name}, row {number}"
+            if extra := sorted(row.keys() - Sample.model_fields.keys()):
+                raise ManifestError(f"{place}: {unknown('a field', extra[0], Sample.model_fields)}")
+            row = parse_sample(row, place)
+        samples.append(row)
+    parts = (part for sample in samples for turn in sample.messages for part in turn.content)
+    write_samples(path, samples, with_pairs=any(part.companion is not None for part in parts))
 
 
 def write_samples(path: Path, samples: Iterable[Sample], with_pairs: bool = True) -> int:
@@ -243,21 +254,6 @@ def _unique(samples: Iterable[Sample], path: Path, seen: set[bytes]) -> Iterator
         yield sample
 
 
-def _has_pair(sample: Sample) -> bool:
-    return any(part.companion is not None for turn in sample.messages for part in turn.content)
-
-
-def _checked(row: Mapping[str, Any] | Sample, place: str) -> Sample:
-    if isinstance(row, Sample):
-        return row
-    if unknown := sorted(row.keys() - Sample.model_fields.keys()):
-        raise ManifestError(
-            f"{place}: fields must be among {', '.join(Sample.model_fields)}, got {unknown[0]!r}; "
-            "leave it out or rename it"
-        )
-    return parse_sample(row, place)
-
-
 def check_name(path: Path) -> None:
     """Check that a manifest to be written can have this name.
 
@@ -276,22 +272,18 @@ def _check_ending(path: Path) -> None:
         )
 
 
-def _open_rows(path: Path) -> "_JsonLines | _ParquetRows":
-    _check_ending(path)
-    if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob(f"*{path.suffix}"))[:5]
-        raise ManifestError(
-            f"manifest {path} must exist, got no such file; beside it are: {beside or 'none'}"
-        )
-    return _JsonLines(path) if path.suffix.lower() == ".jsonl" else _ParquetRows(path)
-
-
 class _JsonLines:
     """Rows of a text file: only where each line begins is held in memory."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._starts, self._numbers = _find_lines(path)
+        self._path, self._starts, self._numbers = path, array("q"), array("q")
+        start = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip(b" \t\r\n\xef\xbb\xbf"):
+                    self._starts.append(start)
+                    self._numbers.append(number)
+                start += len(line)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -300,17 +292,12 @@ class _JsonLines:
         return f"{self._path}, line {self._numbers[index]}"
 
     def __getitem__(self, index: int) -> Sample:
-        place = self.place(index)
         with self._path.open("rb") as file:
             file.seek(self._starts[index])
             line = file.readline()
-        row = _from_json(line, f"{place}: a line must be one JSON object in UTF-8")
-        if not isinstance(row, dict):
-            raise ManifestError(
-                f"{place}: a line must be one JSON object, got {_snippet(line)}; correct the line "
-                "or remove it"
-            )
-        return parse_sample(row, place)
+        place = self.place(index)
+        rule = f"{place}: a line must be one JSON object in UTF-8"
+        return parse_sample(_from_json(line, dict, rule), place)
 
 
 class _ParquetRows:
@@ -341,31 +328,20 @@ class _ParquetRows:
             raise ManifestError(
                 f"{place}: text must be UTF-8, got {error}; correct the row or remove it"
             ) from error
-        if isinstance(row["messages"], str):
-            text = row["messages"].encode()
-            row["messages"] = _from_json(text, f"{place}: messages must be a JSON list")
+        if isinstance(messages := row["messages"], str):
+            rule = f"{place}: messages must be a JSON list"
+            row["messages"] = _from_json(messages.encode(), list, rule)
         return parse_sample(row, place)
 
 
-def _from_json(text: bytes, rule: str) -> Any:  # noqa: ANN401
+def _from_json(text: bytes, kind: type, rule: str) -> Any:  # noqa: ANN401
     try:
-        return json.loads(text.decode("utf-8-sig"))
+        value = json.loads(text.decode("utf-8-sig"))
+        if not isinstance(value, kind):
+            raise ValueError(f"of type {type(value).__name__}")
     except (ValueError, RecursionError) as error:
+        snippet = text[:40].decode("utf-8", "replace").strip()
         raise ManifestError(
-            f"{rule}, got {_snippet(text)} ({error}); correct the row or remove it"
+            f"{rule}, got {snippet!r} ({error}); correct the row or remove it"
         ) from error
-
-
-def _find_lines(path: Path) -> tuple[array, array]:
-    starts, numbers, start = array("q"), array("q"), 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip(b" \t\r\n\xef\xbb\xbf"):
-                starts.append(start)
-                numbers.append(number)
-            start += len(line)
-    return starts, numbers
-
-
-def _snippet(line: bytes) -> str:
-    return repr(line[:40].decode("utf-8", "replace").strip())
+    return value

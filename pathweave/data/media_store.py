@@ -15,15 +15,13 @@ import pyarrow.parquet as pq
 
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import new_file
+from pathweave.validation import unknown
 
 SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
         pa.field("bytes", pa.binary(), nullable=False),
-        pa.field("object", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("licence", pa.string()),
-        pa.field("attribution", pa.string()),
+        *((name, pa.string()) for name in ("object", "source", "licence", "attribution")),
     ]
 )
 
@@ -85,21 +83,18 @@ class MediaStore:
             )
         group, row = self._places[key]
         with self._lock:
-            return self._group(group)[row].as_py()
-
-    def _group(self, index: int) -> pa.ChunkedArray:
-        if index not in self._kept:
-            try:
-                self._kept[index] = self._file.read_row_group(index, columns=["bytes"])["bytes"]
-            except (pa.ArrowException, OSError) as error:
-                raise MediaError(
-                    f"{self.path} must be a whole Parquet file, got a damaged row group {index} "
-                    f"({error}); copy or build the file again"
-                ) from error
+            if group not in self._kept:
+                try:
+                    self._kept[group] = self._file.read_row_group(group, columns=["bytes"])["bytes"]
+                except (pa.ArrowException, OSError) as error:
+                    raise MediaError(
+                        f"{self.path} must be a whole Parquet file, got a damaged row group "
+                        f"{group} ({error}); copy or build the file again"
+                    ) from error
+            self._kept.move_to_end(group)
             while len(self._kept) > 1 and sum(g.nbytes for g in self._kept.values()) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
-        self._kept.move_to_end(index)
-        return self._kept[index]
+            return self._kept[group][row].as_py()
 
 
 def open_parquet(path: Path, needed: set[str]) -> pq.ParquetFile:
@@ -151,8 +146,19 @@ def _groups(rows: Iterable[Mapping[str, Any]], path: Path) -> Iterable[list[Mapp
     group: list[Mapping[str, Any]] = []
     num_bytes = 0
     for row in rows:
-        _check_row(row, seen, path)
-        seen.add(row["key"])
+        key = row.get("key")
+        if not isinstance(key, str) or not isinstance(row.get("bytes"), bytes):
+            raise ManifestError(
+                f"rows of {path} must have 'key' (a string) and 'bytes', got {sorted(row)}; add "
+                "them"
+            )
+        if key in seen:
+            raise ManifestError(
+                f"keys of {path} must be unique, got {key!r} twice; number the media"
+            )
+        if extra := sorted(row.keys() - set(SCHEMA.names)):
+            raise ManifestError(f"{path}: {unknown('a field', extra[0], SCHEMA.names)}")
+        seen.add(key)
         group.append(row)
         num_bytes += len(row["bytes"])
         if len(group) >= _GROUP_ROWS or num_bytes >= _GROUP_BYTES:
@@ -160,19 +166,3 @@ def _groups(rows: Iterable[Mapping[str, Any]], path: Path) -> Iterable[list[Mapp
             group, num_bytes = [], 0
     if group:
         yield group
-
-
-def _check_row(row: Mapping[str, Any], seen: set[str], path: Path) -> None:
-    if not isinstance(row.get("key"), str) or not isinstance(row.get("bytes"), bytes):
-        raise ManifestError(
-            f"rows of {path} must have 'key' (a string) and 'bytes', got {sorted(row)}; add them"
-        )
-    if row["key"] in seen:
-        raise ManifestError(
-            f"keys of {path} must be unique, got {row['key']!r} twice; number the media"
-        )
-    if unknown := sorted(row.keys() - set(SCHEMA.names)):
-        raise ManifestError(
-            f"rows of {path} must have fields among {', '.join(SCHEMA.names)}, got {unknown[0]!r}; "
-            "leave it out or rename it"
-        )

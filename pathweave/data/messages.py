@@ -37,13 +37,9 @@ def _whole(text: str) -> str:
     return text
 
 
-def _none_is_empty(value: object) -> object:
-    return () if value is None else value
-
-
 # Half a character passes through everything up to the tokenizer, which it stops in mid-training.
 Text = Annotated[str, AfterValidator(_whole)]
-_Texts = Annotated[tuple[Text, ...], BeforeValidator(_none_is_empty)]
+_Texts = Annotated[tuple[Text, ...], BeforeValidator(lambda value: () if value is None else value)]
 
 
 class Part(BaseModel, frozen=True, extra="forbid"):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pathweave.data.decode import build_decoder
-from pathweave.data.decode.describe import describe
+from pathweave.data.decode.damage import describe
+from pathweave.data.decode.whole import stated_length
 from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError, PathWeaveError
 
@@ -37,10 +38,6 @@ _STARTS: dict[str, tuple[tuple[int, bytes], ...]] = {
     ".npy": ((0, b"\x93NUMPY"),),
     ".npz": ((0, b"PK\x03\x04"),),
 }
-_RIFF = (".wav", ".avi", ".webp")
-
-# Programs that write to a pipe cannot know the size and leave one of these.
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -129,9 +126,8 @@ def _check_file(file: Path, size: int, _changed: int) -> str:
     starts = _STARTS.get(ending)
     if not head or (starts and not any(head[at:].startswith(mark) for at, mark in starts)):
         return f"must be a {ending} file, got {describe(head)}; download it again"
-    declared = int.from_bytes(head[4:8], "little")
     truncated = (
-        (ending in _RIFF and declared not in _UNKNOWN_SIZES and declared > size + 1)
+        stated_length(head) > size
         or (ending == ".png" and _PNG_END not in tail)
         or (ending == ".npz" and not zipfile.is_zipfile(file))
     )

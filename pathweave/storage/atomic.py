@@ -82,10 +82,14 @@ def check_path(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, sync: bool = True) -> Iterator[Path]:
     """Yield where to write a file that replaces ``path`` when the block ends without an error.
 
     A reader sees the old content or the new, never a part, also after a kill.
+
+    Args:
+        path: The file.
+        sync: Whether that holds after a power cut, too.
 
     Raises:
         DiskError: If the disk is full or the directory cannot be written.
@@ -100,7 +104,8 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path):
             yield temporary
-            _sync(temporary)
+            if sync:
+                _sync(temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

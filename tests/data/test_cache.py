@@ -26,6 +26,7 @@ class Encoder:
     """Scales arrays, and counts how many media it has seen."""
 
     accepts = Array
+    width = 8
 
     def __init__(self, scale: float = 1.0) -> None:
         self.scale = scale

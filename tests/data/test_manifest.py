@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pathweave.data import manifest as manifest_module
 from pathweave.data.decode.pair import unpack_pair
-from pathweave.data.manifest import Manifest, evenly_spaced, write_manifest
+from pathweave.data.manifest import Manifest, evenly_spaced, write_manifest, write_samples
 from pathweave.data.media_store import write_media_store
-from pathweave.data.messages import Part
-from pathweave.errors import ManifestError, MediaError
+from pathweave.data.messages import Part, Sample
+from pathweave.errors import DiskError, ManifestError, MediaError
 
 
 def row(i: int, **fields):
@@ -108,7 +109,7 @@ def test_blank_lines_windows_ends_and_marks(tmp_path):
     ("broken", "reason"),
     [
         ('{"id": "s1", ', "one JSON object in UTF-8, got .*Expecting property name"),
-        ("[1, 2]", r"one JSON object, got '\[1, 2\]'"),
+        ("[1, 2]", r"one JSON object in UTF-8, got '\[1, 2\]' \(of type list\)"),
         ('{"id": "s1"}', "messages: Field required"),
     ],
 )
@@ -217,7 +218,10 @@ def test_text_is_no_medium(tmp_path):
         ([], "must have at least one row"),
         ([row(0), row(0)], "must be unique, got 's0' twice"),
         ([row(0), {"id": "a"}], r"m\.jsonl, row 2: messages: Field required"),
-        ([row(0, colour="red")], r"row 1: fields must be among id, .*, got 'colour'"),
+        (
+            [row(0, colour="red")],
+            r"row 1: a field must be one of \['attribution', .*, got 'colour'",
+        ),
     ],
 )
 def test_writing_broken_rows(tmp_path, rows, reason):
@@ -320,3 +324,45 @@ def test_600_of_1000_rows_are_spread_over_all_of_them():
     assert chosen[:5] == [0, 1, 3, 5, 6]
     assert chosen[-3:] == [995, 997, 999]
     assert chosen == np.linspace(0, 999, 600).astype(int).tolist()
+
+
+def samples(count, ids=None):
+    for i in range(count):
+        yield Sample.model_validate(
+            {
+                "id": ids or f"{i}",
+                "messages": [
+                    {"role": "user", "content": [{"type": "smell", "path": f"{i}.npy"}]},
+                    {"role": "assistant", "content": f"caf\u00e9 {i}"},
+                ],
+                "references": [f"{i}"],
+            }
+        )
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_manifest_reads_what_was_written(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest_module, "_GROUP_ROWS", 2)
+    assert write_samples(tmp_path / name, samples(5)) == 5
+    assert list(Manifest(tmp_path / name)) == list(samples(5))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_failure_leaves_the_old_file(name, tmp_path):
+    write_samples(tmp_path / name, samples(1))
+    with pytest.raises(ManifestError, match=r"ids in .* must be unique, got 'x' twice"):
+        write_samples(tmp_path / name, samples(3, ids="x"))
+    with pytest.raises(ManifestError, match=r"must have at least one row, got none; add"):
+        write_samples(tmp_path / name, samples(0))
+    assert len(Manifest(tmp_path / name)) == 1
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_another_ending_and_a_directory_that_cannot_be_written(tmp_path):
+    with pytest.raises(
+        ManifestError, match=r"must be a \.jsonl or \.parquet file, got a\.csv; convert or rename"
+    ):
+        write_samples(tmp_path / "a.csv", samples(1))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="cannot be written"):
+        write_samples(tmp_path / "file" / "a.jsonl", samples(1))

@@ -113,7 +113,7 @@ def test_all_problems_are_told_at_once(copied, tmp_path):
     said = problems(copied, tmp_path, **{"modalities.sound.decoder": {"kind": "array", "widht": 1}})
     for part in (
         "base: base must be one of ['mini'], got 'base', or a directory or the hub id",
-        "an option of decoder 'array' must be one of ['width'], got 'widht'",
+        "decoder 'array': field widht must be one of ['width'], got 'widht'",
         "sound-train.jsonl must exist, got no such file; beside it are",
         "sight-train.jsonl: the first medium: sight-train-0.npy must be a whole .npy or safete",
     ):

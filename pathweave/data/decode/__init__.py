@@ -12,7 +12,7 @@ from pathweave.data.decode.range_map import RangeMap
 from pathweave.data.decode.sound import Sound
 from pathweave.encoders.media import Media
 from pathweave.errors import RecipeError
-from pathweave.validation import unknown
+from pathweave.validation import explain, unknown
 
 
 @runtime_checkable
@@ -60,17 +60,8 @@ def build_decoder(kind: str, **options: object) -> Decoder:
     if kind not in _KINDS:
         raise RecipeError(unknown("decoder", kind, _KINDS))
     decoder = _KINDS[kind]
-    for option in options:
-        if option not in decoder.model_fields:
-            raise RecipeError(
-                unknown(f"an option of decoder {kind!r}", option, decoder.model_fields)
-            )
     try:
         return cast(Decoder, decoder.model_validate(options))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(
-            f"option {first['loc'][0]!r} of decoder {kind!r} must fit its rule "
-            f"({first['msg'][0].lower()}{first['msg'][1:]}), got {first['input']!r}; correct it in "
-            "the recipe"
-        ) from error
+        reason = explain(error, decoder)
+        raise RecipeError(f"decoder {kind!r}: {reason}; correct it in the recipe") from error

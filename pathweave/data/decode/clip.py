@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, chain, repeat
@@ -13,9 +14,9 @@ from jaxtyping import UInt8
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from pathweave.data.decode.describe import describe
-from pathweave.data.decode.picture import load_rgb, open_picture, resized, turned
-from pathweave.data.decode.whole import stated_length
+from pathweave.data.decode.damage import damaged, describe, intact, mislabelled
+from pathweave.data.decode.picture import check_size, load_rgb, open_picture, resized
+from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
@@ -69,24 +70,23 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
 
     def _from_pictures(self, data: bytes, name: str) -> Frames:
         picture = open_picture(data, name, self.max_pixels)
-        *starts, end = _picture_times(picture, name)
-        wanted = shown(starts, end, self.frames)
         chosen: dict[int, np.ndarray] = {}
-        for index in wanted:
-            if index not in chosen:
-                _seek(picture, index, name)
-                self._check_size(picture.width, picture.height, name)
+        with intact(name, "clip"):
+            *starts, end = _picture_times(picture)
+            wanted = shown(starts, end, self.frames)
+            for index in dict.fromkeys(wanted):
+                picture.seek(index)
+                check_size(picture, name, self.max_pixels)
                 chosen[index] = load_rgb(picture, name)
-        height, width, _ = chosen[wanted[0]].shape
-        return Frames(np.stack([resized(chosen[index], (height, width)) for index in wanted]))
+        shape = chosen[wanted[0]].shape
+        return Frames(np.stack([resized(chosen[index], shape) for index in wanted]))
 
     def _from_container(self, data: bytes, name: str) -> Frames:
         av = import_extra("av", "clip")
-        if (stated := stated_length(data)) > len(data):
-            raise _broken(name, f"{len(data):,} bytes of {stated:,}")
+        check_length(data, name, "clip")
         try:
             with _opened(av, data, name) as (container, stream):
-                self._check_size(stream.width, stream.height, name)
+                check_size(stream, name, self.max_pixels)
                 starts, end, is_timed = _frame_times(container, stream, name)
             with _opened(av, data, name) as (container, stream):
                 stream.thread_type = "AUTO"
@@ -99,18 +99,8 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
                 )
                 return Frames(_choose(timed, wanted, name))
         except av.FFmpegError as error:
-            raise MediaError(
-                f"{name} must be a whole clip (GIF, WebP, MP4, WebM, ...), got {describe(data)} "
-                f"that cannot be decoded ({error.strerror}); replace the file or declare the right "
-                "decoder"
-            ) from error
-
-    def _check_size(self, width: int, height: int, name: str) -> None:
-        if width * height > self.max_pixels:
-            raise MediaError(
-                f"{name} must have at most {self.max_pixels:,} pixels a frame, got {width} x "
-                f"{height}; scale it down, or raise max_pixels of its decoder"
-            )
+            kind = "clip (GIF, WebP, MP4, WebM, ...)"
+            raise mislabelled(name, kind, data, error.strerror) from error
 
 
 def spaced(count: int, wanted: int) -> list[int]:
@@ -149,7 +139,8 @@ def shown(starts: list[int], end: int, wanted: int) -> list[int]:
 
 @contextlib.contextmanager
 def _opened(av: ModuleType, data: bytes, name: str) -> Iterator[tuple[Any, Any]]:
-    with av.open(io.BytesIO(data)) as container:
+    # A title may be in any encoding, and nobody asks for it.
+    with av.open(io.BytesIO(data), metadata_errors="ignore") as container:
         # PyAV's word for moving pictures.
         stream = container.streams.best("video")
         if stream is None:
@@ -169,7 +160,7 @@ def _frame_times(container: Any, stream: Any, name: str) -> tuple[list[int], int
         if packet.size > 0 and not packet.is_discard
     ]
     if not packets or packets[-1][3]:
-        raise _broken(name, f"{len(packets)} frames, and not all of the last")
+        raise damaged(name, "clip", f"{len(packets)} frames, and not all of the last")
     decoded = [packet[1] for packet in packets if packet[1] is not None]
     # AVI has no display times, those of PyAV are a guess; and joined files begin again at zero.
     column = 1 if container.format.name == "avi" else 0
@@ -188,61 +179,39 @@ def _choose(
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Return the frames that are shown at the times wanted, which rise."""
     chosen: list[np.ndarray] = []
-    current = None
-    size: dict[str, int] = {}
-    for frame, start in timed:
-        size = size or {"width": frame.width, "height": frame.height}
+    first = current = None
+    # A decoder may hold back the last frames of a stream.
+    for frame, start in chain(timed, [(None, math.inf)]):
         due = sum(time < start for time in wanted) - len(chosen)
         if current is not None and due > 0:
-            chosen.extend([_rgb(current, size)] * due)
+            chosen.extend([_rgb(current, first)] * due)
         if len(chosen) == len(wanted):
-            break
-        current = frame
-    if current is None:
-        raise _broken(name, "no frame can be decoded")
-    # A decoder may hold back the last frames of a stream.
-    missing = len(wanted) - len(chosen)
-    return np.stack(chosen + [_rgb(current, size)] * missing)
+            return np.stack(chosen)
+        first, current = first or frame, frame
+    raise damaged(name, "clip", "no frame can be decoded")
 
 
-def _rgb(frame: Any, size: dict[str, int]) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401
-    pixels = frame.reformat(**size, format="rgb24").to_ndarray()
+def _rgb(frame: Any, like: Any) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401
+    pixels = frame.reformat(like.width, like.height, "rgb24").to_ndarray()
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return pixels
     x_to_x, x_to_y, _, y_to_x, y_to_y = (int(number) for number in np.frombuffer(matrix, "i4")[:5])
-    swaps = abs(x_to_y) > abs(x_to_x)
-    right, down = (y_to_x, x_to_y) if swaps else (x_to_x, y_to_y)
-    return turned(pixels, swaps, -1 if down < 0 else 1, -1 if right < 0 else 1)
+    if abs(x_to_y) > abs(x_to_x):
+        pixels, x_to_x, y_to_y = pixels.swapaxes(0, 1), y_to_x, x_to_y
+    return np.ascontiguousarray(pixels[:: -1 if y_to_y < 0 else 1, :: -1 if x_to_x < 0 else 1])
 
 
-def _picture_times(picture: Image.Image, name: str) -> list[int]:
+def _picture_times(picture: Image.Image) -> list[int]:
     """Return when each picture of a file begins, and when the last ends."""
     # The unit to which times are rounded, in milliseconds.
     unit = {"GIF": 10, "WEBP": 1}.get(picture.format or "", 0.001)
     durations = []
-    try:
-        for index in range(getattr(picture, "n_frames", 1)):
-            picture.seek(index)
-            picture.load()  # WebP tells the time only now, and here a truncated file breaks off.
-            # The picture for programs that know no animation is no part of it.
-            is_shown = index > 0 or not picture.info.get("default_image")
-            milliseconds = picture.info.get("duration") or _DEFAULT_DURATION
-            durations.append(round(milliseconds / unit) * is_shown)
-    except Exception as error:  # Pillow lets errors of every kind escape from broken files.
-        raise _broken(name, str(error)) from error
-    return list(accumulate(durations, initial=0))
-
-
-def _seek(picture: Image.Image, index: int, name: str) -> None:
-    try:
+    for index in range(getattr(picture, "n_frames", 1)):
         picture.seek(index)
-    except Exception as error:
-        raise _broken(name, str(error)) from error
-
-
-def _broken(name: str, found: str) -> MediaError:
-    return MediaError(
-        f"{name} must be a whole clip, got one that breaks off or is damaged ({found}); copy "
-        "or write the file again"
-    )
+        picture.load()  # WebP tells the time only now, and here a truncated file breaks off.
+        # The picture for programs that know no animation is no part of it.
+        is_shown = index > 0 or not picture.info.get("default_image")
+        milliseconds = picture.info.get("duration") or _DEFAULT_DURATION
+        durations.append(round(milliseconds / unit) * is_shown)
+    return list(accumulate(durations, initial=0))

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from pathweave.data.decode.describe import describe
-from pathweave.data.decode.npy import MAGIC, read_npy
+from pathweave.data.decode.array import MAGIC, read_npy
+from pathweave.data.decode.damage import damaged, describe, intact
+from pathweave.data.decode.pair import is_pair, unpacked
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
 
@@ -19,9 +20,6 @@ _NPZ_NAMES = ("points", "xyz", "pos", "vertices", "arr_0")
 
 # A point has more numbers than this only in arrays that also have many points.
 _MOST_COLUMNS = 12
-
-# An archive may claim any size; more than this is not a cloud anyone decodes for one picture.
-_MAX_UNPACKED_BYTES = 1 << 30
 
 
 def read_points(data: bytes, name: str, num_samples: int) -> Shaped[np.ndarray, "points 3"]:
@@ -33,7 +31,7 @@ def read_points(data: bytes, name: str, num_samples: int) -> Shaped[np.ndarray, 
     """
     if data.startswith(MAGIC):
         points = read_npy(data, name)
-    elif data.startswith(b"PK\x03\x04"):
+    elif is_pair(data):
         points = _read_npz(data, name)
     else:
         points = _read_mesh(data, name, num_samples)
@@ -62,32 +60,19 @@ def coordinates(points: np.ndarray, name: str) -> Shaped[np.ndarray, "points 3"]
 
 
 def _read_npz(data: bytes, name: str) -> np.ndarray:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {info.filename: info.file_size for info in archive.infolist()}
-            found = [f"{key}.npy" for key in _NPZ_NAMES if f"{key}.npy" in sizes]
-            if not found and len(sizes) == 1:
-                found = list(sizes)
-            total = sum(sizes[key] for key in found)
-            if not found:
-                raise MediaError(
-                    f"{name} must hold an array named {', '.join(_NPZ_NAMES[:-1])}, got "
-                    f"{sorted(sizes)[:5]}; rename it when saving"
-                )
-            if total > _MAX_UNPACKED_BYTES:
-                raise MediaError(
-                    f"{name} must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got "
-                    f"{total >> 20} MiB; thin the cloud before saving"
-                )
-            members = {key: archive.read(key) for key in found}
-    except MediaError:
-        raise
-    except Exception as error:  # zipfile, too, lets errors of every kind escape.
-        raise MediaError(
-            f"{name} must be a whole .npz archive, got {describe(data)} that cannot be unpacked "
-            f"({error}); copy or write the file again"
-        ) from error
-    arrays = [read_npy(member, f"{name}:{key}") for key, member in members.items()]
+    kind = ".npz archive"
+    with intact(name, kind, describe(data)), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        found = [f"{key}.npy" for key in _NPZ_NAMES if f"{key}.npy" in members]
+        if not found and len(members) == 1:
+            found = list(members)
+        if not found:
+            raise MediaError(
+                f"{name} must hold an array named {', '.join(_NPZ_NAMES[:-1])}, got "
+                f"{sorted(members)[:5]}; rename it when saving"
+            )
+        contents = unpacked(archive, [members[key] for key in found], name)
+    arrays = [read_npy(data, f"{name}:{key}") for data, key in zip(contents, found, strict=True)]
     # Beside the cloud, its number of points may stand under one of the names.
     return next((array for array in arrays if array.ndim == 2), arrays[0])
 
@@ -138,8 +123,6 @@ def _read_mesh(data: bytes, name: str, num_samples: int) -> np.ndarray:
         return np.asarray(shape.vertices).reshape(-1, 3)
     except Exception as error:  # trimesh lets errors of every kind escape from broken files.
         is_binary_ply = file_type == "ply" and b"\nformat ascii" not in data[:200]
-        remedy = ", triangulated or as ASCII if polygons or lists differ in size" * is_binary_ply
-        raise MediaError(
-            f"{name} must be a whole {file_type} mesh or cloud, got {describe(data)} that cannot "
-            f"be read ({type(error).__name__}: {error}); export the file again{remedy}"
-        ) from error
+        also = ", triangulated or as ASCII if polygons or lists differ in size" * is_binary_ply
+        reason, kind = f"{type(error).__name__}: {error}", f"{file_type} mesh or cloud"
+        raise damaged(name, kind, reason, describe(data), also) from error

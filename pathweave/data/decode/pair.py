@@ -6,20 +6,18 @@ what is in them.
 
 import io
 import zipfile
+from collections.abc import Sequence
 
-from pathweave.data.decode.describe import describe
+from pathweave.data.decode.damage import describe, intact
 from pathweave.errors import MediaError
 
-_START = b"PK\x03\x04"
-_COMPANION, _MEDIUM = "companion", "medium"
-
-# An archive may claim any size; two pictures or maps are smaller.
+# An archive may claim any size; two pictures or maps are smaller, and so is a cloud.
 _MAX_UNPACKED_BYTES = 1 << 30
 
 
 def is_pair(data: bytes) -> bool:
     """Say whether bytes begin like an archive."""
-    return data.startswith(_START)
+    return data.startswith(b"PK\x03\x04")
 
 
 def pack_pair(companion: bytes, medium: bytes) -> bytes:
@@ -31,7 +29,7 @@ def pack_pair(companion: bytes, medium: bytes) -> bytes:
     """
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for name, data in ((_COMPANION, companion), (_MEDIUM, medium)):
+        for name, data in (("companion", companion), ("medium", medium)):
             # The default entry carries a fixed date.
             archive.writestr(zipfile.ZipInfo(name), data)
     return stream.getvalue()
@@ -41,24 +39,33 @@ def unpack_pair(data: bytes, name: str) -> tuple[bytes, bytes]:
     """Return the companion and the medium itself, in the order of the archive.
 
     Raises:
-        MediaError: If the bytes are not a whole archive of two files.
+        MediaError: If the bytes are not a whole archive of two files, or they are too large.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+    kind = "archive of two files"
+    with intact(name, kind, describe(data)), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) != 2:
             total = sum(member.file_size for member in members)
-            if len(members) != 2 or total > _MAX_UNPACKED_BYTES:
-                raise MediaError(
-                    f"{name} must be an archive of two files (the companion, then the medium) of "
-                    f"at most 1 GiB, got {len(members)} of {total:,} bytes; name the two files in "
-                    "the manifest instead"
-                )
-            companion, medium = (archive.read(member) for member in members)
-    except MediaError:
-        raise
-    except Exception as error:  # zipfile lets errors of every kind escape from broken archives.
-        raise MediaError(
-            f"{name} must be a whole archive of two files, got {describe(data)} ({error}); copy "
-            "or pack it again, or name the two files in the manifest"
-        ) from error
+            raise MediaError(
+                f"{name} must be an {kind} (the companion, then the medium), got {len(members)} of "
+                f"{total:,} bytes; name the two files in the manifest instead"
+            )
+        companion, medium = unpacked(archive, members, name)
     return companion, medium
+
+
+def unpacked(
+    archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], name: str
+) -> list[bytes]:
+    """Return the contents of some files of an archive.
+
+    Raises:
+        MediaError: If they have more than 1 GiB.
+    """
+    total = sum(member.file_size for member in members)
+    if total > _MAX_UNPACKED_BYTES:
+        raise MediaError(
+            f"{name} must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got {total >> 20} "
+            "MiB; thin or scale down what is in it"
+        )
+    return [archive.read(member) for member in members]

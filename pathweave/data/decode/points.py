@@ -6,6 +6,7 @@ Coordinates are those of glTF: x to the right, y up, z to the viewer.
 """
 
 import math
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -78,16 +79,24 @@ class Points(BaseModel, frozen=True, extra="forbid"):
             PathWeaveError: If trimesh is needed and not installed.
         """
         max_points = max(self.max_points, self.count or 0)
-        points = _finite(_thin(read_points(data, name, max_points), max_points), name)
+        points = _usable(read_points(data, name, max_points), max_points, name)
         if points.dtype == np.float64:
             points = points - points[0]  # else the mean, too, would be rounded far from the origin
         if self.up == "z":
             points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
         if self.count is not None:
-            return Array(exactly(_around_mean(points), self.count))
-        points = _into_unit_ball(points)
+            # In float64 neither the sum nor the norm of large numbers overflows.
+            centred = points - points.mean(axis=0, dtype=np.float64)
+        else:
+            low, high = points.min(axis=0), points.max(axis=0)
+            # Halves: the difference of two large float32 numbers may overflow.
+            extent = float((high / 2 - low / 2).max()) or 1.0
+            centred = (points - (low / 2 + high / 2)) / extent
+        ball = (centred / (np.linalg.norm(centred, axis=1).max() or 1.0)).astype(np.float32)
+        if self.count is not None:
+            return Array(exactly(ball, self.count))
         azimuths = [_FIRST_AZIMUTH + 2 * math.pi * i / self.views for i in range(self.views)]
-        grey = np.stack([render(points, azimuth, self.size) for azimuth in azimuths])
+        grey = np.stack([render(ball, azimuth, self.size) for azimuth in azimuths])
         return Frames(np.repeat(grey[..., None], 3, axis=-1))
 
 
@@ -102,8 +111,7 @@ def check_points(array: object, name: str) -> None:
             f"{name} must be an array [points, 3 or more], got {type(array).__name__}; save x, y "
             "and z as columns"
         )
-    points = coordinates(array, name)
-    _finite(_thin(points, len(points)), name)
+    _usable(coordinates(array, name), len(array), name)
 
 
 def render(
@@ -118,8 +126,14 @@ def render(
         azimuth: Direction of the viewer around the y axis, in radians; 0 looks from the front.
         size: Height and width of the picture, in pixels.
     """
-    x, y, nearness = (points @ _rotation(azimuth).T).T
-    radius = _disc_radius(len(points), size)
+    sin, cos = math.sin(azimuth), math.cos(azimuth)
+    around_y = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    sin, cos = math.sin(_ELEVATION), math.cos(_ELEVATION)
+    from_above = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    x, y, nearness = (points @ (from_above @ around_y).astype(np.float32).T).T
+    # A surface that fills the picture is closed if every point covers its share of the pixels.
+    # Below one pixel, rounding leaves holes.
+    radius = max(1.0, min(1.1 * size / math.sqrt(len(points)), size / 24))
     middle = (size - 1) / 2
     column = np.rint(middle + (middle - radius) * x).astype(np.intp)
     row = np.rint(middle - (middle - radius) * y).astype(np.intp)
@@ -128,9 +142,11 @@ def render(
     # Where a pixel occurs twice, the last assignment stays: the nearest point.
     centres[row[order], column[order]] = nearness[order]
     nearest = centres.copy()
-    for down, right in _disc(radius):
-        # No disc reaches the border, so nothing comes back in on the other side.
-        np.maximum(nearest, np.roll(centres, (down, right), axis=(0, 1)), out=nearest)
+    reach = range(-math.floor(radius), math.floor(radius) + 1)
+    for down, right in product(reach, reach):
+        if down * down + right * right <= radius * radius:
+            # No disc reaches the border, so nothing comes back in on the other side.
+            np.maximum(nearest, np.roll(centres, (down, right), axis=(0, 1)), out=nearest)
     return brightness(nearest, np.isfinite(nearest))
 
 
@@ -158,34 +174,13 @@ def exactly(points: Float32[np.ndarray, "points 3"], count: int) -> Float32[np.n
     return points[chosen]
 
 
-def _rotation(azimuth: float) -> Float32[np.ndarray, "3 3"]:
-    sin, cos = math.sin(azimuth), math.cos(azimuth)
-    around_y = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-    sin, cos = math.sin(_ELEVATION), math.cos(_ELEVATION)
-    from_above = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return (from_above @ around_y).astype(np.float32)
-
-
-def _disc_radius(num_points: int, size: int) -> float:
-    # A surface that fills the picture is closed if every point covers its share of the pixels.
-    # Below one pixel, rounding leaves holes.
-    return max(1.0, min(1.1 * size / math.sqrt(num_points), size / 24))
-
-
-def _disc(radius: float) -> list[tuple[int, int]]:
-    reach = range(-math.floor(radius), math.floor(radius) + 1)
-    return [(i, j) for i in reach for j in reach if i * i + j * j <= radius * radius]
-
-
-def _thin(points: np.ndarray, max_points: int) -> Float[np.ndarray, "points 3"]:
+def _usable(points: np.ndarray, max_points: int, name: str) -> Float[np.ndarray, "points 3"]:
+    """Return at most so many points, and of those the finite ones."""
     if len(points) > max_points:
         # Drawn with a fixed seed: a stride would pick stripes out of scans stored row by row.
         points = points[np.random.default_rng(0).choice(len(points), max_points, replace=False)]
     # Far from the origin, only float64 tells neighbours apart; it is left once they are centred.
-    return points.astype(np.promote_types(points.dtype, np.float32))
-
-
-def _finite(points: np.ndarray, name: str) -> Float[np.ndarray, "points 3"]:
+    points = points.astype(np.promote_types(points.dtype, np.float32))
     with np.errstate(over="ignore"):
         is_finite = np.isfinite(points.astype(np.float32)).all(axis=1)
     num_bad = int((~is_finite).sum())
@@ -195,17 +190,3 @@ def _finite(points: np.ndarray, name: str) -> Float[np.ndarray, "points 3"]:
             f"{num_bad:,} bad of {len(points):,}; remove them before saving"
         )
     return points[is_finite]
-
-
-def _into_unit_ball(points: np.ndarray) -> Float32[np.ndarray, "points 3"]:
-    low, high = points.min(axis=0), points.max(axis=0)
-    # Halves: the difference of two large float32 numbers may overflow.
-    extent = float((high / 2 - low / 2).max()) or 1.0
-    scaled = (points - (low / 2 + high / 2)) / extent
-    return (scaled / (np.linalg.norm(scaled, axis=1).max() or 1.0)).astype(np.float32)
-
-
-def _around_mean(points: np.ndarray) -> Float32[np.ndarray, "points 3"]:
-    # In float64 neither the sum nor the norm of large numbers overflows.
-    centred = points - points.mean(axis=0, dtype=np.float64)
-    return (centred / (np.linalg.norm(centred, axis=1).max() or 1.0)).astype(np.float32)

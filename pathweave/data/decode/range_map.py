@@ -4,20 +4,13 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from pydantic import BaseModel, Field
 
-from pathweave.data.decode.describe import describe
-from pathweave.data.decode.npy import MAGIC, read_npy
+from pathweave.data.decode.array import MAGIC, read_npy
+from pathweave.data.decode.damage import describe
 from pathweave.data.decode.pair import is_pair, unpack_pair
-from pathweave.data.decode.picture import (
-    TURNS,
-    load_rgb,
-    open_picture,
-    orientation,
-    resized,
-    turned,
-)
+from pathweave.data.decode.picture import load_rgb, open_picture, resized, upright
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
@@ -70,15 +63,14 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
             MediaError: If the bytes are not a map with one channel, nothing was measured, or a
                 pair is wanted and there is none.
         """
+        companion, medium = unpack_pair(data, name) if is_pair(data) else (None, data)
         if not self.pair:
-            medium = unpack_pair(data, name)[1] if is_pair(data) else data
             return Frames(self._grey(medium, name)[None])
-        if not is_pair(data):
+        if companion is None:
             raise MediaError(
                 f"{name} must have a companion, the picture taken beside it, got {describe(data)} "
                 "alone; name it in the manifest (companion: ...), or set pair: false in the recipe"
             )
-        companion, medium = unpack_pair(data, name)
         picture = open_picture(companion, f"the companion of {name}", self.max_pixels)
         colours = load_rgb(picture, f"the companion of {name}")
         grey = self._grey(medium, name, picture)
@@ -88,19 +80,34 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         self, data: bytes, name: str, beside: Image.Image | None = None
     ) -> UInt8[np.ndarray, "height width 3"]:
         """Return the map upright, by its own orientation or else by that of the picture beside."""
-        if self.scaling == "none":
-            picture = open_picture(data, name, self.max_pixels)
-            grey, own = load_rgb(picture, name), orientation(picture)
+        own = None
+        if self.scaling == "own" and data.startswith(MAGIC):
+            grey = self._scaled(_read_map(data, name), name)
         else:
-            values, own = self._read(data, name)
-            grey = self._scaled(values, name)
-        if beside is None or own is not None:
-            return grey
+            picture = open_picture(data, name, self.max_pixels)
+            if self.scaling == "none":
+                grey = load_rgb(picture, name)
+            elif picture.mode in _MODES:
+                grey = self._scaled(np.asarray(upright(picture, name)), name)
+            else:
+                raise MediaError(
+                    f"{name} must have one channel of distances, got a {picture.format} picture of "
+                    f"mode {picture.mode}; save the distances themselves, or use the decoder "
+                    "'picture'"
+                )
+            own = picture.getexif().get(ExifTags.Base.Orientation)
         # A map that stands while the picture is stored lying was turned before it was saved.
-        lies = beside.width - beside.height
-        if (grey.shape[1] - grey.shape[0]) * lies < 0:
+        if (
+            beside is None
+            or own is not None
+            or (grey.shape[1] - grey.shape[0]) * (beside.width - beside.height) < 0
+        ):
             return grey
-        return turned(grey, *TURNS.get(orientation(beside), (False, 1, 1)))
+        turned = Image.fromarray(grey)
+        turned.getexif()[ExifTags.Base.Orientation] = beside.getexif().get(
+            ExifTags.Base.Orientation, 1
+        )
+        return np.array(ImageOps.exif_transpose(turned))
 
     def _scaled(self, values: np.ndarray, name: str) -> UInt8[np.ndarray, "height width 3"]:
         with np.errstate(over="ignore"):
@@ -119,30 +126,16 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         nearness = nearness if self.larger_is == "nearer" else -nearness
         return np.repeat(brightness(nearness, is_measured)[..., None], 3, axis=-1)
 
-    def _read(self, data: bytes, name: str) -> tuple[np.ndarray, int | None]:
-        """Return the numbers of a map, upright, and the orientation that it states."""
-        if data.startswith(MAGIC):
-            values = read_npy(data, name)
-            values = values.squeeze() if values.ndim > 2 else values
-            if values.ndim != 2 or values.size == 0:
-                raise MediaError(
-                    f"{name} must have the shape [height, width], got {list(values.shape)}; save "
-                    "one map a file"
-                )
-            return values, None
-        picture = open_picture(data, name, self.max_pixels)
-        if picture.mode not in _MODES:
-            raise MediaError(
-                f"{name} must have one channel of distances, got a {picture.format} picture of "
-                f"mode {picture.mode}; save the distances themselves, or use the decoder 'picture'"
-            )
-        try:
-            return np.asarray(ImageOps.exif_transpose(picture)), orientation(picture)
-        except Exception as error:  # Pillow lets errors of every kind escape from broken files.
-            raise MediaError(
-                f"{name} must be a whole {picture.format} picture, got one that breaks off or is "
-                f"damaged ({error}); copy or write the file again"
-            ) from error
+
+def _read_map(data: bytes, name: str) -> Shaped[np.ndarray, "height width"]:
+    values = read_npy(data, name)
+    values = values.squeeze() if values.ndim > 2 else values
+    if values.ndim != 2 or values.size == 0:
+        raise MediaError(
+            f"{name} must have the shape [height, width], got {list(values.shape)}; save one map "
+            "a file"
+        )
+    return values
 
 
 def brightness(

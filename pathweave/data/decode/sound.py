@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import BaseModel, Field
 
-from pathweave.data.decode.describe import describe
-from pathweave.data.decode.pieces import Truncated, pieces
-from pathweave.data.decode.whole import stated_length
+from pathweave.data.decode.damage import damaged, mislabelled
+from pathweave.data.decode.pieces import pieces
+from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Waveform
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
@@ -63,8 +63,7 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
             MediaError: If the bytes are not a whole sound, or hold no sample or a NaN.
             PathWeaveError: If soundfile or soxr is not installed.
         """
-        if (stated := stated_length(data)) > len(data):
-            raise _truncated(name, f"{len(data):,} bytes of {stated:,}")
+        check_length(data, name, "sound")
         mono, rate = _read(data, name, self.seconds * self.windows + _MARGIN_SECONDS)
         if not np.isfinite(mono).all():
             raise MediaError(
@@ -72,7 +71,10 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
                 "or leave it out"
             )
         mono /= max(1.0, float(np.abs(mono).max()))
-        seconds = self._length(len(mono) / rate)
+        seconds = min(len(mono) / rate, self.seconds * self.windows)
+        if self.pad:
+            filled = math.ceil((len(mono) / rate - _MARGIN_SECONDS) / self.seconds)
+            seconds = self.seconds * min(max(1, filled), self.windows)
         # Silence is added before resampling, so that a single sample is not resampled to none.
         missing = math.ceil((seconds + _MARGIN_SECONDS) * rate) - len(mono)
         mono = np.pad(mono, (0, max(0, missing)))
@@ -82,20 +84,13 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
         mono = np.clip(mono[:length], -1.0, 1.0)
         return Waveform(np.pad(mono, (0, length - len(mono))), self.rate)
 
-    def _length(self, seconds: float) -> float:
-        """Return the seconds to keep of a sound."""
-        if not self.pad:
-            return min(seconds, self.seconds * self.windows)
-        filled = math.ceil((seconds - _MARGIN_SECONDS) / self.seconds)
-        return self.seconds * min(max(1, filled), self.windows)
-
 
 def _read(data: bytes, name: str, seconds: float) -> tuple[Float32[np.ndarray, " samples"], int]:
     """Return the mean of the channels up to a time, and the rate of the first joined sound."""
     soundfile: Any = import_extra("soundfile", "sound")
     rate, parts = 0, []
     try:
-        for piece in pieces(data):
+        for piece in pieces(data, name):
             with soundfile.SoundFile(piece) as file:
                 mono = _read_piece(file, math.ceil(seconds * file.samplerate), name)
                 seconds -= len(mono) / file.samplerate
@@ -106,13 +101,8 @@ def _read(data: bytes, name: str, seconds: float) -> tuple[Float32[np.ndarray, "
             parts.append(mono)
             if seconds <= 0:
                 break
-    except Truncated as error:
-        raise _truncated(name, str(error)) from error
     except (soundfile.SoundFileError, TypeError) as error:
-        raise MediaError(
-            f"{name} must be a whole sound (WAV, FLAC, Ogg, MP3, AIFF), got {describe(data)}; "
-            "replace the file or declare the right decoder"
-        ) from error
+        raise mislabelled(name, "sound (WAV, FLAC, Ogg, MP3, AIFF)", data) from error
     mono = np.concatenate(parts)
     if len(mono) == 0:
         raise MediaError(
@@ -134,15 +124,9 @@ def _read_piece(file: Any, most: int, name: str) -> Float32[np.ndarray, " sample
         parts.append(block.mean(axis=1, dtype=np.float32))
         count += len(block)
     if count < wanted and file.frames < _UNKNOWN_FRAMES and file.format != "MP3":
-        raise _truncated(name, f"{count:,} samples of {wanted:,}")
+        raise damaged(name, "sound", f"{count:,} samples of {wanted:,}")
     if file.format == "FLAC" and wanted < file.frames < _UNKNOWN_FRAMES:
         # Fails where the end is missing.
         file.seek(file.frames - 1)
         file.read(1)
     return np.concatenate([*parts, np.empty(0, np.float32)])
-
-
-def _truncated(name: str, found: str) -> MediaError:
-    return MediaError(
-        f"{name} must be a whole sound, got {found}; the file is truncated: copy or export it again"
-    )

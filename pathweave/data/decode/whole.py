@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pathweave.data.decode.damage import damaged
+
 # What a program that writes to a pipe leaves as a size is 0 or near the largest number.
 _LEAST_UNKNOWN = {4: 0x7FFF0000, 8: 1 << 62}
 
@@ -11,8 +13,21 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _PACKET = 188
 
 
+def check_length(data: bytes, name: str, kind: str) -> None:
+    """Check that a medium is not shorter than it says.
+
+    Raises:
+        MediaError: If it is.
+    """
+    if (stated := stated_length(data)) > len(data):
+        raise damaged(name, kind, f"{len(data):,} bytes of {stated:,}")
+
+
 def stated_length(data: bytes) -> int:
-    """Return how many bytes a file must have by its own framing, or 0 where it does not say."""
+    """Return how many bytes a file must have by its own framing, or 0 where it does not say.
+
+    The beginning of a file gives at most what the whole of it gives.
+    """
     start = data[:4]
     if start in (b"RIFF", b"FORM"):
         size = known_size(data, 4, 4, "little" if start == b"RIFF" else "big")
@@ -100,5 +115,5 @@ def _elements_end(data: bytes) -> int:
         unknown = (1 << 7 * width) - 1
         size = int.from_bytes(data[at : at + width], "big") & unknown
         # Elements of unknown size are entered, others are passed over.
-        at += width + (size if size < unknown else 0)
+        at += width + (size if size < unknown and at + width <= len(data) else 0)
     return at

@@ -59,10 +59,17 @@ def test_truncated(kind):
 
 
 def test_too_large():
-    with pytest.raises(MediaError, match=r"at most 1,000 pixels a frame, got 32 x 32; scale"):
+    with pytest.raises(MediaError, match=r"at most 1,000 pixels, got 32 x 32; scale"):
         Clip(max_pixels=1_000)(film(2), "x.mp4")
     with pytest.raises(MediaError, match=r"at most 50,000,000 pixels, got"):
         Clip()(huge_png(20_000, 20_000), "x.png")
+
+
+def test_a_name_in_another_encoding_does_not_stop_a_film():
+    data = film(4)
+    renamed = data.replace(b"VideoHandler", "Vid\u00e9o handler".encode("latin-1")[:12])
+    assert renamed != data
+    np.testing.assert_array_equal(Clip()(renamed, "a").pixels, Clip()(data, "a").pixels)
 
 
 def greys(data: bytes, num_frames: int, row: int = 24, column: int = 32):

@@ -50,9 +50,14 @@ def test_unknown_option():
         build_decoder("sound", second=2)
 
 
-@pytest.mark.parametrize("value", [0, "many", None])
-def test_wrong_value(value):
-    with pytest.raises(RecipeError, match=r"option 'frames' of decoder 'clip' must fit its rule"):
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [(0, "greater than or equal to 1"), ("many", "a valid integer"), (None, "a valid integer")],
+)
+def test_wrong_value(value, rule):
+    with pytest.raises(
+        RecipeError, match=rf"^decoder 'clip': frames: must be {rule}.*, got {value!r}; correct"
+    ):
         build_decoder("clip", frames=value)
 
 

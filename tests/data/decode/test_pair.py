@@ -35,6 +35,21 @@ def test_damage_inside_a_compressed_archive():
         read_points(bytes(data), "x", 10)
 
 
+@pytest.mark.parametrize("unpack", [partial(read_points, num_samples=10), unpack_pair])
+def test_an_archive_that_claims_too_much(unpack):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("points.npy", b"\0")
+        if unpack is unpack_pair:
+            archive.writestr("more", b"")
+    data = stream.getvalue()
+    # The size that the central directory claims.
+    at = data.index(b"PK\x01\x02") + 24
+    lie = data[:at] + (2**31).to_bytes(4, "little") + data[at + 4 :]
+    with pytest.raises(MediaError, match=r"x must unpack to at most 1024 MiB, got 2048 MiB"):
+        unpack(lie, name="x")
+
+
 @settings(deadline=None)
 @given(st.integers(0, 600), st.integers(0, 9), st.binary(max_size=4))
 @example(30, 3, b"")  # a negative offset inside the archive

@@ -154,12 +154,6 @@ def test_a_truncated_archive(end):
         RangeMap()(pack_pair(COLOURS, npy(MILLIMETRES))[:end], "x")
 
 
-def test_an_archive_that_claims_too_much(monkeypatch):
-    monkeypatch.setattr("pathweave.data.decode.pair._MAX_UNPACKED_BYTES", 100)
-    with pytest.raises(MediaError, match=r"at most 1 GiB, got 2 of"):
-        RangeMap()(pack_pair(bytes(50), bytes(51)), "x")
-
-
 def test_fingerprints_differ_by_every_setting_and_stay_for_the_defaults():
     assert RangeMap().fingerprint == "range_map-2 larger_is=farther"
     settings = [{}, {"pair": True}, {"scaling": "none"}, {"larger_is": "nearer"}]

@@ -1,35 +1,19 @@
 """Importer of files in other projects' formats, sample by sample."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import chain
-from os.path import isdir, normpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text, printable
-from pathweave.datasets.conversations import count_answers, place_medium, read_conversation
-from pathweave.datasets.declaration import Layout
-from pathweave.datasets.media import is_file, prefix_of
-from pathweave.datasets.records import (
-    Advance,
-    Record,
-    conversation,
-    find,
-    grouped,
-    read_records,
-    read_table,
-)
-from pathweave.datasets.templates import instruction, normalise_caption
-from pathweave.errors import ManifestError, MediaError, RecipeError
-from pathweave.validation import explain
+from pathweave.datasets.conversations import read_conversations
+from pathweave.datasets.declaration import Dataset, Join, MediumPlace, Split
+from pathweave.datasets.reader import SplitReader
+from pathweave.datasets.records import Advance, Record
+from pathweave.errors import RecipeError
 
 FOREIGN_FORMATS = ("llava", "sharegpt", "coco")
 _CAPTIONS = "coco"
-_PROMPT = "a short description."
 
 
 @dataclass(frozen=True)
@@ -86,94 +70,31 @@ class Foreign:
         Raises:
             ManifestError: If the file cannot be read, or the path to the media is not UTF-8.
         """
-        base = base.resolve()
-        prefix = prefix_of(self.media or source.parent, base)
-        read = self._captions if self.format == _CAPTIONS else self._conversations
-        for record in read(source, prefix, advance):
-            yield _with_media(record, base)
-
-    def _conversations(self, source: Path, prefix: str, advance: Advance) -> Iterator[Record]:
-        about = {"licence": self.licence, "source": printable(source.name)}
-        layout = Layout(format="jsonl" if source.suffix.lower() == ".jsonl" else "json")
-        for number, record in enumerate(read_records(source, layout, advance), start=1):
-            if record.kind != "usable":
-                yield record
-                continue
-            try:
-                for sample in read_conversation(record, number, prefix, self.modality, **about):
-                    yield replace(record, sample=sample)
-            except (ManifestError, ValidationError) as error:
-                yield replace(record.broken(_reason(error)), count=count_answers(record.values))
-
-    def _captions(self, source: Path, prefix: str, advance: Advance) -> Iterator[Record]:
-        images, flaws = read_table(source, "id", "images")
-        records = self._described(source, images, advance)
-        if not self.every_caption:
-            records = grouped(records, ("{image_id}",))
-        described = set()
-        for record in chain(flaws, records):
-            described.add(record.values.get("image_id"))
-            yield record if record.kind != "usable" else self._captioned(record, prefix)
-        for key in images if not self.every_caption else ():
-            if key not in described:
-                place = f"{source}, image {key}"
-                yield Record(place, kind="left_out", reason="it has no caption")
-
-    def _described(
-        self, source: Path, images: Mapping[str, Mapping[str, Any]], advance: Advance
-    ) -> Iterator[Record]:
-        """Yield the captions, each with the file of its picture."""
-        records = read_records(source, Layout(list="annotations"), advance)
-        for number, record in enumerate(records, start=1):
-            if record.kind != "usable":
-                yield record
-                continue
-            values: dict[str, Any] = {"row": number}
-            try:
-                key = values["image_id"] = find(record.values, "image_id")[0]
-                if key not in images:
-                    raise ManifestError(f"image_id must be the id of one of images, got {key!r}")
-                values["file_name"] = images[key].get("file_name")
-                targets = (find(record.values, "caption")[0],)
-                yield replace(record, values=values, targets=targets)
-            except ManifestError as error:
-                yield replace(record.broken(error), values=values)
-
-    def _captioned(self, record: Record, prefix: str) -> Record:
-        values, captions = record.values, record.targets
-        sample_id, prompt = values["image_id"], _PROMPT
-        try:
-            part = place_medium(prefix, self.modality or "", values.get("file_name"))
-            if self.every_caption:
-                captions = (normalise_caption(captions[0]),)
-                if not captions[0]:
-                    raise ManifestError("a caption must hold words, got only marks")
-                sample_id = f"{values['row']}"
-                prompt = instruction("caption", part.type, "", self.seed, sample_id)
-            sample = Sample(
-                id=sample_id,
-                messages=conversation([part], prompt, captions[0]),
-                references=captions,
-                object=values["image_id"],
-                licence=self.licence,
-            )
-        except (ManifestError, ValidationError) as error:
-            return record.broken(_reason(error))
-        return replace(record, sample=sample)
-
-
-def _reason(error: ManifestError | ValidationError) -> str:
-    return explain(error, Sample) if isinstance(error, ValidationError) else str(error)
-
-
-def _with_media(record: Record, base: Path) -> Record:
-    turns = record.sample.messages if record.sample else ()
-    paths = [part.path for turn in turns for part in turn.content if part.path is not None]
-    try:
-        # The directory of the manifest may not be there yet, so ".." is not left to the disk.
-        absent = next((p for p in paths if not is_file(Path(normpath(base / p)))), None)
-    except MediaError as error:
-        return replace(record, kind="broken", reason=str(error), sample=None)
-    if absent is None:
-        return record
-    return replace(record, kind="missing", reason=f"no file {absent:.80}", sample=None)
+        media = self.media or source.parent
+        if self.format != _CAPTIONS:
+            about = self.modality, self.licence
+            return read_conversations(source, media, base, *about, advance)
+        # Not validated: the path of a file need not be UTF-8.
+        split = Split.model_construct(
+            records=(str(source.absolute()),),
+            list="annotations",
+            join=Join(
+                list="images",
+                by="image_id",
+                key="id",
+                unnamed=None if self.every_caption else "it has no caption",
+            ),
+            media=(MediumPlace(modality=self.modality or "", decoder="", paths="{file_name}"),),
+            targets=("caption",),
+            learn=self.every_caption,
+            **dict.fromkeys(("id", "object", "group"), ("{image_id}",)),
+        )
+        dataset = Dataset.model_construct(
+            title=printable(source.name),
+            task="caption",
+            prompt="a short description.",
+            splits={"": split},
+            licence=self.licence,
+            terms="",
+        )
+        return SplitReader(dataset, "", media, base, seed=self.seed).read(advance)

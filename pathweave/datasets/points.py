@@ -153,12 +153,12 @@ def read_points(file: Path, names_file: Path, ids_file: Path) -> Iterator[Record
         try:
             check_points(cloud, name)
             values = {"sample_id": name, "label": names[_index(label)], "points": cloud}
-            yield replace(record, values=values)
+            yield Record(record.place, values)
         except MediaError as error:
             # Without its remedy, which is one for files.
-            yield record.broken(str(error).rsplit("; ", 1)[0])
+            yield record.fail(str(error).rsplit("; ", 1)[0])
         except (TypeError, ValueError, IndexError, OverflowError):
-            yield record.broken(
+            yield record.fail(
                 f"a label must be a whole number below {len(names)}, got {label!r:.40}"
             )
 

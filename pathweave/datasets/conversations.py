@@ -7,6 +7,7 @@ parts of a message.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -126,7 +127,7 @@ def _messages(
 ) -> list[Message]:
     """Return what is said and shown in a conversation."""
     texts = [said for role, said in turns if role == "user" and isinstance(said, str)]
-    words = dict.fromkeys(word for text in texts for word in _MARK.findall(text))
+    words = Counter(word for text in texts for word in _MARK.findall(text))
     known = {modality, *_known_kinds()}
     marks = [word for word in words if word in known or _has(values, word)]
     kinds = marks or [modality] * (modality is not None)
@@ -139,11 +140,9 @@ def _messages(
         )
     waiting = {kind: [*_named(values, kind)] for kind in kinds}
     for kind, paths in waiting.items():
-        if len(paths) < sum(text.count(f"<{kind}>") for text in texts):
-            raise ManifestError(
-                f"there must be a medium for every <{kind}>, got {len(paths) or 'none'} for more "
-                "marks"
-            )
+        if len(paths) < words[kind]:
+            got = f"got {len(paths) or 'none'} for more marks"
+            raise ManifestError(f"there must be a medium for every <{kind}>, {got}")
     contents = [[*_content(said, role == "user", marks, waiting)] for role, said in turns]
     roles = [role for role, _ in turns]
     if "assistant" not in roles:
@@ -183,17 +182,19 @@ def _content(
             raise ManifestError(f"a part must be an object with a type, got {part!r:.60}")
         if part["type"] in ("text", "input_text", "output_text"):
             yield str(part.get("text", ""))
-            continue
-        # A medium is named by ``x``, ``x_url`` or ``input_x``.
-        kind = part["type"].removesuffix("_url").removeprefix("input_")
-        value = part.get(part["type"], part.get(kind, part.get("path", part.get("url"))))
-        if isinstance(value, Mapping):
-            if "data" in value:
-                raise ManifestError(
-                    "a medium must be a file, got its data; save it and name the file"
-                )
-            value = value.get("url", value.get("path"))
-        yield kind, value
+        else:
+            yield _named_by_part(part)
+
+
+def _named_by_part(part: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return what kind of medium a part is (``x``, ``x_url`` or ``input_x``), and its path."""
+    kind = part["type"].removesuffix("_url").removeprefix("input_")
+    value = part.get(part["type"], part.get(kind, part.get("path", part.get("url"))))
+    if isinstance(value, Mapping):
+        if "data" in value:
+            raise ManifestError("a medium must be a file, got its data; save it and name the file")
+        value = value.get("url", value.get("path"))
+    return kind, value
 
 
 def _named(values: Mapping[str, Any], kind: str) -> list[Any]:

@@ -167,6 +167,11 @@ class Split(Layout):
     samples: int | None = None
     paper: int | None = None
 
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """All files under the root but the media."""
+        return (*self.records, *self.files.values())
+
 
 class Decoding(_Strict):
     """How answers are generated.

@@ -34,7 +34,9 @@ class _Filler(string.Formatter):
             number = float(value) if format_spec.endswith(("d", "f")) else value
             return format(int(number) if format_spec.endswith("d") else number, format_spec)
         except (TypeError, ValueError, OverflowError) as error:
-            rule = "a path must name a file" if format_spec == "stem" else "a number must stand here"
+            rule = (
+                "a path must name a file" if format_spec == "stem" else "a number must stand here"
+            )
             raise ManifestError(f"{rule}, got {value!r:.80}") from error
 
 

@@ -9,7 +9,6 @@ import io
 import pickle
 import pickletools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 

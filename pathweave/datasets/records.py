@@ -69,9 +69,7 @@ class Record:
         return replace(self, kind=kind, reason=reason, sample=None, media=())
 
 
-def read_records(
-    file: Path, layout: Layout, advance: Advance = lambda _: None
-) -> Iterator[Record]:
+def read_records(file: Path, layout: Layout, advance: Advance = lambda _: None) -> Iterator[Record]:
     """Yield the records of one annotation file of text.
 
     Args:
@@ -147,15 +145,7 @@ def iterate_csv(
         return csv.reader(feed(), delimiter=delimiter, skipinitialspace=True, strict=True)
 
     reader = rows()
-    rule = f"{name} must begin with the names of columns"
-    try:
-        header = columns or next(filter(None, reader), ())
-    except csv.Error as error:
-        raise ManifestError(f"{rule}, got {error}; correct its first line") from error
-    if not header:
-        raise ManifestError(f"{rule}, got an empty file; download it again")
-    if bad := find_bad_text(header):
-        raise ManifestError(f"{rule} in UTF-8, got {bad}; convert the file to UTF-8")
+    header = columns or _header(reader, name)
     while True:
         taken.clear()
         try:
@@ -175,6 +165,19 @@ def iterate_csv(
             return
         elif row:
             yield dict(zip(header, row, strict=True)), ""
+
+
+def _header(rows: Iterator[list[str]], name: str) -> tuple[str, ...]:
+    rule = f"{name} must begin with the names of columns"
+    try:
+        header = next(filter(None, rows), [])
+    except csv.Error as error:
+        raise ManifestError(f"{rule}, got {error}; correct its first line") from error
+    if not header:
+        raise ManifestError(f"{rule}, got an empty file; download it again")
+    if bad := find_bad_text(header):
+        raise ManifestError(f"{rule} in UTF-8, got {bad}; convert the file to UTF-8")
+    return tuple(header)
 
 
 def open_annotations(file: Path) -> io.BufferedReader:

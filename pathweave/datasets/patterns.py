@@ -5,12 +5,15 @@ converted as the format needs, since every field of a CSV file is text. Formats 
 is without the ending, ``last2`` the last two parts.
 """
 
+import re
 import string
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from pathweave.errors import ManifestError
+
+_URL = re.compile(r"[\w+.-]+://|data:")
 
 
 class _Filler(string.Formatter):
@@ -90,7 +93,7 @@ def check_path(path: object) -> str:
     """
     if not isinstance(path, str) or not path:
         raise ManifestError(f"a medium must be named by its path, got {path!r:.60}")
-    if "://" in path or path.startswith("data:"):
+    if _URL.match(path):
         raise ManifestError(
             f"a medium must be a file, got {path[:60]!r}; download or unpack it and name the file"
         )

@@ -25,16 +25,10 @@ from pathweave.datasets.patterns import check_path
 from pathweave.datasets.records import Advance, Record, read_records
 from pathweave.errors import ManifestError, MediaError
 
+_ANSWERS = ("gpt", "assistant", "bot", "chatgpt", "bing", "bard", "model")
 _ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "bot": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(_ANSWERS, "assistant"),
     "system": "system",
 }
 _MARK = re.compile(r"<([a-z][a-z0-9_]*)>")

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pathweave.data.messages import Part, Sample
+from pathweave.data.messages import Message, Part, Sample
 from pathweave.datasets.declaration import Dataset
 from pathweave.datasets.media import FoundMedium, MissingError, is_file, prefix_of
 from pathweave.datasets.patterns import ADDED, fill, fill_path
@@ -17,7 +17,6 @@ from pathweave.datasets.records import (
     Advance,
     Keyed,
     Record,
-    conversation,
     find,
     grouped,
     read_records,
@@ -210,9 +209,13 @@ class SplitReader:
                     sample_id = fill(split.id, record.values)[0]
                     question, *said = self._to_score(record, sample_id)
                 built.media, parts = self._media(record.values, sample_id)
+                asked, answer = (Part(type="text", text=text) for text in (question, said[0]))
                 built.sample = Sample(
                     id=sample_id,
-                    messages=conversation(parts, question, said[0]),
+                    messages=(
+                        Message(role="user", content=(*parts, asked)),
+                        Message(role="assistant", content=(answer,)),
+                    ),
                     references=() if split.learn else tuple(said),
                     choices=() if split.learn else tuple(self._answers.values()),
                     object=fill(split.object, record.values)[0] if split.object else None,

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
-from pathweave.data.messages import Message, Part, Sample
+from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text
 from pathweave.datasets.declaration import Layout
 from pathweave.datasets.json_stream import iterate_json
@@ -306,10 +306,3 @@ def find(values: Mapping[str, Any], path: str) -> list[str]:
         ManifestError: If a field is missing, or holds nothing or no text.
     """
     return [text_of(value, path) for value in values_at(values, path)]
-
-
-def conversation(shown: Iterable[Part], question: str, answer: str) -> tuple[Message, Message]:
-    """Return the messages of a sample: media and a question, then the answer."""
-    asked = (*shown, Part(type="text", text=question))
-    said = (Part(type="text", text=answer),)
-    return Message(role="user", content=asked), Message(role="assistant", content=said)

@@ -108,7 +108,7 @@ class SplitReader:
             else:
                 yield from self._samples(record)
         if join and join.unnamed:
-            for key in self._joined[0].keys() - self._named:
+            for key in filter(lambda key: key not in self._named, self._joined[0]):
                 yield Record(f"{file}, {join.key} {key}", kind="left_out", reason=join.unnamed)
 
     def _asked(self, advance: Advance) -> Iterator[Record]:

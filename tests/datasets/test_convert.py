@@ -12,7 +12,7 @@ from pathweave.data.manifest import Manifest
 from pathweave.datasets.convert import convert, problems_file
 from pathweave.datasets.declaration import find_dataset
 from pathweave.errors import ManifestError, RecipeError
-from tests.datasets.files import CASES, write, write_case
+from tests.datasets.files import CASES, medium, write, write_case
 
 
 def converted(name, source, out, **options):
@@ -186,3 +186,88 @@ def test_a_source_whose_name_is_not_utf_8(name, tmp_path):
     source = write(tmp_path, f"{LATIN}.json", [{"conversations": turns()}])
     converted("sharegpt", source, tmp_path / name)
     assert Manifest(tmp_path / name)[0].source == "caf\\udce9.json"
+
+
+COCO = {
+    "images": [
+        {"id": 1, "file_name": "a.png"},
+        {"id": 2, "file_name": "sub/c.png"},
+        {"id": 3, "file_name": "b.png"},
+    ],
+    "annotations": [
+        {"id": 10, "image_id": 2, "caption": "A Cat."},
+        {"id": 11, "image_id": 1, "caption": "A dog."},
+        {"id": 12, "image_id": 2, "caption": "Cats"},
+    ],
+}
+
+
+def captions(root, tree, **options):
+    for file in ("a.png", "b.png", "sub/c.png"):
+        write(root, f"media/{file}", medium(".png"))
+    out = root / "out" / "a.jsonl"
+    options = {"media": root / "media", "modality": "image", **options}
+    coverage, fields = convert("coco", write(root, "a.json", tree), out, **options)
+    assert fields == {}
+    return coverage, list(Manifest(out)), out
+
+
+def test_captions_to_be_scored_on(tmp_path):
+    coverage, found, _ = captions(tmp_path, COCO)
+    assert [(sample.id, sample.references) for sample in found] == [
+        ("2", ("A Cat.", "Cats")),
+        ("1", ("A dog.",)),
+    ]
+    shown, asked = found[0].prompt
+    assert (shown.type, shown.path) == ("image", "../media/sub/c.png")
+    assert asked.text == "a short description."
+    assert found[0].source == "a.json"
+    assert (coverage.usable, coverage.left_out) == (2, 1)
+
+
+def test_of_captions_the_pictures_are_counted(tmp_path):
+    images = [*COCO["images"], {"file_name": "d.png"}]
+    annotations = [*COCO["annotations"], {"image_id": 1, "caption": ""}, {"image_id": 9},
+                   {"image_id": 3, "caption": None}, {"image_id": 3, "caption": []}]  # fmt: skip
+    broken = {"images": images, "annotations": annotations}
+    coverage, _, _ = captions(tmp_path, broken)
+    found = coverage.model_dump(include={"usable", "broken", "flawed", "left_out"})
+    assert found == {"usable": 2, "broken": 2, "flawed": 3, "left_out": 0}
+
+
+def test_captions_to_be_learnt(tmp_path):
+    _, found, _ = captions(tmp_path, COCO, every_caption=True)
+    assert [(sample.id, sample.object, sample.answer) for sample in found] == [
+        ("1", "2", "a cat"),
+        ("2", "1", "a dog"),
+        ("3", "2", "cats"),
+    ]
+
+
+def test_captions_of_marks_alone_cannot_be_learnt(tmp_path):
+    marks = {**COCO, "annotations": [{"image_id": 1, "caption": "..."}, *COCO["annotations"]]}
+    coverage, _, out = captions(tmp_path, marks, every_caption=True)
+    assert (coverage.usable, coverage.broken) == (3, 1)
+    assert "a target must hold words, got '...'" in problems_file(out).read_text()
+
+
+def test_captions_need_a_modality_and_their_images(tmp_path):
+    with pytest.raises(
+        RecipeError, match=r"captions must be given the type of their media, got no"
+    ):
+        convert("coco", tmp_path, tmp_path / "a.jsonl")
+    annotations = [*COCO["annotations"], {"image_id": 9, "caption": "x"}]
+    broken = {"images": COCO["images"], "annotations": annotations}
+    _, _, out = captions(tmp_path, broken)
+    assert "image_id must name one record of 'images', got '9'" in problems_file(out).read_text()
+    with pytest.raises(ManifestError, match=r"must hold the list 'images', got the fields"):
+        captions(tmp_path, {"annotations": []})
+
+
+@pytest.mark.parametrize("name", ["http://a/b.png", "../a.png", "/a.png", None, ""])
+def test_a_picture_of_captions_that_names_no_file_below_the_media(name, tmp_path):
+    images = [{**COCO["images"][0], "file_name": name}, *COCO["images"][1:]]
+    coverage, _, out = captions(tmp_path, {**COCO, "images": images})
+    assert (coverage.usable, coverage.broken) == (1, 1)
+    (problem,) = map(json.loads, problems_file(out).read_text().splitlines())
+    assert problem["reason"].endswith("; correct the row or remove it")

@@ -177,14 +177,22 @@ def _write(
     kinds: Counter[str] = Counter()
     # Whether there is a problem is known only at the end; the list may be as long as the data set.
     with (
-        display or Display(quiet=True) as shown,
+        display or Display(quiet=True) as bars,
         tempfile.SpooledTemporaryFile(max_size=1 << 20) as problems,
     ):
-        bar = shown.bar(f"{coverage.dataset} {coverage.split} (KiB)", total=size)
-        records = read(bar.advance)
-        samples = _usable(records, kinds, problems)
+        bar = bars.bar(f"{coverage.dataset} {coverage.split} (KiB)", total=size)
+        samples = _usable(read(bar.advance), kinds, problems)
         if (first := next(samples, None)) is None:
-            raise ManifestError(_none_usable(out, kinds, problems))
+            rule = f"{out} must get at least one sample that can be used"
+            if not kinds:
+                raise ManifestError(
+                    f"{rule}, got no annotation at all; download or write the file again"
+                )
+            counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+            problems.seek(0)
+            line = problems.readline()
+            shown = "; the first: {place}: {reason}".format(**json.loads(line)) if line else ""
+            raise ManifestError(f"{rule}, got {counts.replace('_', ' ')}{shown}")
         write_samples(out, chain([first], samples))
         listed = problems_file(out)
         if problems.tell() == 0:
@@ -210,14 +218,3 @@ def _usable(
             problem = {"place": record.place, "kind": record.kind, "reason": record.reason}
             line = printable(json.dumps(problem, ensure_ascii=False))
             problems.write(line.encode() + b"\n")
-
-
-def _none_usable(out: Path, kinds: Counter[str], problems: tempfile.SpooledTemporaryFile) -> str:
-    rule = f"{out} must get at least one sample that can be used"
-    if not kinds:
-        return f"{rule}, got no annotation at all; download or write the file again"
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()).replace("_", " ")
-    problems.seek(0)
-    first = problems.readline()
-    shown = "; the first: {place}: {reason}".format(**json.loads(first)) if first else ""
-    return f"{rule}, got {counts}{shown}"

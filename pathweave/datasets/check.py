@@ -13,7 +13,7 @@ from rich.table import Table
 from pathweave.data.coverage import Coverage
 from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Dataset, datasets, find_dataset
-from pathweave.datasets.media import check_medium, is_file
+from pathweave.datasets.media_files import check_medium, is_file
 from pathweave.datasets.reader import SplitReader
 from pathweave.display import Display
 from pathweave.errors import ManifestError, MediaError

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pathweave.data.messages import Message, Part, Sample
 from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Layout, datasets
-from pathweave.datasets.media import MissingError, is_file, prefix_of
+from pathweave.datasets.media_files import MissingError, is_file, prefix_of
 from pathweave.datasets.patterns import check_path
 from pathweave.datasets.records import Advance, Record, read_records
 from pathweave.errors import ManifestError, MediaError

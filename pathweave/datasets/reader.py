@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pathweave.data.messages import Message, Part, Sample
 from pathweave.datasets.declaration import Dataset
-from pathweave.datasets.media import FoundMedium, MissingError, is_file, prefix_of
+from pathweave.datasets.media_files import FoundMedium, MissingError, is_file, prefix_of
 from pathweave.datasets.patterns import ADDED, fill, fill_path
 from pathweave.datasets.points import read_points
 from pathweave.datasets.records import (

@@ -20,7 +20,7 @@ from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text
 from pathweave.datasets.declaration import Layout
 from pathweave.datasets.json_stream import iterate_json
-from pathweave.datasets.media import FoundMedium, MissingError
+from pathweave.datasets.media_files import FoundMedium, MissingError
 from pathweave.datasets.patterns import fill, names
 from pathweave.errors import ManifestError, MediaError
 from pathweave.validation import explain

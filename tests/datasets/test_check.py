@@ -9,7 +9,7 @@ from pathweave.data.coverage import Coverage
 from pathweave.datasets.check import SplitReport, check_root, show_reports
 from pathweave.datasets.convert import convert
 from pathweave.datasets.declaration import datasets
-from pathweave.datasets.media import FoundMedium, check_medium
+from pathweave.datasets.media_files import FoundMedium, check_medium
 from pathweave.errors import ManifestError, RecipeError
 from tests.datasets.files import CASES, clouds, medium, write, write_case
 

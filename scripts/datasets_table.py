@@ -45,7 +45,7 @@ def tree() -> str:
                 for medium in split.media
                 for path in (*medium.companion, *medium.paths[:1])
             ]
-            annotations = [*split.records, *split.files.values()]
+            annotations = list(split.annotations)
             for path in (*annotations, *_with_folders(media, annotations)):
                 users = files.setdefault(path, [])
                 if dataset.name not in users:

@@ -13,7 +13,7 @@ from rich.table import Table
 from pathweave.data.coverage import Coverage
 from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Dataset, datasets, find_dataset
-from pathweave.datasets.media import check_medium, is_file
+from pathweave.datasets.media_files import check_medium, is_file
 from pathweave.datasets.reader import SplitReader
 from pathweave.display import Display
 from pathweave.errors import ManifestError, MediaError
@@ -105,7 +105,7 @@ def check_root(
     chosen = [find_dataset(name) for name in only] or list(datasets().values())
     with display or Display(quiet=True) as shown:
         return [
-            _check_split(_look(root, dataset, name, hashes), dataset, root, decode, listed, shown)
+            _check_split(_look(root, dataset, name, hashes), root, decode, listed, shown)
             for dataset in chosen
             for name in dataset.splits
         ]
@@ -114,17 +114,9 @@ def check_root(
 def _look(root: Path, dataset: Dataset, name: str, hashes: bool) -> SplitReport:
     """Return what there is of the annotation files of a split."""
     split = dataset.splits[name]
-    files = [_describe(root, path, hashes) for path in (*split.records, *split.files.values())]
-    gone = [file for file in files if file.num_bytes is None]
-    problems = [file.problem for file in gone if file.problem]
-    is_absent = not problems and set(split.records) <= {file.path for file in gone}
-    if not is_absent:
-        problems += [
-            f"{root / file.path} must exist, got no such file; download it (docs/datasets.md says "
-            "where)"
-            for file in gone
-            if not file.problem
-        ]
+    files = [_describe(root, path, hashes) for path in split.annotations]
+    gone = {file.path: file.problem for file in files if file.num_bytes is None}
+    is_absent = set(split.records) <= gone.keys() and not any(gone.values())
     return SplitReport(
         dataset=dataset.name,
         split=name,
@@ -132,48 +124,14 @@ def _look(root: Path, dataset: Dataset, name: str, hashes: bool) -> SplitReport:
         files=files,
         published=split.samples,
         paper=split.paper,
-        problems=problems,
+        problems=[
+            problem
+            or f"{root / path} must exist, got no such file; download it (docs/datasets.md says "
+            "where)"
+            for path, problem in gone.items()
+            if not is_absent
+        ],
     )
-
-
-def _check_split(
-    report: SplitReport,
-    dataset: Dataset,
-    root: Path,
-    decode: bool,
-    listed: int | None,
-    display: Display,
-) -> SplitReport:
-    """Read the annotations of a split whose files are there, and look at its media."""
-    if report.state != "found":
-        return report
-    kinds: Counter[str] = Counter()
-    told: Counter[str] = Counter()
-    problems: list[str] = []
-
-    def tell(kind: str, problem: str) -> None:
-        told[kind] += 1
-        if listed is None or told[kind] <= listed:
-            problems.append(f"{kind}: {problem}")
-
-    split, state = dataset.splits[report.split], "found"
-    size = sum((file.num_bytes or 0) >> 10 for file in report.files if file.path in split.records)
-    bar = display.bar(f"{dataset.name} {report.split} (KiB)", total=size)
-    try:
-        for record in SplitReader(dataset, report.split, root).read(bar.advance):
-            kinds[record.kind] += record.count
-            if record.kind in ("missing", "broken", "flawed"):
-                tell(record.kind, f"{record.place}: {record.reason}")
-            checked = (check_medium(medium, decode) for medium in record.media)
-            if corrupt := next(filter(None, checked), ""):
-                tell("corrupt", f"{record.place}: {corrupt}")
-    except ManifestError as error:
-        state = "damaged"
-        problems.insert(0, str(error))
-    bar.close()
-    coverage = Coverage(dataset=dataset.name, split=report.split, **kinds)
-    found = {"state": state, "coverage": coverage, "corrupt": told["corrupt"], "problems": problems}
-    return report.model_copy(update=found)
 
 
 def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
@@ -191,6 +149,37 @@ def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
     return AnnotationFile(path=path, num_bytes=None, problem=problem)
 
 
+def _check_split(
+    report: SplitReport, root: Path, decode: bool, listed: int | None, display: Display
+) -> SplitReport:
+    """Read the annotations of a split whose files are there, and look at its media."""
+    if report.state != "found":
+        return report
+    dataset, name, state = find_dataset(report.dataset), report.split, "found"
+    kinds, told, problems = Counter[str](), Counter[str](), list[str]()
+    read = dataset.splits[name].records
+    size = sum((file.num_bytes or 0) >> 10 for file in report.files if file.path in read)
+    bar = display.bar(f"{dataset.name} {name} (KiB)", total=size)
+    try:
+        for record in SplitReader(dataset, name, root).read(bar.advance):
+            kinds[record.kind] += record.count
+            kind, reason = f"{record.kind}", record.reason
+            if kind == "usable":
+                checked = (check_medium(medium, decode) for medium in record.media)
+                kind, reason = "corrupt", next(filter(None, checked), "")
+            if reason and kind != "left_out":
+                told[kind] += 1
+                if listed is None or told[kind] <= listed:
+                    problems.append(f"{kind}: {record.place}: {reason}")
+    except ManifestError as error:
+        state = "damaged"
+        problems.insert(0, str(error))
+    bar.close()
+    coverage = Coverage(dataset=dataset.name, split=name, **kinds)
+    found = {"state": state, "coverage": coverage, "corrupt": told["corrupt"], "problems": problems}
+    return report.model_copy(update=found)
+
+
 def show_reports(reports: list[SplitReport]) -> None:
     """Print a table of what was found, the problems, and the names of what is absent."""
     console = Console()
@@ -201,13 +190,13 @@ def show_reports(reports: list[SplitReport]) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     lines = []
     for report in reports:
-        name = f"{report.dataset} {report.split}"
+        name, is_damaged = f"{report.dataset} {report.split}", report.state == "damaged"
         coverage = report.coverage or Coverage(dataset=report.dataset, split=report.split)
         if report.state != "absent":
             numbers = (report.corrupt, coverage.left_out, report.published, report.paper)
             shown = ("" if number is None else f"{number:,}" for number in numbers)
-            table.add_row(name, "damaged" if report.state == "damaged" else f"{coverage}", *shown)
-        if report.state == "damaged":
+            table.add_row(name, "damaged" if is_damaged else f"{coverage}", *shown)
+        if is_damaged:
             lines.append(f"{name}: damaged: {coverage} read before it was seen")
         lines += [f"{name}: {problem}" for problem in report.problems]
         lines += [f"{file.sha256}  {file.path}" for file in report.files if file.sha256]

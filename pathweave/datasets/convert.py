@@ -4,29 +4,35 @@ import io
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from functools import partial
+from importlib.resources import files as resources
 from itertools import chain
-from os.path import getsize, isfile, realpath
+from os.path import getsize, isdir, isfile, realpath
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pathweave.data.coverage import Coverage, coverage_file, save_coverage
 from pathweave.data.manifest import check_name, write_samples
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Sample
-from pathweave.data.utf8 import printable
+from pathweave.data.utf8 import find_bad_text, printable
+from pathweave.datasets.conversations import read_conversations
 from pathweave.datasets.declaration import Dataset, datasets
-from pathweave.datasets.foreign import FOREIGN_FORMATS, Foreign
 from pathweave.datasets.reader import SplitReader
-from pathweave.datasets.records import Record
+from pathweave.datasets.records import Advance, Record
 from pathweave.display import Display
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.storage.atomic import new_file
 from pathweave.validation import unknown
+
+# Files of other projects.
+FOREIGN_FORMATS = ("llava", "sharegpt", "coco")
 
 
 def problems_file(manifest: Path) -> Path:
@@ -44,14 +50,23 @@ def convert(
 ) -> tuple[Coverage, dict[str, Any]]:
     """Write the manifest of a declared data set, or of a file of another project's format.
 
+    Beside it are written its coverage and, where there are any, all annotations that could not be
+    used; media that stand in an annotation file go to a media store.
+
     Args:
-        name: A declared data set, or a format.
+        name: A declared data set; or ``llava`` or ``sharegpt``: conversations, in one JSON list or
+            as JSON lines; or ``coco``: captions with the lists ``images`` and ``annotations``.
         source: The directory below which all data sets are, or the file.
         out: The manifest, ``.jsonl`` or ``.parquet``.
-        seed: Seed of what is drawn.
+        seed: Seed of drawn instructions, labels and rounds of conversations.
         display: Where progress is shown.
-        options: Of a data set ``split`` and ``evaluation``, see ``convert_dataset``; of a format
-            the other fields of ``Foreign``. Those of the other kind must not be given.
+        options: Of a data set ``split`` (by default the first to be scored) and ``evaluation``, the
+            way of scoring that candidate answers are for (by default the first). Of a file
+            ``media``, the directory that the paths of media are relative to (by default that of
+            the file); ``modality``, the type of all media (by default the names that mark their
+            places); ``licence`` of the media; ``every_caption``, whether every caption is a sample
+            to learn from, and not every medium a sample with all its captions as references. Those
+            of the other kind must not be given.
 
     Returns:
         The coverage, and the fields of a recipe's test set that score the manifest as declared.
@@ -70,70 +85,72 @@ def convert(
         option = unfit[0].replace("_", "-")
         raise RecipeError(f"--{option} must be left out for {name}{why}; remove it")
     if is_foreign:
-        return convert_foreign(source, Foreign(name, seed=seed, **given), out, display), {}
-    dataset = datasets()[name]
-    coverage = convert_dataset(dataset, given.get("split"), source, out, seed,
-                               given.get("evaluation"), display)  # fmt: skip
-    is_scored = not dataset.splits[coverage.split].learn
-    return coverage, dataset.test_set(given.get("evaluation")) if is_scored else {}
-
-
-def convert_dataset(
-    dataset: Dataset,
-    split: str | None,
-    root: Path,
-    out: Path,
-    seed: int = 0,
-    evaluation: str | None = None,
-    display: Display | None = None,
-) -> Coverage:
-    """Write the manifest of one split of a declared data set.
-
-    Beside it are written its coverage and, where there are any, all annotations that could not be
-    used; media that stand in an annotation file go to a media store.
-
-    Args:
-        dataset: The declaration.
-        split: Name of the split; None is the first to be scored.
-        root: The directory below which all data sets are.
-        out: The manifest, ``.jsonl`` or ``.parquet``.
-        seed: Seed of drawn instructions, labels and rounds of conversations.
-        evaluation: The way of scoring that candidate answers are for; None is the first.
-        display: Where progress is shown.
-
-    Raises:
-        ManifestError: If an annotation file cannot be read, or no sample can be used.
-        RecipeError: If there is no such split or way of scoring.
-        DiskError: If the disk is full or the directory cannot be written.
-    """
-    name, declared = dataset.split(split)
+        read = _foreign(name, source, out.parent, seed, **given)
+        return _write(out, [source], read, Coverage(dataset=name, split=""), display), {}
+    dataset, evaluation = datasets()[name], given.get("evaluation")
+    part, split = dataset.split(given.get("split"))
     store = out.with_name(f"{out.name}.media.parquet")
-    files = [root / path for path in declared.records]
-    _check_out(out, files)
-    reader = SplitReader(dataset, name, root, out.parent, store.name, seed, evaluation)
-    with ExitStack() as stack:
-        if any(medium.field for medium in declared.media):
-            # Takes the place of an earlier store once the manifest is whole.
-            temporary = stack.enter_context(new_file(store))
+    reader = SplitReader(dataset, part, source, out.parent, store.name, seed, evaluation)
+    files = [source / path for path in split.records]
+    has_arrays = any(medium.field for medium in split.media)
+    # A new store takes the place of an earlier one once the manifest is whole.
+    with new_file(store) if has_arrays else nullcontext() as temporary:
+        if temporary is not None:
+            _check_out(out, files)
             write_media_store(temporary, _stored(reader.read(), dataset))
-        shown = stack.enter_context(display or Display(quiet=True))
-        bar = shown.bar(f"{dataset.name} {name} (KiB)", total=_kib(files))
-        return _write(out, reader.read(bar.advance), dataset.name, name)
+        about = Coverage(dataset=name, split=part)
+        coverage = _write(out, files, reader.read, about, display)
+    return coverage, {} if split.learn else dataset.test_set(evaluation)
 
 
-def convert_foreign(
-    source: Path, foreign: Foreign, out: Path, display: Display | None = None
-) -> Coverage:
-    """Write the manifest of a file of another project's format; see ``convert_dataset``.
+def _foreign(
+    name: str,
+    source: Path,
+    base: Path,
+    seed: int,
+    media: Path | None = None,
+    modality: str | None = None,
+    every_caption: bool = False,
+    licence: str | None = None,
+) -> Callable[[Advance], Iterator[Record]]:
+    """Return the reader of a file of another project, of options that fit."""
+    if name == "coco" and modality is None:
+        raise RecipeError(
+            "captions must be given the type of their media, got none; add for example "
+            "--modality image"
+        )
+    if name != "coco" and every_caption:
+        raise RecipeError(f"--every-caption must be left out for {name}; remove it")
+    for option, text in (("--modality", modality), ("--licence", licence)):
+        if bad := find_bad_text(text):
+            raise RecipeError(f"{option} must be text in UTF-8, got {bad}; correct it")
+    if media is not None and not isdir(media):
+        raise RecipeError(
+            f"--media must be a directory, got {media}; correct the path or leave it out"
+        )
+    root = media or source.parent
+    if name != "coco":
+        return partial(read_conversations, source, root, base, modality, licence)
+    declared = (resources("pathweave.datasets") / "coco.yaml").read_bytes()
+    dataset = Dataset.model_validate(yaml.safe_load(declared))
+    split = dataset.splits["learn" if every_caption else "score"]
+    # Copies are not validated: the path of a file need not be UTF-8.
+    shown = split.media[0].model_copy(update={"modality": modality})
+    split = split.model_copy(update={"records": (f"{source.absolute()}",), "media": (shown,)})
+    update = {"title": printable(source.name), "licence": licence, "splits": {"": split}}
+    return SplitReader(dataset.model_copy(update=update), "", root, base, seed=seed).read
 
-    Raises:
-        ManifestError: If the file cannot be read, or no sample can be used.
-        DiskError: If the disk is full or the directory cannot be written.
-    """
-    _check_out(out, [source])
-    with display or Display(quiet=True) as shown:
-        bar = shown.bar(f"{source.name} (KiB)", total=_kib([source]))
-        return _write(out, foreign.read(source, out.parent, bar.advance), foreign.format, "")
+
+def _stored(records: Iterable[Record], dataset: Dataset) -> Iterator[Mapping[str, Any]]:
+    for medium in (medium for record in records for medium in record.media):
+        stream = io.BytesIO()
+        np.save(stream, np.asarray(medium.array, dtype=np.float32), allow_pickle=False)
+        yield {
+            "key": medium.name,
+            "bytes": stream.getvalue(),
+            "source": dataset.title,
+            "licence": dataset.licence or dataset.terms,
+        }
 
 
 def _check_out(out: Path, sources: list[Path]) -> None:
@@ -147,17 +164,35 @@ def _check_out(out: Path, sources: list[Path]) -> None:
         )
 
 
-def _kib(files: list[Path]) -> int:
-    return sum(getsize(file) >> 10 for file in files if isfile(file))
-
-
-def _write(out: Path, records: Iterable[Record], dataset: str, split: str) -> Coverage:
+def _write(
+    out: Path,
+    sources: list[Path],
+    read: Callable[[Advance], Iterator[Record]],
+    coverage: Coverage,
+    display: Display | None,
+) -> Coverage:
+    """Write the samples that are read, what could not be used, and the coverage."""
+    _check_out(out, sources)
+    size = sum(getsize(file) >> 10 for file in sources if isfile(file))
     kinds: Counter[str] = Counter()
     # Whether there is a problem is known only at the end; the list may be as long as the data set.
-    with tempfile.SpooledTemporaryFile(max_size=1 << 20) as problems:
-        samples = _usable(records, kinds, problems)
+    with (
+        display or Display(quiet=True) as bars,
+        tempfile.SpooledTemporaryFile(max_size=1 << 20) as problems,
+    ):
+        bar = bars.bar(f"{coverage.dataset} {coverage.split} (KiB)", total=size)
+        samples = _usable(read(bar.advance), kinds, problems)
         if (first := next(samples, None)) is None:
-            raise ManifestError(_none_usable(out, kinds, problems))
+            rule = f"{out} must get at least one sample that can be used"
+            if not kinds:
+                raise ManifestError(
+                    f"{rule}, got no annotation at all; download or write the file again"
+                )
+            counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+            problems.seek(0)
+            line = problems.readline()
+            shown = "; the first: {place}: {reason}".format(**json.loads(line)) if line else ""
+            raise ManifestError(f"{rule}, got {counts.replace('_', ' ')}{shown}")
         write_samples(out, chain([first], samples))
         listed = problems_file(out)
         if problems.tell() == 0:
@@ -166,7 +201,7 @@ def _write(out: Path, records: Iterable[Record], dataset: str, split: str) -> Co
             problems.seek(0)
             with new_file(listed) as temporary, temporary.open("wb") as file:
                 copyfileobj(problems, file)
-    coverage = Coverage(dataset=dataset, split=split, **kinds)
+    coverage = coverage.model_copy(update=kinds)
     save_coverage(coverage, out)
     return coverage
 
@@ -174,6 +209,7 @@ def _write(out: Path, records: Iterable[Record], dataset: str, split: str) -> Co
 def _usable(
     records: Iterable[Record], kinds: Counter[str], problems: tempfile.SpooledTemporaryFile
 ) -> Iterator[Sample]:
+    """Yield the samples; count what is read and list what cannot be used."""
     for record in records:
         kinds[record.kind] += record.count
         if record.sample is not None:
@@ -182,26 +218,3 @@ def _usable(
             problem = {"place": record.place, "kind": record.kind, "reason": record.reason}
             line = printable(json.dumps(problem, ensure_ascii=False))
             problems.write(line.encode() + b"\n")
-
-
-def _none_usable(out: Path, kinds: Counter[str], problems: tempfile.SpooledTemporaryFile) -> str:
-    rule = f"{out} must get at least one sample that can be used"
-    if not kinds:
-        return f"{rule}, got no annotation at all; download or write the file again"
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()).replace("_", " ")
-    problems.seek(0)
-    first = problems.readline()
-    shown = "; the first: {place}: {reason}".format(**json.loads(first)) if first else ""
-    return f"{rule}, got {counts}{shown}"
-
-
-def _stored(records: Iterable[Record], dataset: Dataset) -> Iterator[Mapping[str, Any]]:
-    for medium in (medium for record in records for medium in record.media):
-        stream = io.BytesIO()
-        np.save(stream, np.asarray(medium.array, dtype=np.float32), allow_pickle=False)
-        yield {
-            "key": medium.name,
-            "bytes": stream.getvalue(),
-            "source": dataset.title,
-            "licence": dataset.licence or dataset.terms,
-        }

@@ -55,12 +55,15 @@ class Join(_Strict):
         list: Where the records are in it.
         by: The field of the first list that names a record of the second.
         key: The field of the second list that it names.
+        unnamed: Why records of the second list that none of the first names are left out; None
+            does not count them.
     """
 
     file: str | None = None
     list: str | None = None
     by: str
     key: str
+    unnamed: str | None = None
 
 
 class Lookup(_Strict):
@@ -89,6 +92,15 @@ class Keep(_Strict):
     without: Strings = ()
     not_containing: Strings = ()
     unanimous: bool = False
+
+    def leaves_out(self, answers: tuple[str, ...]) -> str:
+        """Return why a sample with these answers does not count, or an empty text."""
+        if banned := [answer for answer in answers if answer in self.without]:
+            return f"the answer {banned[0]!r} does not count here"
+        if found := [w for w in self.not_containing if any(w in answer for answer in answers)]:
+            return f"an answer that contains {found[0]!r} does not count here"
+        differ = self.unanimous and len(set(answers)) > 1
+        return "answers that differ do not count here" * differ
 
 
 class Layout(_Strict):
@@ -154,6 +166,11 @@ class Split(Layout):
     turns: str | None = None
     samples: int | None = None
     paper: int | None = None
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """All files under the root but the media."""
+        return (*self.records, *self.files.values())
 
 
 class Decoding(_Strict):

@@ -15,7 +15,7 @@ from pathweave.errors import ManifestError
 
 _PIECE = 1 << 16
 _AFTER = frozenset(",]} \t\r\n")
-_SPACES = re.compile(r"[ \t\r\n]*")
+_NO_SPACE = re.compile(r"[^ \t\r\n]")
 _ENDS = {"[": "]", "{": "}"}
 
 # The longest piece of syntax that may be cut at the end of what is in memory: an escaped character.
@@ -45,21 +45,31 @@ def iterate_json(file: io.TextIOBase, name: str, key: str | None = None) -> Iter
     """
     text = _Text(file, name)
     start = text.peek()
-    if start not in _ENDS or (start == "[" and key is not None):
+    again = "download the file again or name the right one"
+    if start not in ("{", "[" if key is None else "{"):
         what = "an object or a list" if key is None else f"an object with the list {key!r}"
-        raise ManifestError(
-            f"{name} must hold {what}, got {text.ahead(20)!r}; download the file again or name the "
-            "right one"
-        )
-    if key is not None:
-        yield from _list_under(text, name, key)
-    else:
-        for field in text.elements():
+        raise ManifestError(f"{name} must hold {what}, got {text.ahead(20)!r}; {again}")
+    passed, found = [], key is None
+    for field in text.elements():
+        if key is None:
             value = text.value()
             if start == "{":
                 record = value if isinstance(value, dict) else {"data": value}
                 value = {"sample_id": field, **record}
             yield value
+            continue
+        is_list = text.peek() == "["
+        is_wanted = is_list and not found and key in (field, "*")
+        # A list that is not wanted is passed over piece by piece, of whatever length it is.
+        for _ in text.elements() if is_list else (None,):
+            value = text.value()
+            if is_wanted:
+                yield value
+        found |= is_wanted
+        passed.append(field)
+    if not found:
+        fields = f"got the fields {passed[:8]}"
+        raise ManifestError(f"{name} must hold the list {key!r}, {fields}; {again}")
     if end := text.peek():
         if start == end == "{":
             raise ManifestError(
@@ -67,26 +77,6 @@ def iterate_json(file: io.TextIOBase, name: str, key: str | None = None) -> Iter
                 "every line is one, rename it to .jsonl"
             )
         raise text.broken(f"end of the file expected, found {end!r}")
-
-
-def _list_under(text: "_Text", name: str, key: str) -> Iterator[Any]:
-    passed, found = [], False
-    for field in text.elements():
-        is_list = text.peek() == "["
-        is_wanted = is_list and not found and key in (field, "*")
-        found |= is_wanted
-        # A list that is not wanted is passed over piece by piece, of whatever length it is.
-        for _ in text.elements() if is_list else (None,):
-            value = text.value()
-            if is_wanted:
-                yield value
-        if not is_wanted:
-            passed.append(field)
-    if not found:
-        raise ManifestError(
-            f"{name} must hold the list {key!r}, got the fields {passed[:8]}; download the file "
-            "again or name the right one"
-        )
 
 
 class _Text:
@@ -99,13 +89,12 @@ class _Text:
 
     def peek(self) -> str:
         """Return the next character that is no space, or an empty string at the end."""
-        while True:
-            spaces = _SPACES.match(self._piece, self._at)
-            self._at = spaces.end() if spaces else self._at
-            if self._at < len(self._piece):
-                return self._piece[self._at]
+        while not (found := _NO_SPACE.search(self._piece, self._at)):
+            self._at = len(self._piece)
             if not self._read():
                 return ""
+        self._at = found.start()
+        return found[0]
 
     def ahead(self, length: int) -> str:
         return self._piece[self._at : self._at + length]
@@ -122,17 +111,16 @@ class _Text:
         The value of each must be read in between.
         """
         end, name = _ENDS[self._take("[{")], ""
-        if self.peek() != end:
-            while True:
-                if end == "}":
-                    if self.peek() != '"':
-                        raise self.broken("no name in an object")
-                    name = self.value()
-                    self._take(":")
-                yield name
-                self._count += end == "]"
-                if self.peek() != ",":
-                    break
+        more = self.peek() != end
+        while more:
+            if end == "}":
+                if self.peek() != '"':
+                    raise self.broken("no name in an object")
+                name = self.value()
+                self._take(":")
+            yield name
+            self._count += end == "]"
+            if more := self.peek() == ",":
                 self._take(",")
         self._take(end)
 
@@ -147,7 +135,7 @@ class _Text:
                 near_end = error.pos > len(self._piece) - _LONGEST
                 may_go_on = near_end or error.msg.startswith("Unterminated")
                 if not may_go_on or not self._read():
-                    raise self.broken(f"{error.msg.lower()}") from error
+                    raise self.broken(error.msg.lower()) from error
                 continue
             except RecursionError as error:
                 raise self.broken("values nested too deep") from error

@@ -7,33 +7,25 @@ from rich.table import Table
 
 from pathweave.datasets.declaration import datasets
 
+_SHOWN = {"name", "title", "task", "domain", "prompt", "evaluation", "terms", "origin", "sources",
+          "note"}  # fmt: skip
+
 
 def overview() -> list[dict[str, Any]]:
     """Return what is declared of every data set, as plain values for JSON."""
     return [
         {
-            "name": dataset.name,
-            "title": dataset.title,
+            **dataset.model_dump(mode="json", include=_SHOWN, exclude_none=True),
             "modalities": list(dataset.modalities),
-            "task": dataset.task,
-            "domain": dataset.domain,
-            "prompt": dataset.prompt,
-            "evaluation": {
-                name: how.model_dump(exclude_none=True) for name, how in dataset.evaluation.items()
-            },
             "splits": {
                 name: {
                     "learn": split.learn,
-                    "files": [*split.records, *split.files.values()],
+                    "files": list(split.annotations),
                     "published": split.samples,
                     "paper": split.paper,
                 }
                 for name, split in dataset.splits.items()
             },
-            "terms": dataset.terms,
-            "origin": dataset.origin,
-            "sources": list(dataset.sources),
-            "note": dataset.note,
         }
         for dataset in datasets().values()
     ]
@@ -41,19 +33,15 @@ def overview() -> list[dict[str, Any]]:
 
 def show_overview() -> None:
     """Print a line a data set, then under which terms each may be used."""
-    rows = overview()
-    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table, terms = (Table(box=None, header_style="bold", padding=(0, 1, 0, 0)) for _ in range(2))
     for column in ("name", "media", "task", "domain", "splits", "metric"):
         table.add_column(column, no_wrap=column in ("name", "task"))
-    for row in rows:
-        splits = " ".join(name + "*" * split["learn"] for name, split in row["splits"].items())
-        metrics = " ".join(how["metric"] for how in row["evaluation"].values())
-        media = " ".join(row["modalities"])
-        table.add_row(row["name"], media, row["task"], row["domain"], splits, metrics)
-    terms = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     terms.add_column("name", no_wrap=True)
     terms.add_column("terms of use")
-    for row in rows:
-        terms.add_row(row["name"], row["terms"])
-    console = Console()
-    console.print(table, "* splits to learn from", terms, sep="\n\n")
+    for name, dataset in datasets().items():
+        splits = " ".join(part + "*" * split.learn for part, split in dataset.splits.items())
+        metrics = " ".join(how.metric for how in dataset.evaluation.values())
+        media = " ".join(dataset.modalities)
+        table.add_row(name, media, dataset.task, dataset.domain, splits, metrics)
+        terms.add_row(name, dataset.terms)
+    Console().print(table, "* splits to learn from", terms, sep="\n\n")

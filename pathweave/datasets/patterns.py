@@ -5,12 +5,15 @@ converted as the format needs, since every field of a CSV file is text. Formats 
 is without the ending, ``last2`` the last two parts.
 """
 
+import re
 import string
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from pathweave.errors import ManifestError
+
+_URL = re.compile(r"[\w+.-]+://|data:")
 
 
 class _Filler(string.Formatter):
@@ -26,24 +29,18 @@ class _Filler(string.Formatter):
         return value, key
 
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401
-        if format_spec == "stem":
-            return _stem(str(value))
-        if format_spec == "last2":
-            return "/".join(PurePosixPath(str(value)).parts[-2:])
         try:
-            number = format_spec[-1:] in ("d", "f")
-            converted = float(value) if number else value
-            whole = int(converted) if format_spec.endswith("d") else converted
-            return format(whole, format_spec)
+            if format_spec == "stem":
+                return str(PurePosixPath(str(value)).with_suffix(""))
+            if format_spec == "last2":
+                return "/".join(PurePosixPath(str(value)).parts[-2:])
+            number = float(value) if format_spec.endswith(("d", "f")) else value
+            return format(int(number) if format_spec.endswith("d") else number, format_spec)
         except (TypeError, ValueError, OverflowError) as error:
-            raise ManifestError(f"a number must stand here, got {value!r:.40}") from error
-
-
-def _stem(path: str) -> str:
-    try:
-        return str(PurePosixPath(path).with_suffix(""))
-    except ValueError as error:
-        raise ManifestError(f"a path must name a file, got {path!r:.80}") from error
+            rule = (
+                "a path must name a file" if format_spec == "stem" else "a number must stand here"
+            )
+            raise ManifestError(f"{rule}, got {value!r:.80}") from error
 
 
 _filler = _Filler()
@@ -83,11 +80,26 @@ def fill_path(patterns: tuple[str, ...], record: Mapping[str, Any]) -> list[str]
     """Return filled patterns as paths below a root.
 
     Raises:
-        ManifestError: Also if a path leads out of the root.
+        ManifestError: Also if one is no path of a file below it, see ``check_path``.
     """
-    paths = fill(patterns, record)
-    for path in paths:
-        parts = PurePosixPath(path).parts
-        if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
-            raise ManifestError(f"the path of a medium must stay below the root, got {path!r:.80}")
-    return paths
+    return [check_path(path) for path in fill(patterns, record)]
+
+
+def check_path(path: object) -> str:
+    """Return what an annotation names, if it is the path of a file below the directory of media.
+
+    Raises:
+        ManifestError: If it is not.
+    """
+    if not isinstance(path, str) or not path:
+        raise ManifestError(f"a medium must be named by its path, got {path!r:.60}")
+    if _URL.match(path):
+        raise ManifestError(
+            f"a medium must be a file, got {path[:60]!r}; download or unpack it and name the file"
+        )
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in path:
+        raise ManifestError(
+            f"the path of a medium must stay below the directory of media, got {path[:80]!r}"
+        )
+    return path

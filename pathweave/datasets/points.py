@@ -9,7 +9,6 @@ import io
 import pickle
 import pickletools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -39,27 +38,27 @@ class _Type:
 class _Array:
     """Stands for ``numpy.ndarray``, made by ``_reconstruct`` and then given its state."""
 
-    def __init__(self, *_: object) -> None:
-        self.values: np.ndarray | None = None
+    values: np.ndarray | None = None
+
+    def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, is_fortran, data = state
-        self.values = _from_bytes(data, kind, shape, "F" if is_fortran else "C")
+        self.fill(data, kind, shape, "F" if is_fortran else "C")
+
+    def fill(self, data: object, kind: object, shape: object, order: object) -> "_Array":
+        if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
+            raise pickle.UnpicklingError(f"an array made of {type(data).__name__}")
+        if not isinstance(shape, tuple) or order not in ("C", "F"):
+            raise pickle.UnpicklingError(f"an array of shape {shape!r:.40}")
+        flat = np.frombuffer(data, dtype=kind.dtype)
+        self.values = flat.reshape(shape, order="F" if order == "F" else "C")
+        return self
 
 
-def _from_buffer(data: object, kind: object, shape: object, order: object) -> _Array:
+def _from_buffer(*state: Any) -> _Array:  # noqa: ANN401
     """Stand for ``numpy._core.numeric._frombuffer``."""
-    array = _Array()
-    array.values = _from_bytes(data, kind, shape, order)
-    return array
-
-
-def _from_bytes(data: object, kind: object, shape: object, order: object) -> np.ndarray:
-    if not isinstance(kind, _Type) or not isinstance(data, bytes | bytearray):
-        raise pickle.UnpicklingError(f"an array made of {type(data).__name__}")
-    if not isinstance(shape, tuple) or order not in ("C", "F"):
-        raise pickle.UnpicklingError(f"an array of shape {shape!r:.40}")
-    return np.frombuffer(data, dtype=kind.dtype).reshape(shape, order="F" if order == "F" else "C")
+    return _Array().fill(*state)
 
 
 _KNOWN: dict[tuple[str, str], Any] = {
@@ -147,28 +146,20 @@ def read_points(file: Path, names_file: Path, ids_file: Path) -> Iterator[Record
             f"{file} must hold a list of points and a list of labels for the {len(ids)} ids of "
             f"{ids_file.name}, got lists of {lengths}; download the files of the same split"
         )
-    clouds, labels = loaded
-    for number, (name, cloud, label) in enumerate(zip(ids, clouds, labels, strict=True), start=1):
+    classes = dict(enumerate(names))
+    for number, (name, cloud, label) in enumerate(zip(ids, *loaded, strict=True), start=1):
         record = Record(f"{file}, row {number}")
         try:
             check_points(cloud, name)
-            values = {"sample_id": name, "label": names[_index(label)], "points": cloud}
-            yield replace(record, values=values)
+            known = classes[label.item() if isinstance(label, np.ndarray) else label]
+            record.values = {"sample_id": name, "label": known, "points": cloud}
         except MediaError as error:
             # Without its remedy, which is one for files.
-            yield record.broken(str(error).rsplit("; ", 1)[0])
-        except (TypeError, ValueError, IndexError, OverflowError):
-            yield record.broken(
-                f"a label must be a whole number below {len(names)}, got {label!r:.40}"
-            )
-
-
-def _index(label: Any) -> int:  # noqa: ANN401
-    number = label.item() if isinstance(label, np.ndarray) else label
-    index = int(number)
-    if index < 0 or index != number:
-        raise ValueError("no whole number")
-    return index
+            record = record.fail(str(error).rsplit("; ", 1)[0])
+        except (KeyError, TypeError, ValueError):
+            rule = f"a label must be a whole number below {len(names)}"
+            record = record.fail(f"{rule}, got {label!r:.40}")
+        yield record
 
 
 def _lines(file: Path) -> list[str]:

@@ -12,23 +12,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from pathweave.data.messages import Message, Part, Sample
+from pydantic import ValidationError
+
+from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text
 from pathweave.datasets.declaration import Layout
 from pathweave.datasets.json_stream import iterate_json
-from pathweave.datasets.media import FoundMedium
+from pathweave.datasets.media_files import FoundMedium, MissingError
 from pathweave.datasets.patterns import fill, names
-from pathweave.errors import ManifestError
+from pathweave.errors import ManifestError, MediaError
+from pathweave.validation import explain
 
-Advance = Callable[[int], None]
+Advance = Callable[[int], object]
 Kind = Literal["usable", "missing", "broken", "flawed", "left_out"]
 
 _REPORT_EVERY = 256
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Record:
     """One record of an annotation file, and what becomes of it.
 
@@ -47,7 +50,7 @@ class Record:
     """
 
     place: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
     kind: Kind = "usable"
     reason: str = ""
     question: str = ""
@@ -56,13 +59,17 @@ class Record:
     media: tuple[FoundMedium, ...] = ()
     count: int = 1
 
-    def broken(self, problem: object, kind: Kind = "broken") -> "Record":
-        """Return this record as one that cannot be used, with the remedy."""
-        reason = f"{problem}; correct the row or remove it"
+    def fail(self, why: Exception | str, kind: Kind = "broken") -> "Record":
+        """Return this record as one that cannot be used, with the remedy if that is in the row."""
+        reason = explain(why, Sample) if isinstance(why, ValidationError) else str(why)
+        if isinstance(why, MissingError):
+            kind = "missing"
+        elif not isinstance(why, MediaError):
+            reason += "; correct the row or remove it"
         return replace(self, kind=kind, reason=reason, sample=None, media=())
 
 
-def read_records(file: Path, layout: Layout, advance: Advance) -> Iterator[Record]:
+def read_records(file: Path, layout: Layout, advance: Advance = lambda _: None) -> Iterator[Record]:
     """Yield the records of one annotation file of text.
 
     Args:
@@ -87,21 +94,16 @@ def read_records(file: Path, layout: Layout, advance: Advance) -> Iterator[Recor
             rows = ((value, "") for value in iterate_json(text, str(file), layout.list))
         told = 0
         for number, (values, problem) in enumerate(rows, start=1):
-            yield _checked(f"{file}, row {number}", values, problem)
+            place = f"{file}, row {number}"
+            if not problem and not isinstance(values, dict):
+                problem = f"a record must be an object with fields, got {values!r:.60}"
+            if not problem and (bad := find_bad_text(values)):
+                problem = f"text must be UTF-8, got {bad}; convert the file to UTF-8"
+            yield Record(place).fail(problem) if problem else Record(place, cast(dict, values))
             if number % _REPORT_EVERY == 0:
                 told, before = raw.tell() >> 10, told
                 advance(told - before)
         advance((raw.tell() >> 10) - told)
-
-
-def _checked(place: str, values: object, problem: str) -> Record:
-    if not problem and not isinstance(values, dict):
-        problem = f"a record must be an object with fields, got {values!r:.60}"
-    if not problem and (bad := find_bad_text(values)):
-        problem = f"text must be UTF-8, got {bad}; convert the file to UTF-8"
-    if problem or not isinstance(values, dict):
-        return Record(place).broken(problem)
-    return Record(place, values)
 
 
 def _json_lines(text: Iterable[str]) -> Iterator[tuple[object, str]]:
@@ -132,8 +134,7 @@ def iterate_csv(
         >>> list(iterate_csv(['id,says\n', '1,"Hi\n', '2,Yes\n'], "a.csv", (), ","))[1]
         ({'id': '2', 'says': 'Yes'}, '')
     """
-    unread, again = iter(lines), deque[str]()
-    taken: list[str] = []
+    unread, again, taken = iter(lines), deque[str](), list[str]()
 
     def feed() -> Iterator[str]:
         while (line := again.popleft() if again else next(unread, None)) is not None:
@@ -169,7 +170,7 @@ def iterate_csv(
 def _header(rows: Iterator[list[str]], name: str) -> tuple[str, ...]:
     rule = f"{name} must begin with the names of columns"
     try:
-        header = next((row for row in rows if row), [])
+        header = next(filter(None, rows), [])
     except csv.Error as error:
         raise ManifestError(f"{rule}, got {error}; correct its first line") from error
     if not header:
@@ -197,7 +198,7 @@ def open_annotations(file: Path) -> io.BufferedReader:
         ) from error
 
 
-Keyed = tuple[dict[str, Mapping[str, Any]], list[Record]]
+Keyed = tuple[dict[str, dict[str, Any]], list[Record]]
 
 
 def read_table(file: Path, key: str, list_key: str | None = None) -> Keyed:
@@ -209,20 +210,19 @@ def read_table(file: Path, key: str, list_key: str | None = None) -> Keyed:
         ManifestError: If the file cannot be read, or no record of it can be used.
     """
     layout = Layout(format="csv" if file.suffix.lower() == ".csv" else "json", list=list_key)
-    table: dict[str, Mapping[str, Any]] = {}
+    table: dict[str, dict[str, Any]] = {}
     flaws, unclear = [], set()
-    for record in read_records(file, layout, lambda _: None):
+    for record in read_records(file, layout):
+        name, problem = str(record.values.get(key)), ""
         if record.kind != "usable":
             flaws.append(replace(record, kind="flawed"))
         elif key not in record.values:
-            listed = names(record.values)
-            flaws.append(
-                record.broken(f"a record must have the field {key!r}, got {listed}", "flawed")
-            )
-        elif table.setdefault(name := str(record.values[key]), record.values) != record.values:
+            problem = f"a record must have the field {key!r}, got {names(record.values)}"
+        elif table.setdefault(name, record.values) != record.values:
             unclear.add(name)
             problem = f"{key!r} must be unique, got {name!r:.80} before with other values"
-            flaws.append(record.broken(problem, "flawed"))
+        if problem:
+            flaws.append(record.fail(problem, "flawed"))
     for name in unclear:
         del table[name]
     if flaws and not table:
@@ -237,23 +237,27 @@ def grouped(records: Iterable[Record], pattern: tuple[str, ...]) -> Iterator[Rec
     group stands for a sample, which it may well have been.
 
     Args:
-        records: The records; all of them are held in memory.
+        records: The records; one of each group is held in memory, with the targets of all.
         pattern: What is equal in a group.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
         try:
-            if record.kind == "flawed":
-                yield record
-            else:
-                groups.setdefault(fill(pattern, record.values)[0], []).append(record)
+            key = "" if record.kind == "flawed" else fill(pattern, record.values)[0]
         except ManifestError as error:
-            yield record if record.kind == "broken" else record.broken(error)
-    for group in groups.values():
-        sound = [record for record in group if record.kind == "usable"]
-        broken = [record for record in group if record.kind == "broken"]
-        targets = tuple(target for record in sound for target in record.targets)
-        yield replace(sound[0], targets=targets) if sound else broken.pop(0)
+            yield record if record.kind == "broken" else record.fail(error)
+            continue
+        group = groups.setdefault(key, []) if key else []
+        if not key:
+            yield record
+        elif record.kind == "broken":
+            group.append(record)
+        elif group and group[0].kind == "usable":
+            group[0].targets += record.targets
+        else:
+            group.insert(0, record)
+    for first, *broken in groups.values():
+        yield first
         for record in broken:
             yield replace(record, kind="flawed")
 
@@ -302,10 +306,3 @@ def find(values: Mapping[str, Any], path: str) -> list[str]:
         ManifestError: If a field is missing, or holds nothing or no text.
     """
     return [text_of(value, path) for value in values_at(values, path)]
-
-
-def conversation(shown: Iterable[Part], question: str, answer: str) -> tuple[Message, Message]:
-    """Return the messages of a sample: media and a question, then the answer."""
-    asked = (*shown, Part(type="text", text=question))
-    said = (Part(type="text", text=answer),)
-    return Message(role="user", content=asked), Message(role="assistant", content=said)

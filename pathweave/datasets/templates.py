@@ -1,10 +1,10 @@
 """Instructions to learn from, of which each sample draws one, and the form of what is learnt."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -13,6 +13,7 @@ from pathweave.storage.atomic import sha256_bytes
 # Captions and questions have the one form of X-InstructBLIP.
 MAX_WORDS = 50
 
+_Choice = TypeVar("_Choice")
 _MARKS = re.compile(r'[.!"()*#:;~]')
 _VOWELS = set("aeiou")
 
@@ -41,23 +42,23 @@ def templates(task: str, modality: str) -> tuple[str, ...]:
         >>> len(templates("caption", "tremor")), "tremor" in templates("qa", "tremor")[0]
         (13, True)
     """
-    groups = _tree()[task]
-    noun = _tree()["nouns"].get(modality, modality.replace("_", " "))
-    known = [group for group in groups if modality in group.get("for", [modality])]
-    return tuple(
-        template.replace("{medium}", noun) for group in known for template in group["templates"]
-    )
+    known = [group for group in _tree()[task] if modality in group.get("for", [modality])]
+    return _named(modality, (text for group in known for text in group["templates"]))
 
 
 @cache
 def lead_ins(modality: str) -> tuple[str, ...]:
     """Return what may stand before a class when it is the answer; one of them may be empty."""
     tree = _tree()["lead_ins"]
+    return _named(modality, tree.get(modality, tree["shared"]))
+
+
+def _named(modality: str, texts: Iterable[str]) -> tuple[str, ...]:
     noun = _tree()["nouns"].get(modality, modality.replace("_", " "))
-    return tuple(lead.replace("{medium}", noun) for lead in tree.get(modality, tree["shared"]))
+    return tuple(text.replace("{medium}", noun) for text in texts)
 
 
-def draw(choices: Sequence[str], seed: int, sample_id: str) -> str:
+def draw(choices: Sequence[_Choice], seed: int, sample_id: str) -> _Choice:
     """Return one of the choices; it depends on the seed and the id and on nothing else.
 
     Example:
@@ -93,13 +94,9 @@ def class_answer(label: str, modality: str, seed: int, sample_id: str) -> str:
     """
     label = label.lower().strip()
     lead = draw(lead_ins(modality), seed, f"{sample_id} lead-in")
-    return f"{lead} {_article(label)} {label}".strip()
-
-
-def _article(label: str) -> str:
-    if label.startswith(_SOUNDS_VOWEL):
-        return "an"
-    return "an" if label[:1] in _VOWELS and not label.startswith(_SOUNDS_CONSONANT) else "a"
+    starts_with_vowel = label[:1] in _VOWELS and not label.startswith(_SOUNDS_CONSONANT)
+    article = "an" if starts_with_vowel or label.startswith(_SOUNDS_VOWEL) else "a"
+    return f"{lead} {article} {label}".strip()
 
 
 def normalise_caption(text: str) -> str:
@@ -109,7 +106,7 @@ def normalise_caption(text: str) -> str:
         >>> normalise_caption('A man: "Hello!"  He waves.')
         'a man hello he waves'
     """
-    return _cut(_MARKS.sub(" ", text.lower()))
+    return " ".join(_MARKS.sub(" ", text.lower()).split()[:MAX_WORDS])
 
 
 def normalise_question(text: str) -> str:
@@ -119,8 +116,4 @@ def normalise_question(text: str) -> str:
         >>> normalise_question("What's this (a dog)?")
         "what's this a dog?"
     """
-    return _cut(_MARKS.sub("", text.lower()))
-
-
-def _cut(text: str) -> str:
-    return " ".join(text.split()[:MAX_WORDS])
+    return " ".join(_MARKS.sub("", text.lower()).split()[:MAX_WORDS])

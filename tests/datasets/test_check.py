@@ -7,9 +7,9 @@ import pytest
 
 from pathweave.data.coverage import Coverage
 from pathweave.datasets.check import SplitReport, check_root, show_reports
-from pathweave.datasets.convert import convert_dataset
-from pathweave.datasets.declaration import datasets, find_dataset
-from pathweave.datasets.media import FoundMedium, check_medium
+from pathweave.datasets.convert import convert
+from pathweave.datasets.declaration import datasets
+from pathweave.datasets.media_files import FoundMedium, check_medium
 from pathweave.errors import ManifestError, RecipeError
 from tests.datasets.files import CASES, clouds, medium, write, write_case
 
@@ -256,7 +256,7 @@ def test_broken_clouds_are_told(tmp_path):
     report = report_of(root, "modelnet40", "test")
     assert (str(report.coverage), report.is_sound) == ("2 of 3", False)
     assert "bed_0516 must have finite coordinates in at least 99 %" in report.problems[0]
-    coverage = convert_dataset(find_dataset("modelnet40"), "test", root, tmp_path / "a.jsonl")
+    coverage, _ = convert("modelnet40", root, tmp_path / "a.jsonl")
     assert coverage == report.coverage
 
 

@@ -119,7 +119,7 @@ def test_ids_that_occur_twice_are_told(tmp_path):
          "the field 'answers.answer' must hold text, got None"),
         ("vizwiz/annotations/val.json", [{"image": "../../a.jpg", "question": "What?",
                                           "answers": [{"answer": "x"}]}],
-         "the path of a medium must stay below the root, got 'vizwiz/val/../../a.jpg'"),
+         "the path of a medium must stay below the directory of media, got 'vizwiz/val/../.."),
         ("esc50/meta/esc50.csv", table(["filename", "category", "src_file"], ["a.wav", "ufo", 1]),
          "a label must be one of dog, rooster"),
         ("esc50/meta/esc50.csv", table(["filename", "categroy"], ["a.wav", "dog"]),

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from pathweave.datasets.media import is_file, prefix_of
+from pathweave.datasets.media_files import is_file, prefix_of
 from pathweave.errors import ManifestError, MediaError
 
 

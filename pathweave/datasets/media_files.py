@@ -20,25 +20,29 @@ _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 _HEAD = 64
 
-# What files with these endings begin with, and from which byte on.
-_STARTS: dict[str, tuple[tuple[int, bytes], ...]] = {
-    ".jpg": ((0, b"\xff\xd8\xff"),),
-    ".jpeg": ((0, b"\xff\xd8\xff"),),
-    ".png": ((0, b"\x89PNG\r\n\x1a\n"),),
-    ".gif": ((0, b"GIF8"),),
-    ".wav": ((8, b"WAVE"),),
-    ".avi": ((8, b"AVI "),),
-    ".webp": ((8, b"WEBP"),),
-    ".flac": ((0, b"fLaC"), (0, b"ID3")),
-    ".ogg": ((0, b"OggS"),),
-    ".mp3": ((0, b"ID3"), (0, b"\xff\xfb"), (0, b"\xff\xf3"), (0, b"\xff\xf2")),
-    ".mp4": ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"free")),
-    ".mkv": ((0, b"\x1aE\xdf\xa3"),),
-    ".webm": ((0, b"\x1aE\xdf\xa3"),),
-    ".npy": ((0, b"\x93NUMPY"),),
-    ".npz": ((0, b"PK\x03\x04"),),
+# Of files with these endings, from which byte on they hold one of which marks.
+_STARTS: dict[str, tuple[int, tuple[bytes, ...]]] = {
+    ".jpg": (0, (b"\xff\xd8\xff",)),
+    ".jpeg": (0, (b"\xff\xd8\xff",)),
+    ".png": (0, (b"\x89PNG\r\n\x1a\n",)),
+    ".gif": (0, (b"GIF8",)),
+    ".wav": (8, (b"WAVE",)),
+    ".avi": (8, (b"AVI ",)),
+    ".webp": (8, (b"WEBP",)),
+    ".flac": (0, (b"fLaC", b"ID3")),
+    ".ogg": (0, (b"OggS",)),
+    ".mp3": (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
+    ".mp4": (4, (b"ftyp", b"moov", b"mdat", b"free")),
+    ".mkv": (0, (b"\x1aE\xdf\xa3",)),
+    ".webm": (0, (b"\x1aE\xdf\xa3",)),
+    ".npy": (0, (b"\x93NUMPY",)),
+    ".npz": (0, (b"PK\x03\x04",)),
 }
 _PNG_END = b"IEND\xaeB`\x82"
+
+
+class MissingError(MediaError):
+    """A medium is not on disk."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ def _check_file(file: Path, size: int, _changed: int) -> str:
         stream.seek(max(0, size - _HEAD))
         tail = stream.read(_HEAD)
     ending = file.suffix.lower()
-    starts = _STARTS.get(ending)
-    if not head or (starts and not any(head[at:].startswith(mark) for at, mark in starts)):
+    at, marks = _STARTS.get(ending, (0, (b"",)))
+    if not head or not head.startswith(marks, at):
         return f"must be a {ending} file, got {describe(head)}; download it again"
     truncated = (
         stated_length(head) > size

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathweave.data.manifest import Manifest
-from pathweave.datasets.convert import convert_foreign, problems_file
-from pathweave.datasets.foreign import Foreign
+from pathweave.datasets import convert as conversion
+from pathweave.datasets.convert import problems_file
 from pathweave.errors import ManifestError, RecipeError
 from tests.datasets.files import medium, write
 
@@ -18,7 +18,7 @@ def convert(root, name, content, form="sharegpt", **options):
     for file in ("a.png", "b.png", "sub/c.png"):
         write(root, f"media/{file}", medium(".png"))
     out = root / "out" / "a.jsonl"
-    coverage = convert_foreign(source, Foreign(form, root / "media", **options), out)
+    coverage, _ = conversion.convert(form, source, out, media=root / "media", **options)
     return coverage, list(Manifest(out)), out
 
 
@@ -221,9 +221,9 @@ def test_an_answer_to_nothing_is_passed_over(tmp_path):
 
 def test_a_directory_of_media_that_is_none_and_an_option_of_captions_alone(tmp_path):
     with pytest.raises(RecipeError, match=r"--media must be a directory, got .*no; correct"):
-        Foreign("llava", tmp_path / "no")
+        conversion.convert("llava", tmp_path, tmp_path / "a.jsonl", media=tmp_path / "no")
     with pytest.raises(RecipeError, match="--every-caption must be left out for llava; remove it"):
-        Foreign("llava", every_caption=True)
+        conversion.convert("llava", tmp_path, tmp_path / "a.jsonl", every_caption=True)
 
 
 def test_a_medium_that_cannot_be_reached(tmp_path):
@@ -238,70 +238,11 @@ def test_a_missing_medium_is_told(tmp_path):
     assert reason == "no file ../media/no.png"
 
 
-COCO = {
-    "images": [
-        {"id": 1, "file_name": "a.png"},
-        {"id": 2, "file_name": "sub/c.png"},
-        {"id": 3, "file_name": "b.png"},
-    ],
-    "annotations": [
-        {"id": 10, "image_id": 2, "caption": "A Cat."},
-        {"id": 11, "image_id": 1, "caption": "A dog."},
-        {"id": 12, "image_id": 2, "caption": "Cats"},
-    ],
-}
-
-
-def test_captions_to_be_scored_on(tmp_path):
-    coverage, found, _ = convert(tmp_path, "a.json", COCO, "coco", modality="image")
-    assert [(sample.id, sample.references) for sample in found] == [
-        ("2", ("A Cat.", "Cats")),
-        ("1", ("A dog.",)),
-    ]
-    assert said(found[0])[0] == ("user", ["image: ../media/sub/c.png", "a short description."])
-    assert (coverage.usable, coverage.left_out) == (2, 1)
-
-
-def test_of_captions_the_pictures_are_counted(tmp_path):
-    images = [*COCO["images"], {"file_name": "d.png"}]
-    annotations = [*COCO["annotations"], {"image_id": 1, "caption": ""}, {"image_id": 9},
-                   {"image_id": 3, "caption": None}, {"image_id": 3, "caption": []}]  # fmt: skip
-    broken = {"images": images, "annotations": annotations}
-    coverage, _, _ = convert(tmp_path, "a.json", broken, "coco", modality="image")
-    found = coverage.model_dump(include={"usable", "broken", "flawed", "left_out"})
-    assert found == {"usable": 2, "broken": 2, "flawed": 3, "left_out": 0}
-
-
-def test_captions_to_be_learnt(tmp_path):
-    options = {"modality": "image", "every_caption": True}
-    _, found, _ = convert(tmp_path, "a.json", COCO, "coco", **options)
-    assert [(sample.id, sample.object, sample.answer) for sample in found] == [
-        ("1", "2", "a cat"),
-        ("2", "1", "a dog"),
-        ("3", "2", "cats"),
-    ]
-
-
-def test_ids_may_occur_twice_and_captions_of_marks_alone_may_not(tmp_path):
-    coverage, found, _ = convert(tmp_path, "a.json", [LLAVA, LLAVA], "llava")
+def test_ids_may_occur_twice(tmp_path):
+    _, found, _ = convert(tmp_path, "a.json", [LLAVA, LLAVA], "llava")
     assert [sample.id for sample in found] == ["1-1", "1-2", "2-1", "2-2"]
-    marks = {**COCO, "annotations": [{"image_id": 1, "caption": "..."}, *COCO["annotations"]]}
-    options = {"modality": "image", "every_caption": True}
-    coverage, _, out = convert(tmp_path, "b.json", marks, "coco", **options)
-    assert (coverage.usable, coverage.broken) == (3, 1)
-    assert "a caption must hold words, got only marks" in problems_file(out).read_text()
 
 
-def test_captions_need_a_modality_and_their_images(tmp_path):
-    with pytest.raises(
-        RecipeError, match=r"captions must be given the type of their media, got no"
-    ):
-        Foreign("coco")
-    annotations = [*COCO["annotations"], {"image_id": 9, "caption": "x"}]
-    broken = {"images": COCO["images"], "annotations": annotations}
-    _, _, out = convert(tmp_path, "a.json", broken, "coco", modality="image")
-    assert "image_id must be the id of one of images, got '9'" in problems_file(out).read_text()
-    with pytest.raises(ManifestError, match=r"must hold the list 'images', got the fields"):
-        convert(tmp_path, "a.json", {"annotations": []}, "coco", modality="image")
+def test_a_file_without_a_conversation(tmp_path):
     with pytest.raises(ManifestError, match="got no annotation at all; download"):
         convert(tmp_path, "a.json", [], "llava")

@@ -1,7 +1,6 @@
 """Pictures of a grid."""
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from pathweave.compare.quantities import (
     kind_of,
 )
 from pathweave.compare.summary import gate_weights, signed
+from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
 from pathweave.extras import import_extra
 
-_DOTS_PER_INCH = 130
 _BETTER, _WORSE, _NOISE = "#1f6fb2", "#c0392b", "#7f8c8d"
 # White behind the figures: many stand on the line of zero.
 _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
@@ -33,8 +32,6 @@ QUANTITIES = {
     FORGETTING: "Forgetting F (lower is better)",
 }
 
-Axes = Any  # of an optional library
-
 
 def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     """Return the pictures of a report: by what they show a caption and a PNG.
@@ -43,17 +40,12 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
         PathWeaveError: If matplotlib is not installed.
     """
     groups = analysis.main_groups
-    kinds = [
-        kind
-        for kind in (ACCURACY, CAPTIONS)
-        if any(kind == key.kind for group in groups for key in analysis.estimates[group])
-    ]
-    made: dict[str, tuple[str, bytes]] = {}
     if not groups:
-        return made
-    made["means"] = ("Transfer and forgetting", _means(analysis, groups, kinds))
-    others = [group for group in groups if group in analysis.differences]
-    if others:
+        return {}
+    used = {key.kind for group in groups for key in analysis.estimates[group]}
+    kinds = [kind for kind in (ACCURACY, CAPTIONS) if kind in used]
+    made = {"means": ("Transfer and forgetting", _means(analysis, groups, kinds))}
+    if others := [group for group in groups if group in analysis.differences]:
         caption = f"Differences to {analysis.about.reference}"
         made["differences"] = (caption, _differences(analysis, others, kinds))
     if len(analysis.about.orders[analysis.main]) > 1:
@@ -61,27 +53,9 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     for kind in kinds:
         caption = f"Score matrices, {KINDS[kind].in_pictures}"
         made[f"matrices_{kind}"] = (caption, _matrices(analysis, groups, kind))
-    if gate_weights(analysis):
-        made["gates"] = ("Gate usage", _gates(analysis))
+    if bars := gate_weights(analysis):
+        made["gates"] = ("Gate usage", _gates(bars))
     return made
-
-
-def _figure(width: float, height: float) -> Any:  # noqa: ANN401 (of an optional library)
-    figure = import_extra("matplotlib.figure", "report").Figure
-    return figure(figsize=(width, height), layout="constrained")
-
-
-def _png(figure: Any) -> bytes:  # noqa: ANN401 (of an optional library)
-    stream = io.BytesIO()
-    # Without the version of matplotlib, so that equal results give equal files.
-    figure.savefig(stream, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _hide(axes: Axes, *sides: str) -> None:
-    """Remove the lines at some sides."""
-    for side in sides:
-        axes.spines[side].set_visible(False)
 
 
 def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
@@ -100,10 +74,10 @@ def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
             text = points(found.value) if any(found.per_seed) else "0"
             axes.annotate(text, (found.value, row), (0, 6), textcoords="offset points", **_SMALL)
 
-    counts = {group: len(analysis.groups[group]) for group in groups}
-    seeds = {group: f" ({count} seed{'s' * (count > 1)})" for group, count in counts.items()}
-    is_even = len(set(counts.values())) == 1
-    names = [group[0] if is_even else group[0] + seeds[group] for group in groups]
+    counts = {method: len(analysis.groups[method, order]) for method, order in groups}
+    names = list(counts)
+    if len(set(counts.values())) > 1:
+        names = [f"{n} ({count} seed{'s' * (count > 1)})" for n, count in counts.items()]
     note = (
         "dot: mean over seeds; thin line: 95 % over samples; thick: 95 % over seeds, as far as the "
         "axis goes"
@@ -150,7 +124,7 @@ def _panels(
     names: list[str], kinds: list[str], draw: Callable[[Axes, Key], None], note: str
 ) -> bytes:
     """Draw a panel for T and one for F of each kind, a row a method."""
-    figure = _figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(names)))
+    figure = new_figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(names)))
     rows = figure.subplots(len(kinds), 2, sharey=True, squeeze=False)
     for row, kind in zip(rows, kinds, strict=True):
         for axes, (quantity, title) in zip(row, QUANTITIES.items(), strict=True):
@@ -161,15 +135,15 @@ def _panels(
             axes.set_ylim(len(names) - 0.5, -0.7)
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
-            _hide(axes, "top", "right", "left")
+            hide(axes, "top", "right", "left")
             axes.tick_params(axis="y", length=0)
     figure.supxlabel(note, fontsize=9)
-    return _png(figure)
+    return png(figure, 130)
 
 
 def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
     """Draw F after each stage of the sequence, a line a method."""
-    figure = _figure(12.0, 5.2)
+    figure = new_figure(12.0, 5.2)
     stages = analysis.about.orders[analysis.main][1:]
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
@@ -200,27 +174,21 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
         axes.set_ylabel("F", fontsize=10)
         axes.set_xticks(range(len(stages)), stages, fontsize=10)
         axes.set_xlim(-0.2, len(stages) - 1 + 0.28 * max(1, len(stages)))
-        _hide(axes, "top", "right")
+        hide(axes, "top", "right")
     figure.suptitle(
         "Forgetting F (lower is better): mean loss of all earlier modalities after learning ...",
         fontsize=12,
     )
-    return _png(figure)
+    return png(figure, 130)
 
 
 def _apart(heights: list[float], step: float) -> list[float]:
     """Return ascending heights moved apart to a distance, each as little as can be."""
-
-    def bottom(run: list[float]) -> float:
-        return sum(run) / len(run) - (len(run) - 1) / 2 * step
-
-    runs: list[list[float]] = []
-    for height in heights:
-        runs.append([height])
-        # Names that touch are set around the mean of their lines' ends.
-        while len(runs) > 1 and bottom(runs[-1]) < bottom(runs[-2]) + len(runs[-2]) * step:
-            runs[-2:] = [runs[-2] + runs[-1]]
-    return [bottom(run) + i * step for run in runs for i in range(len(run))]
+    if not heights:
+        return []
+    needed = step * np.arange(len(heights))
+    regression = import_extra("scipy.optimize", "report").isotonic_regression
+    return list(regression(heights - needed).x + needed)
 
 
 def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
@@ -229,7 +197,7 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
     num_columns = min(4, len(groups))
     num_rows = -(-len(groups) // num_columns)
     side = 0.5 * len(names)
-    figure = _figure(1.2 + num_columns * (side + 0.5), 1.0 + num_rows * (side * 0.72 + 1.2))
+    figure = new_figure(1.2 + num_columns * (side + 0.5), 1.0 + num_rows * (side * 0.72 + 1.2))
     panels = list(figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat)
     grids = [_matrix(analysis, group, kind) for group in groups]
     top = max((float(np.nanmax(grid)) for grid in grids if np.isfinite(grid).any()), default=1.0)
@@ -249,29 +217,26 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
         "bold: right after it was learnt; the darker, the higher"
     )
     figure.suptitle(title, fontsize=11)
-    return _png(figure)
+    return png(figure, 130)
 
 
-def _matrix(analysis: Analysis, group: Group, kind: str) -> Any:  # noqa: ANN401 (an array)
+def _matrix(analysis: Analysis, group: Group, kind: str) -> np.ndarray:
     names = analysis.about.orders[analysis.main]
-    scores: dict[tuple[int, int], list[float]] = {}
-    for cell in analysis.groups[group]:
-        for after, modality, info, score in cell.result.scores():
-            if after is not None and kind_of(info.metric) == kind:
-                place = names.index(after), names.index(modality)
-                scores.setdefault(place, []).append(score)
+    found: dict[tuple[int, int], list[float]] = {}
+    for (after, modality, dataset), scores in analysis.scores(group).items():
+        if after is not None and kind_of(analysis.metrics[modality, dataset]) == kind:
+            found.setdefault((names.index(after), names.index(modality)), []).extend(scores)
     grid = np.full((len(names), len(names)), np.nan)
-    for place, found in scores.items():
-        grid[place] = np.mean(found)
+    for place, scores in found.items():
+        grid[place] = np.mean(scores)
     return grid
 
 
-def _gates(analysis: Analysis) -> bytes:
+def _gates(bars: Mapping[tuple[str, str], dict[str, float]]) -> bytes:
     """Draw the mean weight that the gates of each path give to which adapter."""
-    bars = gate_weights(analysis)
     is_one = len({method for method, _ in bars}) == 1
     labels = [path if is_one else f"{path} ({method})" for method, path in bars]
-    figure = _figure(10.0, 1.6 + 0.42 * len(bars))
+    figure = new_figure(10.0, 1.6 + 0.42 * len(bars))
     axes = figure.subplots()
     for row, weights in enumerate(bars.values()):
         left = 0.0
@@ -291,5 +256,5 @@ def _gates(analysis: Analysis) -> bytes:
     handles = dict(zip(names, shown, strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": len(handles)}
     axes.legend(handles.values(), handles.keys(), fontsize=9, **place)
-    _hide(axes, "top", "right", "left")
-    return _png(figure)
+    hide(axes, "top", "right", "left")
+    return png(figure, 130)

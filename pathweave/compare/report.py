@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, load_analysis
+from pathweave.compare.cell import Scored
 from pathweave.compare.plots import pictures
 from pathweave.compare.quantities import WHOLE
 from pathweave.compare.summary import details, tables
@@ -171,64 +172,54 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
     """Yield the score matrices, means over seeds, as Markdown."""
     yield "## Score matrices"
     yield "Means over seeds, after each stage; `whole`: all test samples."
-    for (method, order), cells in analysis.groups.items():
-        scores: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for cell in cells:
-            for after, modality, info, score in cell.result.scores():
-                row = scores.setdefault((modality, info.name), {})
-                row.setdefault(after or WHOLE, []).append(score)
+    for group, cells in analysis.groups.items():
+        method, order = group
         curriculum = analysis.about.orders[order]
-        rows = [
-            [
-                f"{modality} {dataset}",
-                # A mean over fewer seeds than others have would not be comparable.
-                *(
-                    f"{np.mean(row[place]):.1f}" if len(row.get(place, ())) == len(cells) else ""
-                    for place in (*curriculum, WHOLE)
-                ),
+        scores = analysis.scores(group)
+        rows = []
+        for modality, dataset in dict.fromkeys(scored[1:] for scored in scores):
+            found = [
+                scores.get(Scored(after, modality, dataset), []) for after in (*curriculum, None)
             ]
-            for (modality, dataset), row in scores.items()
-        ]
+            # A mean over fewer seeds than others have would not be comparable.
+            means = [f"{np.mean(own):.1f}" if len(own) == len(cells) else "" for own in found]
+            rows.append([f"{modality} {dataset}", *means])
         title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
-        yield markdown(ReportTable(title, ["test set", *curriculum, "whole"], rows))
+        yield markdown(ReportTable(title, ["test set", *curriculum, WHOLE], rows))
 
 
 def _estimates_csv(analysis: Analysis) -> str:
-    header = [
-        *("method", "order", "quantity", "modality", "kind", "value", "num_seeds", "seeds_half"),
-        *("samples_low", "samples_high", "num_objects", "minus_reference", "both_half", "verdict"),
-    ]
+    header = (
+        "method order quantity modality kind value num_seeds seeds_half samples_low samples_high "
+        "num_objects minus_reference both_half verdict"
+    )
     rows = []
     for group, found in analysis.estimates.items():
         differences = analysis.differences.get(group, {})
-        for key, value in found.items():
-            row = [*group, *key, value.value, len(value.per_seed), value.seeds, value.low]
-            row += [value.high, value.num_objects]
-            if key in differences:
-                other = differences[key]
-                row += [other.value, other.both, other.verdict]
-            rows.append(row)
+        for key, own in found.items():
+            row = [*group, *key, own.value, len(own.per_seed), own.seeds, own.low, own.high]
+            other = differences.get(key)
+            apart = [other.value, other.both, other.verdict] if other else [""] * 3
+            rows.append([*row, own.num_objects, *apart])
     return _csv(header, rows)
 
 
 def _scores_csv(analysis: Analysis) -> str:
-    header = ["method", "order", "seed", "after", "modality", "dataset", "metric", "score"]
     rows = [
-        [r.method, r.order, r.seed, after or WHOLE, modality, info.name, info.metric, score]
+        [r.method, r.order, r.seed, scored.after or WHOLE, *scored[1:], metric, score]
         for r in (cell.result for cell in analysis.cells)
-        for after, modality, info, score in r.scores()
+        for scored, metric, score in r.scores()
     ]
-    return _csv(header, rows)
+    return _csv("method order seed after modality dataset metric score", rows)
 
 
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
+def _csv(header: str, rows: list[list[Any]]) -> str:
     """Return rows as CSV, numbers that need not be whole with six digits."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(header.split())
     for row in rows:
-        shown = [f"{value:.6g}" if isinstance(value, float) else value for value in row]
-        writer.writerow([*shown, *[""] * (len(header) - len(row))])
+        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row])
     return stream.getvalue()
 
 

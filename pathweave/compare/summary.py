@@ -1,10 +1,10 @@
 """Tables of a report."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 
-from pathweave.compare.analysis import Analysis
+from pathweave.compare.analysis import Analysis, Group
 from pathweave.compare.quantities import (
     ACCURACY,
     CAPTIONS,
@@ -54,23 +54,14 @@ def tables(analysis: Analysis) -> list[Section]:
 
 def details(analysis: Analysis) -> list[Section]:
     """Return the other tables: mixed scores, and T and F by modality."""
-    names = analysis.about.orders[analysis.main]
-
-    def each(quantity: str, title: str) -> list[ReportTable]:
-        return [
-            _estimates(analysis, title, {name: Key(quantity, name, kind) for name in names})
-            for kind in KINDS
-        ]
-
+    transfer = _by_modality(analysis, TRANSFER, "T of each modality")
+    forgetting = _by_modality(analysis, FORGETTING, "F after each modality")
     return _filled(
         ("Means, mixed", [_means(analysis, MIXED)]),
         ("Differences, mixed", [_differences(analysis, MIXED)]),
         ("Orders, mixed", [_orders(analysis, MIXED)]),
-        ("Transfer T, right after learning each modality", each(TRANSFER, "T of each modality")),
-        (
-            "Forgetting F of all earlier modalities after each",
-            each(FORGETTING, "F after each modality"),
-        ),
+        ("Transfer T, right after learning each modality", transfer),
+        ("Forgetting F of all earlier modalities after each", forgetting),
     )
 
 
@@ -82,57 +73,61 @@ def _filled(*made: Section) -> list[Section]:
 
 def _means(analysis: Analysis, kind: str) -> ReportTable:
     names = {TRANSFER: TRANSFER, FORGETTING: FORGETTING, FINAL: FINAL, WHOLE: "whole sets"}
-    keys = {name: Key(quantity, MEAN, kind) for quantity, name in names.items()}
-    table = _estimates(analysis, "Means over modalities", keys)
-    seeds = {
-        method: str(len(analysis.groups[method, order])) for method, order in analysis.main_groups
+    columns = {name: Key(quantity, MEAN, kind) for quantity, name in names.items()}
+    rows = {g: [g[0], str(len(analysis.groups[g]))] for g in analysis.main_groups}
+    return _estimates(analysis, "Means over modalities", ["method", "seeds"], rows, columns)
+
+
+def _by_modality(analysis: Analysis, quantity: str, title: str) -> list[ReportTable]:
+    rows = {group: [group[0]] for group in analysis.main_groups}
+    names = analysis.about.orders[analysis.main]
+    columns = [{name: Key(quantity, name, kind) for name in names} for kind in KINDS]
+    return [_estimates(analysis, title, ["method"], rows, keys) for keys in columns]
+
+
+def _orders(analysis: Analysis, kind: str) -> ReportTable:
+    columns = {name: Key(TRANSFER, name, kind) for name in analysis.modalities}
+    means = {f"mean {quantity}": Key(quantity, MEAN, kind) for quantity in (TRANSFER, FORGETTING)}
+    # A method with one order has nothing to compare here.
+    several = {method for method, order in analysis.groups if order != analysis.main}
+    rows = {
+        (method, order): [f"{method}, {order}"]
+        for method in analysis.about.methods
+        for order in analysis.about.orders
+        if method in several and (method, order) in analysis.groups
     }
-    rows = [[method, seeds[method], *cells] for method, *cells in table.rows]
-    return replace(table, header=["method", "seeds", *table.header[1:]], rows=rows)
+    listed = "; ".join(f"{n}: {', '.join(o)}" for n, o in analysis.about.orders.items())
+    title, note = "Orders, T of each modality", f"± over seeds. {listed}."
+    return _estimates(analysis, title, ["method, order"], rows, columns | means, note)
 
 
-def _estimates(analysis: Analysis, title: str, keys: dict[str, Key]) -> ReportTable:
-    """Return a row for each method of the main order, with the numbers that any of them has.
+def _estimates(
+    analysis: Analysis,
+    title: str,
+    labels: list[str],
+    rows: Mapping[Group, list[str]],
+    columns: Mapping[str, Key],
+    note: str = HOW_TO_READ,
+) -> ReportTable:
+    """Return the means over seeds of some groups, in the columns that any of them has.
 
     Args:
         analysis: The grid.
         title: What the table shows.
-        keys: The numbers, all of one kind, by heading.
+        labels: Headings of what names a row.
+        rows: What names the row of each group.
+        columns: The numbers by heading, all of one kind.
+        note: How to read it; only under that of all means, cells have the interval over samples.
     """
-    found = {method: analysis.estimates[method, order] for method, order in analysis.main_groups}
-    used = {n: key for n, key in keys.items() if any(key in known for known in found.values())}
-    rows = [
-        [method, *(_cell(known.get(key)) for key in used.values())]
-        for method, known in found.items()
+    found = [(names, analysis.estimates[group]) for group, names in rows.items()]
+    used = {n: key for n, key in columns.items() if any(key in known for _, known in found)}
+    shown = [
+        [*names, *(_cell(known.get(key), note == HOW_TO_READ) for key in used.values())]
+        for names, known in found
         if used
     ]
-    kind = next(iter(keys.values())).kind
-    title = f"{title}: {KINDS[kind].in_tables}"
-    return ReportTable(title, ["method", *used], rows, HOW_TO_READ)
-
-
-def _orders(analysis: Analysis, kind: str) -> ReportTable:
-    keys = [Key(TRANSFER, name, kind) for name in analysis.modalities]
-    used = [key for key in keys if any(key in found for found in analysis.estimates.values())]
-    means = [Key(quantity, MEAN, kind) for quantity in (TRANSFER, FORGETTING)]
-    # A method with one order has nothing to compare here.
-    several = {m for m, order in analysis.groups if order != analysis.main}
-    rows = [
-        [
-            f"{method}, {order}",
-            *(_cell(analysis.estimates[method, order].get(key), False) for key in [*used, *means]),
-        ]
-        for method in analysis.about.methods
-        for order in analysis.about.orders
-        if method in several and used and (method, order) in analysis.groups
-    ]
-    listed = "; ".join(f"{n}: {', '.join(o)}" for n, o in analysis.about.orders.items())
-    return ReportTable(
-        f"Orders, T of each modality: {KINDS[kind].in_tables}",
-        ["method, order", *(key.modality for key in used), "mean T", "mean F"],
-        rows,
-        f"± over seeds. {listed}.",
-    )
+    kind = KINDS[next(iter(columns.values())).kind]
+    return ReportTable(f"{title}: {kind.in_tables}", [*labels, *used], shown, note)
 
 
 def _differences(analysis: Analysis, kind: str) -> ReportTable:
@@ -140,9 +135,16 @@ def _differences(analysis: Analysis, kind: str) -> ReportTable:
     for group in analysis.main_groups:
         known = analysis.differences.get(group, {})
         pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (TRANSFER, FORGETTING)]
-        if any(pair):
-            shown = [cell for found in pair for cell in _difference(found)]
-            seeds = max(len(found.per_seed) for found in pair if found is not None)
+        shown = [
+            cell
+            for found in pair
+            for cell in (
+                ("", "", "")
+                if found is None
+                else (signed(found.value), f"±{_half(found.both)}", found.verdict)
+            )
+        ]
+        if seeds := max((len(found.per_seed) for found in pair if found is not None), default=0):
             rows.append([group[0], *shown, str(seeds)])
     return ReportTable(
         f"Difference to {analysis.about.reference}: {KINDS[kind].in_tables}",
@@ -150,13 +152,6 @@ def _differences(analysis: Analysis, kind: str) -> ReportTable:
         rows,
         OF_DIFFERENCES,
     )
-
-
-def _difference(found: SeedMean | None) -> list[str]:
-    if found is None:
-        return ["", "", ""]
-    noise = "?" if found.both is None else f"±{_half(found.both)}"
-    return [signed(found.value), noise, found.verdict]
 
 
 def gate_weights(analysis: Analysis) -> dict[tuple[str, str], dict[str, float]]:

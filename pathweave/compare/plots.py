@@ -21,7 +21,7 @@ from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
 from pathweave.extras import import_extra
 
-_BETTER, _WORSE, _NOISE = "#1f6fb2", "#c0392b", "#7f8c8d"
+_BETTER, _WORSE, _NOT_SIGNIFICANT = "#1f6fb2", "#c0392b", "#7f8c8d"
 # White behind the figures: many stand on the line of zero.
 _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _SMALL = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": _WHITE}
@@ -79,8 +79,8 @@ def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
     if len(set(counts.values())) > 1:
         names = [f"{n} ({count} seed{'s' * (count > 1)})" for n, count in counts.items()]
     note = (
-        "dot: mean over seeds; thin line: 95 % over samples; thick: 95 % over seeds, as far as the "
-        "axis goes"
+        "dot: mean over seeds; thin line: 95 % confidence interval over test samples; thick line: "
+        "over seeds, cut off at the edge"
     )
     return _panels(names, kinds, draw, note)
 
@@ -98,17 +98,17 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
             value, verdict = found.value, found.verdict
             axes.update_datalim([(value - usual, row), (value + usual, row)])
             color = _BETTER if (value > 0) == (key.quantity == TRANSFER) else _WORSE
-            color = color if verdict in ("yes", "1 seed") else _NOISE
+            color = color if verdict in ("yes", "1 seed") else _NOT_SIGNIFICANT
             fill = "white" if verdict == "1 seed" else color
             _beyond(axes, value, found.both or 0.0, row, color=color, linewidth=1.6)
             axes.plot(value, row, "o", color=color, markerfacecolor=fill, markersize=6, zorder=3)
-            text = "equal" if verdict == "equal" else signed(value)
+            text = "identical" if verdict == "identical" else signed(value)
             axes.annotate(text, (value, row), (0, 6), textcoords="offset points", **_SMALL)
 
     note = (
-        f"minus {analysis.about.reference}, same seed and samples; lines: 95 % of seeds and "
-        "samples together, as far as the axis goes\ngrey: not told from noise; blue: better; red: "
-        "worse; hollow: one seed, noise of the samples alone"
+        f"minus {analysis.about.reference}, same seeds and samples; lines: 95 % confidence "
+        "interval over seeds and samples together, cut off at the edge\ngrey: not significant; "
+        "blue: better; red: worse; hollow: one seed, interval over samples only"
     )
     return _panels([method for method, _ in groups], kinds, draw, note)
 

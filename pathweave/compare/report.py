@@ -74,7 +74,7 @@ def write_report(directory: Path, out: Path) -> Report:
     }
     links = [f"![{about}]({RESULTS}/{picture})" for picture, (about, _) in drawn.items()]
     beside = (
-        f"By modality, mixed as in the paper, and as score matrices: [{name}_details.md]"
+        f"Tables by modality, mixed as in the paper, and score matrices: [{name}_details.md]"
         f"({RESULTS}/{name}_details.md). All numbers: [{name}.csv]({RESULTS}/{name}.csv), "
         f"[{name}_scores.csv]({RESULTS}/{name}_scores.csv). LaTeX: [{name}.tex]"
         f"({RESULTS}/{name}.tex)."
@@ -131,10 +131,10 @@ def _heading(analysis: Analysis) -> str:
     lines = [
         f"{about.name}: {len(cells)} of {about.num_cells} cells, "
         f"{_named_seeds([seed for seed in about.seeds if seed in done])}, "
-        f"{hours:.1f} hours of computing besides the first stage, which is trained once for all "
-        f"methods. Order, where none is named: {order}. "
+        f"{hours:.1f} hours of computing without the first stage, which is trained once for all "
+        f"methods. Order unless stated otherwise: {order}. "
         + ("; ".join(sorted(machines)) + "." if machines else ""),
-        "Every run has answered the test samples once after each stage.",
+        "Every run answered the test samples once after each stage.",
     ]
     missing = [m for m in about.methods if (m, analysis.main) not in analysis.groups]
     missing += [f"seed {seed}" for seed in about.seeds if seed not in done]
@@ -156,15 +156,15 @@ def _warnings(analysis: Analysis) -> Iterator[str]:
     if len(methods) > 1:
         listed = "; ".join(f"{seeds}: {', '.join(names)}" for seeds, names in methods.items())
         yield (
-            f"Means are over the seeds that a method has ({listed}): compare two methods by their "
-            "differences, which are over the seeds of both."
+            f"Means are over the seeds that a method has ({listed}). To compare two methods, use "
+            "their differences, which are over the seeds that both have."
         )
     if others := analysis.other_bases():
         listed = "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in others.items())
         yield (
             f"Started from another first stage than {analysis.about.reference} with the same seed, "
-            f"as one trained on another machine is ({listed}): these differences are paired by "
-            "sample only, and their noise holds that of two first stages."
+            f"as one trained on another machine is ({listed}). Their differences are paired by "
+            "test sample only and include the variation between two first stages."
         )
 
 

@@ -22,18 +22,19 @@ from pathweave.compare.uncertainty import SeedMean
 from pathweave.evaluate.report import points
 
 HOW_TO_READ = (
-    "A cell is the mean over seeds ± the half-width of its 95 % interval over seeds (Student's t) "
-    "/ over test samples (bootstrap of the objects shown). ?: not known, as with one seed. 0: "
-    "exactly 0 in every seed. T (higher is better): mean over the modalities learnt after the "
-    "first, which is the base of all. F (lower is better): mean over the stages after the first. "
-    "final: mean over all modalities after the last stage; whole sets: the same on all test "
-    "samples."
+    "A cell is the mean over seeds ± the half-width of its 95 % confidence interval over seeds "
+    "(Student's t) / over test samples (bootstrap over the objects shown). ?: not known, as with "
+    "one seed. 0: exactly 0 with every seed. T, transfer (higher is better): mean over the "
+    "modalities after the first, which is where all methods start from. F, forgetting (lower is "
+    "better): mean over the stages after the first. final: mean over all modalities after the last "
+    "stage; whole sets: the same on all test samples."
 )
 OF_DIFFERENCES = (
-    "Means as above, minus those of the reference with the same seed on the same samples. noise: "
-    "half-width of the 95 % interval of seeds and samples together. told apart: whether the "
-    "difference is larger; equal: none in any seed; 1 seed: larger than the noise of the samples, "
-    "that of the training is not known. There is no correction for the number of comparisons."
+    "Means as above, minus those of the reference with the same seeds on the same samples. ±: "
+    "half-width of the 95 % confidence interval over seeds and samples together. significant?: yes "
+    "if the difference is larger than that; identical: no difference with any seed; 1 seed: larger "
+    "than the interval over samples, while the variation between trainings is not known. There is "
+    "no correction for multiple comparisons."
 )
 
 Section = tuple[str, list[ReportTable]]
@@ -141,14 +142,14 @@ def _differences(analysis: Analysis, kind: str) -> ReportTable:
             for cell in (
                 ("", "", "")
                 if found is None
-                else (signed(found.value), f"±{_half(found.both)}", found.verdict)
+                else (signed(found.value), _half(found.both), found.verdict)
             )
         ]
         if seeds := max((len(found.per_seed) for found in pair if found is not None), default=0):
             rows.append([group[0], *shown, str(seeds)])
     return ReportTable(
         f"Difference to {analysis.about.reference}: {KINDS[kind].in_tables}",
-        ["method", "T", "noise", "told apart", "F", "noise", "told apart", "seeds"],
+        ["method", "T", "±", "significant?", "F", "±", "significant?", "seeds"],
         rows,
         OF_DIFFERENCES,
     )
@@ -178,9 +179,9 @@ def _gates(analysis: Analysis) -> ReportTable:
         "Mean gate weight of a path's own adapter and of earlier ones",
         ["method, path", *analysis.about.orders[analysis.main]],
         rows,
-        "Mean over sites and tokens on the inputs kept with each path, and over seeds; it says how "
-        "much an adapter counts, not how much it adds. New gates weigh all alike. A first path has "
-        "no predecessors and no gates.",
+        "Mean over sites and tokens on the inputs stored with each path, and over seeds. It says "
+        "how much an adapter counts, not how much it adds. New gates weigh all adapters equally. "
+        "The first path has no predecessors and no gates.",
     )
 
 
@@ -210,10 +211,10 @@ def _costs(analysis: Analysis) -> ReportTable:
         "Cost of learning the modalities after the first",
         ["method", "trained a stage", "share", "training min", "all min", "peak GB", "paths MB"],
         rows,
-        "trained a stage: trained parameters of the stage with most; share: of what full tuning of "
-        "the connector would train there. training: optimiser steps alone; all: with encoding and "
-        "scoring. peak: largest resident memory. paths: the paths of all stages on disk; methods "
-        "that change the shared connector keep it besides.",
+        "trained a stage: trained parameters of the stage with most; share: of those that full "
+        "fine-tuning of the connector would train there. training: optimiser steps only; all: with "
+        "encoding and scoring. peak: largest resident memory. paths: size on disk of the paths of "
+        "all stages; methods that change the shared connector store it as well.",
     )
 
 

@@ -25,7 +25,7 @@ def plot(results: Results, path: Path) -> None:
         PathWeaveError: If matplotlib is not installed.
         DiskError: If the disk is full or the directory cannot be written.
     """
-    figure = new_figure(12, 2.2 + 0.62 * max(3, len(results.curriculum)))
+    figure = new_figure(12.0, 2.2 + 0.62 * max(3, len(results.curriculum)))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
     figure.suptitle(f"{results.recipe} ({results.method})", fontsize=14, fontweight="bold")
     _draw_scores(left, results)

@@ -10,17 +10,7 @@ from pydantic import ValidationError
 
 from pathweave.compare.cell import LoadedCell, Scored, load_cell
 from pathweave.compare.declaration import ABOUT, About
-from pathweave.compare.quantities import (
-    FORGETTING,
-    MEAN,
-    MIXED,
-    TRANSFER,
-    WHOLE,
-    Draws,
-    Key,
-    kind_of,
-    quantities,
-)
+from pathweave.compare.quantities import MEAN, Draws, Key, Kind, Quantity, kind_of, quantities
 from pathweave.compare.uncertainty import SeedMean, mean_over_seeds
 from pathweave.errors import RunError
 from pathweave.evaluate.bootstrap import Column, draw_scores
@@ -136,17 +126,17 @@ class Analysis:
     def _num_objects(self, key: Key) -> int:
         """Return how many things the samples behind a number show."""
         names = self.modalities  # of which those count whose samples the number rests on
-        if key.quantity == FORGETTING:  # what was learnt before loses
+        if key.quantity == Quantity.F:  # what was learnt before loses
             names = names[: -1 if key.modality == MEAN else names.index(key.modality)]
         elif key.modality != MEAN:
             names = [key.modality]
-        elif key.quantity == TRANSFER:
+        elif key.quantity == Quantity.T:
             names = names[1:]
-        after = None if key.quantity == WHOLE else self.main
+        after = None if key.quantity == Quantity.WHOLE else self.main
         shown = {
             (modality, int(thing))
             for (modality, dataset), metric in self.metrics.items()
-            if modality in names and key.kind in (MIXED, kind_of(metric))
+            if modality in names and key.kind in (Kind.MIXED, kind_of(metric))
             for thing in self._objects.get(Scored(after, modality, dataset).objects, ())
         }
         return len(shown)

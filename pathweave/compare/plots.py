@@ -6,16 +6,7 @@ from typing import Any
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, Group
-from pathweave.compare.quantities import (
-    ACCURACY,
-    CAPTIONS,
-    FORGETTING,
-    KINDS,
-    MEAN,
-    TRANSFER,
-    Key,
-    kind_of,
-)
+from pathweave.compare.quantities import MEAN, Key, Kind, Quantity, kind_of
 from pathweave.compare.summary import gate_weights, signed
 from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
@@ -28,8 +19,8 @@ _SMALL = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": _WHITE}
 _MIDDLE = {"ha": "center", "va": "center", "fontsize": 9}
 
 QUANTITIES = {
-    TRANSFER: "Transfer T (higher is better)",
-    FORGETTING: "Forgetting F (lower is better)",
+    Quantity.T: "Transfer T (higher is better)",
+    Quantity.F: "Forgetting F (lower is better)",
 }
 
 
@@ -43,7 +34,7 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     if not groups:
         return {}
     used = {key.kind for group in groups for key in analysis.estimates[group]}
-    kinds = [kind for kind in (ACCURACY, CAPTIONS) if kind in used]
+    kinds: list[Kind] = [kind for kind in (Kind.ACCURACY, Kind.CAPTIONS) if kind in used]
     made = {"means": ("Transfer and forgetting", _means(analysis, groups, kinds))}
     if others := [group for group in groups if group in analysis.differences]:
         caption = f"Differences to {analysis.about.reference}"
@@ -51,14 +42,14 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     if len(analysis.about.orders[analysis.main]) > 1:
         made["forgetting"] = ("Forgetting along the sequence", _curves(analysis, groups, kinds))
     for kind in kinds:
-        caption = f"Score matrices, {KINDS[kind].in_pictures}"
+        caption = f"Score matrices, {kind.in_pictures}"
         made[f"matrices_{kind}"] = (caption, _matrices(analysis, groups, kind))
     if bars := gate_weights(analysis):
         made["gates"] = ("Gate usage", _gates(bars))
     return made
 
 
-def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
+def _means(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
     """Draw T and F of every method with both intervals."""
 
     def draw(axes: Axes, key: Key) -> None:
@@ -85,7 +76,7 @@ def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
     return _panels(names, kinds, draw, note)
 
 
-def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
+def _differences(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
     """Draw paired differences to the reference."""
 
     def draw(axes: Axes, key: Key) -> None:
@@ -97,7 +88,7 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
         for row, found in known.items():
             value, verdict = found.value, found.verdict
             axes.update_datalim([(value - usual, row), (value + usual, row)])
-            color = _BETTER if (value > 0) == (key.quantity == TRANSFER) else _WORSE
+            color = _BETTER if (value > 0) == (key.quantity == Quantity.T) else _WORSE
             color = color if verdict in ("yes", "1 seed") else _NOT_SIGNIFICANT
             fill = "white" if verdict == "1 seed" else color
             _beyond(axes, value, found.both or 0.0, row, color=color, linewidth=1.6)
@@ -121,7 +112,7 @@ def _beyond(axes: Axes, value: float, half: float, row: int, **style: Any) -> No
 
 
 def _panels(
-    names: list[str], kinds: list[str], draw: Callable[[Axes, Key], None], note: str
+    names: list[str], kinds: list[Kind], draw: Callable[[Axes, Key], None], note: str
 ) -> bytes:
     """Draw a panel for T and one for F of each kind, a row a method."""
     figure = new_figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(names)))
@@ -129,7 +120,7 @@ def _panels(
     for row, kind in zip(rows, kinds, strict=True):
         for axes, (quantity, title) in zip(row, QUANTITIES.items(), strict=True):
             draw(axes, Key(quantity, MEAN, kind))
-            axes.set_title(f"{title}, {KINDS[kind].in_pictures}", fontsize=11)
+            axes.set_title(f"{title}, {kind.in_pictures}", fontsize=11)
             axes.set_yticks(range(len(names)), names, fontsize=10)
             axes.margins(x=0.3)
             axes.set_ylim(len(names) - 0.5, -0.7)
@@ -141,7 +132,7 @@ def _panels(
     return png(figure, 130)
 
 
-def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
+def _curves(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
     """Draw F after each stage of the sequence, a line a method."""
     figure = new_figure(12.0, 5.2)
     stages = analysis.about.orders[analysis.main][1:]
@@ -150,7 +141,7 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
         none, ends = [], []
         for method, order in groups:
             found = analysis.estimates[method, order]
-            keys = [Key(FORGETTING, name, kind) for name in stages]
+            keys = [Key(Quantity.F, name, kind) for name in stages]
             known = [(i, found[key].value) for i, key in enumerate(keys) if key in found]
             if known and not any(value for _, value in known):
                 none.append(method)
@@ -170,7 +161,7 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
             axes.annotate(method, (stage, value), (stage + 0.15, height), **style)
         if none:
             axes.set_xlabel(f"exactly 0: {', '.join(none)}", fontsize=9, wrap=True)
-        axes.set_title(KINDS[kind].in_pictures, fontsize=11)
+        axes.set_title(kind.in_pictures, fontsize=11)
         axes.set_ylabel("F", fontsize=10)
         axes.set_xticks(range(len(stages)), stages, fontsize=10)
         axes.set_xlim(-0.2, len(stages) - 1 + 0.28 * max(1, len(stages)))
@@ -191,7 +182,7 @@ def _apart(heights: list[float], step: float) -> list[float]:
     return list(regression(heights - needed).x + needed)
 
 
-def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
+def _matrices(analysis: Analysis, groups: list[Group], kind: Kind) -> bytes:
     """Draw the score matrix of every method, means over seeds and test sets of the kind."""
     names = analysis.about.orders[analysis.main]
     num_columns = min(4, len(groups))
@@ -213,14 +204,14 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     title = (
-        f"Scores of each modality (columns) after learning ... (rows): {KINDS[kind].in_pictures}\n"
+        f"Scores of each modality (columns) after learning ... (rows): {kind.in_pictures}\n"
         "bold: right after it was learnt; the darker, the higher"
     )
     figure.suptitle(title, fontsize=11)
     return png(figure, 130)
 
 
-def _matrix(analysis: Analysis, group: Group, kind: str) -> np.ndarray:
+def _matrix(analysis: Analysis, group: Group, kind: Kind) -> np.ndarray:
     names = analysis.about.orders[analysis.main]
     found: dict[tuple[int, int], list[float]] = {}
     for (after, modality, dataset), scores in analysis.scores(group).items():

@@ -18,7 +18,7 @@ import numpy as np
 from pathweave.compare.analysis import Analysis, load_analysis
 from pathweave.compare.cell import Scored
 from pathweave.compare.plots import pictures
-from pathweave.compare.quantities import WHOLE
+from pathweave.compare.quantities import Quantity
 from pathweave.compare.summary import details, tables
 from pathweave.compare.tables import ReportTable, latex, markdown, wrap
 from pathweave.errors import RunError
@@ -185,7 +185,7 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
             means = [f"{np.mean(own):.1f}" if len(own) == len(cells) else "" for own in found]
             rows.append([f"{modality} {dataset}", *means])
         title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
-        yield markdown(ReportTable(title, ["test set", *curriculum, WHOLE], rows))
+        yield markdown(ReportTable(title, ["test set", *curriculum, Quantity.WHOLE], rows))
 
 
 def _estimates_csv(analysis: Analysis) -> str:
@@ -206,7 +206,7 @@ def _estimates_csv(analysis: Analysis) -> str:
 
 def _scores_csv(analysis: Analysis) -> str:
     rows = [
-        [r.method, r.order, r.seed, scored.after or WHOLE, *scored[1:], metric, score]
+        [r.method, r.order, r.seed, scored.after or Quantity.WHOLE, *scored[1:], metric, score]
         for r in (cell.result for cell in analysis.cells)
         for scored, metric, score in r.scores()
     ]

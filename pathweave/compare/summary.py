@@ -5,18 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, Group
-from pathweave.compare.quantities import (
-    ACCURACY,
-    CAPTIONS,
-    FINAL,
-    FORGETTING,
-    KINDS,
-    MEAN,
-    MIXED,
-    TRANSFER,
-    WHOLE,
-    Key,
-)
+from pathweave.compare.quantities import MEAN, Key, Kind, Quantity
 from pathweave.compare.tables import ReportTable
 from pathweave.compare.uncertainty import SeedMean
 from pathweave.evaluate.report import points
@@ -43,7 +32,7 @@ Section = tuple[str, list[ReportTable]]
 
 def tables(analysis: Analysis) -> list[Section]:
     """Return the main tables of a report in sections."""
-    apart = (ACCURACY, CAPTIONS)  # the kinds that are not a mixture of others
+    apart = (Kind.ACCURACY, Kind.CAPTIONS)  # the kinds that are not a mixture of others
     return _filled(
         ("Means", [_means(analysis, kind) for kind in apart]),
         ("Differences", [_differences(analysis, kind) for kind in apart]),
@@ -55,12 +44,12 @@ def tables(analysis: Analysis) -> list[Section]:
 
 def details(analysis: Analysis) -> list[Section]:
     """Return the other tables: mixed scores, and T and F by modality."""
-    transfer = _by_modality(analysis, TRANSFER, "T of each modality")
-    forgetting = _by_modality(analysis, FORGETTING, "F after each modality")
+    transfer = _by_modality(analysis, Quantity.T, "T of each modality")
+    forgetting = _by_modality(analysis, Quantity.F, "F after each modality")
     return _filled(
-        ("Means, mixed", [_means(analysis, MIXED)]),
-        ("Differences, mixed", [_differences(analysis, MIXED)]),
-        ("Orders, mixed", [_orders(analysis, MIXED)]),
+        ("Means, mixed", [_means(analysis, Kind.MIXED)]),
+        ("Differences, mixed", [_differences(analysis, Kind.MIXED)]),
+        ("Orders, mixed", [_orders(analysis, Kind.MIXED)]),
         ("Transfer T, right after learning each modality", transfer),
         ("Forgetting F of all earlier modalities after each", forgetting),
     )
@@ -72,23 +61,24 @@ def _filled(*made: Section) -> list[Section]:
     return [(heading, found) for heading, found in with_rows if found]
 
 
-def _means(analysis: Analysis, kind: str) -> ReportTable:
-    names = {TRANSFER: TRANSFER, FORGETTING: FORGETTING, FINAL: FINAL, WHOLE: "whole sets"}
-    columns = {name: Key(quantity, MEAN, kind) for quantity, name in names.items()}
+def _means(analysis: Analysis, kind: Kind) -> ReportTable:
+    named = {str(q): q for q in (Quantity.T, Quantity.F, Quantity.FINAL)}
+    named["whole sets"] = Quantity.WHOLE
+    columns = {name: Key(quantity, MEAN, kind) for name, quantity in named.items()}
     rows = {g: [g[0], str(len(analysis.groups[g]))] for g in analysis.main_groups}
     return _estimates(analysis, "Means over modalities", ["method", "seeds"], rows, columns)
 
 
-def _by_modality(analysis: Analysis, quantity: str, title: str) -> list[ReportTable]:
+def _by_modality(analysis: Analysis, quantity: Quantity, title: str) -> list[ReportTable]:
     rows = {group: [group[0]] for group in analysis.main_groups}
     names = analysis.about.orders[analysis.main]
-    columns = [{name: Key(quantity, name, kind) for name in names} for kind in KINDS]
+    columns = [{name: Key(quantity, name, kind) for name in names} for kind in Kind]
     return [_estimates(analysis, title, ["method"], rows, keys) for keys in columns]
 
 
-def _orders(analysis: Analysis, kind: str) -> ReportTable:
-    columns = {name: Key(TRANSFER, name, kind) for name in analysis.modalities}
-    means = {f"mean {quantity}": Key(quantity, MEAN, kind) for quantity in (TRANSFER, FORGETTING)}
+def _orders(analysis: Analysis, kind: Kind) -> ReportTable:
+    columns = {name: Key(Quantity.T, name, kind) for name in analysis.modalities}
+    means = {f"mean {quantity}": Key(quantity, MEAN, kind) for quantity in (Quantity.T, Quantity.F)}
     # A method with one order has nothing to compare here.
     several = {method for method, order in analysis.groups if order != analysis.main}
     rows = {
@@ -127,15 +117,15 @@ def _estimates(
         for names, known in found
         if used
     ]
-    kind = KINDS[next(iter(columns.values())).kind]
+    kind = next(iter(columns.values())).kind
     return ReportTable(f"{title}: {kind.in_tables}", [*labels, *used], shown, note)
 
 
-def _differences(analysis: Analysis, kind: str) -> ReportTable:
+def _differences(analysis: Analysis, kind: Kind) -> ReportTable:
     rows = []
     for group in analysis.main_groups:
         known = analysis.differences.get(group, {})
-        pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (TRANSFER, FORGETTING)]
+        pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (Quantity.T, Quantity.F)]
         shown = [
             cell
             for found in pair
@@ -148,7 +138,7 @@ def _differences(analysis: Analysis, kind: str) -> ReportTable:
         if seeds := max((len(found.per_seed) for found in pair if found is not None), default=0):
             rows.append([group[0], *shown, str(seeds)])
     return ReportTable(
-        f"Difference to {analysis.about.reference}: {KINDS[kind].in_tables}",
+        f"Difference to {analysis.about.reference}: {kind.in_tables}",
         ["method", "T", "±", "significant?", "F", "±", "significant?", "seeds"],
         rows,
         OF_DIFFERENCES,

@@ -13,7 +13,7 @@ import torch
 from pathweave.errors import BaseMismatchError, PathError
 from pathweave.methods.pathweave import expand
 from pathweave.model.generate import generate
-from pathweave.model.prompt import Medium
+from pathweave.model.prompt import Medium, token_ids
 from pathweave.recipe.reading import load_recipe
 from pathweave.runs.path_directory import load_path, save_path
 from tests.tiny import chain, medium, randomise, tiny_base, tiny_model, write_tiny_recipe
@@ -102,7 +102,7 @@ def test_2_one_prompt_may_mix_paths():
     both = model.embed_prompts([[first, second, "Which is louder?"]])[0]
     text = "Which is louder?"
     soft = model.soft_tokens([first, second], [text, text])
-    cue = len(model._ids("sound:"))
+    cue = len(token_ids(model.base.tokenizer, "sound:"))
     torch.testing.assert_close(both[cue : cue + len(soft[0])], soft[0], atol=1e-5, rtol=1e-5)
 
 

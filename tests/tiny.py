@@ -5,7 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from pathweave.data.manifest import write_manifest
 from pathweave.model.base import Base, freeze, save_base
@@ -17,6 +22,24 @@ from pathweave.storage.atomic import write_json
 
 WIDTH = 12
 LLM_DIM = 32
+# Language models that scale their embeddings, or scale or cap their logits, beside plain ones.
+FAMILIES = {
+    "llama": {"llm": "llama"},
+    "gemma": {"llm": "gemma", "head_dim": 8},
+    "gemma2": {"llm": "gemma2", "head_dim": 8, "final_logit_softcapping": 2.0, "sliding_window": 8},
+    "gemma3": {
+        "llm": "gemma3_text",
+        "head_dim": 8,
+        "final_logit_softcapping": 2.0,
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
+    "cohere": {"llm": "cohere", "logit_scale": 0.25},
+    "cohere2": {"llm": "cohere2", "logit_scale": 0.25, "sliding_window": 8},
+    "mistral": {"llm": "mistral", "sliding_window": 8},
+    "lfm2": {"llm": "lfm2", "layer_types": ["conv", "full_attention"]},
+    "granite": {"llm": "granite", "logits_scaling": 4.0, "embedding_multiplier": 3.0},
+}
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -31,23 +54,37 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_base(seed: int = 0, text: bool = True) -> Base:
-    torch.manual_seed(seed)
-    tokenizer = byte_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=LLM_DIM,
-        intermediate_size=64,
+def tiny_llm(
+    tokenizer: PreTrainedTokenizerFast, kind: str = "llama", **settings
+) -> PreTrainedModel:
+    """A random language model of one of the kinds of transformers, frozen."""
+    config = AutoConfig.for_model(
+        kind,
         num_hidden_layers=2,
         num_attention_heads=4,
-        num_key_value_heads=2,
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=0,
         initializer_range=0.2,  # with the usual 0.02 the input would hardly change the output
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": LLM_DIM,
+            "intermediate_size": 64,
+            "num_key_value_heads": 2,
+            **settings,
+        },
     )
-    llm = LlamaForCausalLM(config)
+    llm = AutoModelForCausalLM.from_config(config)
     freeze(llm)
+    return llm
+
+
+def tiny_base(
+    seed: int = 0, text: bool = True, llm: str = "llama", max_positions: int = 64, **settings
+) -> Base:
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    model = tiny_llm(tokenizer, llm, **settings)
     shape = QFormerConfig(
         dim=16,
         num_layers=3,
@@ -55,14 +92,14 @@ def tiny_base(seed: int = 0, text: bool = True) -> Base:
         hidden_dim=32,
         encoder_width=WIDTH,
         vocab_size=len(tokenizer) if text else None,
-        max_positions=64,
+        max_positions=max_positions,
     )
     qformer, projector = QFormer(shape), Projector(shape.dim, LLM_DIM, scale=1.0)
     freeze(qformer)
     freeze(projector)
     return Base(
         kind="tiny",
-        llm=llm,
+        llm=model,
         tokenizer=tokenizer,
         qformer=qformer,
         projector=projector,
@@ -72,9 +109,9 @@ def tiny_base(seed: int = 0, text: bool = True) -> Base:
     )
 
 
-def tiny_model(*specs: PathSpec, seed: int = 0, text: bool = True) -> PathWeave:
+def tiny_model(*specs: PathSpec, seed: int = 0, text: bool = True, **llm) -> PathWeave:
     """A model whose paths have random weights everywhere: nothing is a zero map by accident."""
-    model = PathWeave(tiny_base(seed, text), {spec.name: f"{spec.name}:" for spec in specs})
+    model = PathWeave(tiny_base(seed, text, **llm), {spec.name: f"{spec.name}:" for spec in specs})
     for spec in specs:
         randomise(model.paths.expand(spec))
     return model.eval()

@@ -33,8 +33,6 @@ from pathweave.nn import Projector
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-# Models with these compute logits by more than the output embeddings, which the loss relies on.
-LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 # Tokens a little louder than embeddings; carried over from a prototype, not measured again.
 SCALE_OVER_EMBEDDINGS = 1.5
 SAMPLED_ROWS = 4096
@@ -122,10 +120,10 @@ def load_llm(
             f"{config.model_type!r}; choose a checkpoint with Vicuna, Llama or OPT inside, or name "
             "a causal one as llm"
         )
-    if changed := [name for name in LOGIT_CHANGES if getattr(config, name, None) not in (None, 1)]:
+    if getattr(config.get_text_config(), "hidden_size_per_layer_input", 0):
         raise RecipeError(
-            f"the language model of {source} must compute its logits by the output embeddings "
-            f"alone, got {config.model_type!r} with {changed[0]}; name another one as llm"
+            f"the language model of {source} must read its input from embeddings alone, got "
+            f"{config.model_type!r}, whose layers look up the words too; name another one as llm"
         )
     stored = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
     chosen = dtype or min(native_dtype(), stored, key=lambda kind: kind.itemsize)
@@ -218,14 +216,28 @@ def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
     fit_projector(base)
 
 
+@torch.no_grad()
+def soft_token_scale(llm: PreTrainedModel, every: int = 1) -> float:
+    """Return the deviation that a fresh projector's tokens need: a little above that of text.
+
+    It is measured on what the embedding module gives: some language models (Gemma) multiply the
+    rows of their table.
+
+    Args:
+        llm: The language model.
+        every: Step between the tokens that are measured.
+    """
+    embed = cast(nn.Embedding, llm.get_input_embeddings())
+    ids = torch.arange(0, embed.num_embeddings, every, device=embed.weight.device)
+    return SCALE_OVER_EMBEDDINGS * embed(ids).float().std().item()
+
+
 def fit_projector(base: Base) -> None:
     """Replace the projector by a random one if it does not fit the language model's width."""
-    embeddings = cast(nn.Embedding, base.llm.get_input_embeddings()).weight
-    dim = embeddings.shape[1]
-    if base.projector.linear.host.out_features == dim:
+    embed = cast(nn.Embedding, base.llm.get_input_embeddings())
+    if base.projector.linear.host.out_features == embed.embedding_dim:
         return
-    rows = embeddings[:: max(1, len(embeddings) // SAMPLED_ROWS)]
-    scale = SCALE_OVER_EMBEDDINGS * rows.float().std().item()
-    base.projector = Projector(base.qformer.shape.dim, dim, scale)
+    scale = soft_token_scale(base.llm, every=max(1, embed.num_embeddings // SAMPLED_ROWS))
+    base.projector = Projector(base.qformer.shape.dim, embed.embedding_dim, scale)
     freeze(base.projector)
     base.fresh_projector = True

@@ -6,15 +6,13 @@ language model which the paper starts from.
 """
 
 from pathlib import Path
-from typing import cast
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathweave.bases.fetch import weights_dir
-from pathweave.bases.llm import SCALE_OVER_EMBEDDINGS
+from pathweave.bases.llm import soft_token_scale
 from pathweave.bases.manifest import manifest
 from pathweave.bases.qformer_names import our_state
 from pathweave.model.base import Base, freeze, native_dtype, with_contiguous_head
@@ -72,14 +70,12 @@ def load_mini(dtype: torch.dtype | None = None) -> Base:
     freeze(with_contiguous_head(llm))
     text_directory = weights_dir(TEXT)
     qformer = minilm_qformer(text_directory)
-    embeddings = cast(nn.Embedding, llm.get_input_embeddings()).weight
-    scale = SCALE_OVER_EMBEDDINGS * embeddings.float().std().item()
     return Base(
         kind="mini",
         llm=llm,
         tokenizer=AutoTokenizer.from_pretrained(directory),
         qformer=qformer,
-        projector=Projector(qformer.shape.dim, embeddings.shape[1], scale),
+        projector=Projector(qformer.shape.dim, llm.config.hidden_size, soft_token_scale(llm)),
         text_tokenizer=AutoTokenizer.from_pretrained(text_directory),
         template=Template(text_first=True),
         licences={name: manifest()[name].licence for name in (LLM, TEXT)},

@@ -2,7 +2,8 @@
 
 The key of a medium's features is a hash of its bytes, of the decoder's settings and of the
 encoder's settings and weights. So nothing is ever stale: another crop, rate or checkpoint is
-another key, and the same medium in two data sets is encoded once. The directory may be deleted at
+another key, and the same medium in two data sets is encoded once. Each medium is encoded by itself,
+so its features do not depend on its company, to the last bit. The directory may be deleted at
 any time, and shared by processes that read and write at once.
 """
 
@@ -24,9 +25,6 @@ from pathweave.errors import MediaError, RecipeError
 from pathweave.storage.atomic import disk_errors, sha256_bytes
 
 _TENSOR = "features"
-
-# Media decoded and encoded at once: enough to keep the encoder busy, few enough to hold.
-_CHUNK = 32
 
 
 @runtime_checkable
@@ -94,14 +92,13 @@ class FeatureCache:
         paths = [self.path(encoder, decoder, data) for data, _ in items]
         known = {path: features for path in set(paths) if (features := _read(path)) is not None}
         missing = {path: item for path, item in zip(paths, items, strict=True) if path not in known}
-        todo = list(missing.items())
-        for start in range(0, len(todo), _CHUNK):
-            chunk = todo[start : start + _CHUNK]
-            media = [_decode(encoder, decoder, *item) for _, item in chunk]
-            for (path, (_, name)), fresh in zip(chunk, encoder(media), strict=True):
-                rounded = _rounded(fresh, name)
-                _write(path, save({_TENSOR: rounded}))
-                known[path] = rounded.to(torch.float32)
+        for path, (data, name) in missing.items():
+            # One by one: in a batch, the last bits of a medium's features depend on the batch's
+            # size, and so on which media happen to be missing together.
+            [fresh] = encoder([_decode(encoder, decoder, data, name)])
+            rounded = _rounded(fresh, name)
+            _write(path, save({_TENSOR: rounded}))
+            known[path] = rounded.to(torch.float32)
         return [known[path] for path in paths]
 
     def path(self, encoder: FrozenEncoder, decoder: Decoder, data: bytes) -> Path:

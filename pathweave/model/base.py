@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shutil import copymode
 from typing import Any, cast
 
 import torch
@@ -178,6 +179,9 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
             base.tokenizer.save_pretrained(temporary / LLM_DIRECTORY)
             if base.text_tokenizer is not None:
                 base.text_tokenizer.save_pretrained(temporary / TEXT_DIRECTORY)
+            for file in filter(Path.is_file, temporary.glob("*/*")):
+                # Transformers writes weights that only their owner can read.
+                copymode(temporary / "connector.safetensors", file)
         about: dict[str, Any] = {
             "kind": base.kind,
             "fingerprint": base.fingerprint(),

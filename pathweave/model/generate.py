@@ -38,16 +38,16 @@ def generate(
     """
     if not prompts:
         return []
-    started = model.start(prompts, max_tokens)
-    embeds, mask = pad(started.rest, side="left")
-    length = started.mask.shape[1]
-    if started.cache is not None:
-        started.cache.batch_repeat_interleave(beams)
+    prefilled = model.prefill(prompts, max_tokens)
+    embeds, mask = pad(prefilled.remainder, side="left")
+    length = prefilled.mask.shape[1]
+    if prefilled.cache is not None:
+        prefilled.cache.batch_repeat_interleave(beams)
     tokenizer = model.base.tokenizer
     ids = model.llm.generate(  # type: ignore[operator]
         inputs_embeds=F.pad(embeds, (0, 0, length, 0)),  # what the cache holds is cut off again
-        attention_mask=torch.cat([started.mask, mask], dim=1),
-        cache=started.cache,
+        attention_mask=torch.cat([prefilled.mask, mask], dim=1),
+        cache=prefilled.cache,
         max_new_tokens=max_tokens,
         min_new_tokens=min_tokens or None,
         num_beams=beams,

@@ -4,7 +4,7 @@ Everything here takes the path of each medium from the prompt itself; a batch an
 them. Encoders are outside: they are frozen, so their features are computed once (``data.cache``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,33 +14,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, PretrainedConfig
 
-from pathweave.errors import RunError
+from pathweave.errors import RequestError, RunError
 from pathweave.model.base import Base
 from pathweave.model.paths import Paths, matches
-from pathweave.model.prefix_cache import Ids, Prefixes
-from pathweave.model.prompt import Medium, Prompt, instruction
+from pathweave.model.prefix_cache import Prefixes
+from pathweave.model.prompt import Ids, Medium, Prompt, instruction, lay_out, token_ids
 from pathweave.nn import Projector, QFormer, woven_sites
 
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 
 
 @dataclass(frozen=True)
-class Started:
+class Prefilled:
     """Prompts whose first tokens the language model has read.
 
     Attributes:
         cache: Keys and values of those tokens; None if there are none.
         mask: Which of the cache's columns count (1).
-        rest: Embeddings of the rest of each prompt.
+        remainder: Embeddings of the rest of each prompt.
     """
 
     cache: DynamicCache | None
     mask: Int[Tensor, "batch prefix"]
-    rest: list[Float[Tensor, "_ out"]]
+    remainder: list[Float[Tensor, "_ out"]]
 
-    def continued(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
+    def decoder_inputs(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
         """Return what the language model must be told to read on, given where new tokens count."""
         whole = torch.cat([self.mask, mask], dim=1)
+        # Padding takes no position, so a row's tokens have the positions they would have alone.
         positions = (whole.cumsum(1) - 1).clamp(min=0)
         return {
             "attention_mask": whole,
@@ -69,7 +70,7 @@ class PathWeave(nn.Module):
         self.qformer = base.qformer
         self.projector = base.projector
         self.cues = dict(cues or {})
-        self._prefixes = Prefixes(self.llm)
+        self.prefixes = Prefixes(self.llm)
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
         # A path draws its adapters in this order: those of feed-forward blocks last.
         sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
@@ -99,25 +100,32 @@ class PathWeave(nn.Module):
     ) -> tuple[Float[Tensor, ""], int]:
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
         ids = [self.answer_ids(answer) for answer in answers]
-        started = self.start(prompts, max(map(len, ids), default=0))
-        before = started.rest
-        rows = [torch.cat([b, self._embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
+        prefilled = self.prefill(prompts, max(map(len, ids), default=0))
+        before = prefilled.remainder
+        rows = [torch.cat([b, self.embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
         embeds, mask = pad(rows, side="right")
-        hidden = self.llm.base_model(inputs_embeds=embeds, **started.continued(mask))
-        # Position t predicts token t + 1; logits (vocabulary-wide) are made only where needed.
-        wanted = [(r, len(before[r]) + i) for r, row in enumerate(ids) for i in range(len(row))]
-        batch, places = zip(*wanted, strict=True)
-        logits = self.llm.get_output_embeddings()(hidden[0][batch, [t - 1 for t in places]])
+        # Position t predicts token t + 1. Logits are as wide as the vocabulary, so they are made
+        # only where needed; by the model's own forward pass, as some models scale or cap what their
+        # output embeddings give. Where that is, the lengths tell: no tensor's values are asked.
+        wanted = torch.zeros(embeds.shape[:2], dtype=torch.bool, device="cpu")
+        for row, start, answer in zip(wanted, map(len, before), ids, strict=True):
+            row[start - 1 : start - 1 + len(answer)] = True
+        inputs = prefilled.decoder_inputs(mask)
+        logits = self.llm(inputs_embeds=embeds, logits_to_keep=wanted, **inputs).logits
         loss = F.cross_entropy(logits.float(), torch.cat(ids), reduction="sum")
-        return loss, len(wanted)
+        return loss, sum(map(len, ids))
 
     def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
         """Return the tokens of an answer, closed by the end-of-sequence token."""
         text = f" {answer.strip()}{self.base.template.end}"
-        ids = self._ids(text)
-        return torch.cat([ids, ids.new_tensor([self.base.end_token])])
+        ids = token_ids(self.base.tokenizer, text)
+        return torch.tensor([*ids, self.base.end_token], device=self.device)
 
-    def start(self, prompts: Sequence[Prompt], answer: int = 0) -> "Started":
+    def embed_ids(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape out"]:
+        """Return tokens as the language model embeds them, by its module: some scale the table."""
+        return self.llm.get_input_embeddings()(ids)
+
+    def prefill(self, prompts: Sequence[Prompt], answer: int = 0) -> Prefilled:
         """Return prompts up to their answers, with what precedes the first media already read.
 
         Args:
@@ -126,29 +134,37 @@ class PathWeave(nn.Module):
 
         Raises:
             RunError: If the language model cannot read so many tokens.
+            RequestError: If a prompt has neither text nor media, and the template has no words.
         """
-        laid_out = self._lay_out(prompts)
-        for ids, rest in laid_out:
-            if problem := too_long(len(ids) + len(rest), answer, context_of(self.llm.config)):
+        if self.prefixes.are_shareable:
+            laid_out = self._lay_out(prompts)
+        else:
+            laid_out = [((), embeds) for embeds in self.embed_prompts(prompts)]
+        for ids, remainder in laid_out:
+            if not len(remainder):
+                raise RequestError(
+                    "a prompt must have a text or a medium, got neither; add what is asked"
+                )
+            if problem := too_long(len(ids) + len(remainder), answer, context_of(self.llm.config)):
                 raise RunError(problem)
-        cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
-        return Started(cache, mask, [rest for _, rest in laid_out])
+        cache, mask = self.prefixes.cache([ids for ids, _ in laid_out])
+        return Prefilled(cache, mask, [remainder for _, remainder in laid_out])
 
     def misfit(self, prompt: Prompt, answer: str) -> str | None:
         """Return why a prompt and its answer are too long for the language model, else None."""
-        media = (part for part in prompt if isinstance(part, Medium))
-        counts = (len(m.features) * self.paths[m.path].spec.num_queries for m in media)
-        soft = (torch.empty(count, 0) for count in counts)
-        length = sum(map(len, self._pieces(self.base.template.order(prompt), soft)))
+        base = self.base
+        length = sum(
+            len(piece.features) * self.paths[piece.path].spec.num_queries
+            if isinstance(piece, Medium)
+            else len(piece)
+            for piece in lay_out(prompt, base.tokenizer, base.template, self.cues)
+        )
         return too_long(length, len(self.answer_ids(answer)), context_of(self.llm.config))
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""
-        laid_out = self._lay_out(prompts)
-        first = [torch.tensor(ids, dtype=torch.long, device=self.device) for ids, _ in laid_out]
         return [
-            torch.cat([self._embed_ids(ids), rest])
-            for ids, (_, rest) in zip(first, laid_out, strict=True)
+            torch.cat([self._embedded(ids), remainder]) for ids, remainder in self._lay_out(prompts)
         ]
 
     def _lay_out(self, prompts: Sequence[Prompt]) -> list[tuple[Ids, Float[Tensor, "tokens out"]]]:
@@ -156,21 +172,31 @@ class PathWeave(nn.Module):
 
         All of a prompt without media is the rest.
         """
+        base = self.base
+        layouts = [lay_out(prompt, base.tokenizer, base.template, self.cues) for prompt in prompts]
         media = [
-            (part, instruction(prompt))
-            for prompt in prompts
-            for part in prompt
-            if isinstance(part, Medium)
+            (piece, instruction(prompt))
+            for prompt, pieces in zip(prompts, layouts, strict=True)
+            for piece in pieces
+            if isinstance(piece, Medium)
         ]
+        # One pass of the connector over the media of all prompts, handed out again in their order.
         soft = iter(self.soft_tokens([m for m, _ in media], [text for _, text in media]))
         laid_out: list[tuple[Ids, Tensor]] = []
-        for prompt in prompts:
-            pieces = self._pieces(self.base.template.order(prompt), soft)
-            first = next((i for i, piece in enumerate(pieces) if piece.is_floating_point()), 0)
-            ids = tuple(int(i) for piece in pieces[:first] for i in piece)
-            rest = [p if p.is_floating_point() else self._embed_ids(p) for p in pieces[first:]]
-            laid_out.append((ids, torch.cat(rest)))
+        for pieces in layouts:
+            first = next((i for i, piece in enumerate(pieces) if isinstance(piece, Medium)), 0)
+            ids = tuple(
+                i for piece in pieces[:first] if not isinstance(piece, Medium) for i in piece
+            )
+            remainder = [
+                next(soft) if isinstance(piece, Medium) else self._embedded(piece)
+                for piece in pieces[first:]
+            ]
+            laid_out.append((ids, torch.cat(remainder)))
         return laid_out
+
+    def _embedded(self, ids: Ids) -> Float[Tensor, "tokens out"]:
+        return self.embed_ids(torch.tensor(ids, dtype=torch.long, device=self.device))
 
     def soft_tokens(
         self, media: Sequence[Medium], texts: Sequence[str]
@@ -187,6 +213,7 @@ class PathWeave(nn.Module):
         Raises:
             PathError: If a medium names a path that the model does not have.
         """
+        # A path with parts of its own is an owner; None stands for the shared connector.
         soft: dict[int, Tensor] = {}
         owners = [m.path if self.paths[m.path].own else None for m in media]
         for owner in dict.fromkeys(owners):
@@ -205,20 +232,22 @@ class PathWeave(nn.Module):
         self, media: Sequence[Medium], texts: Sequence[str], qformer: QFormer, projector: Projector
     ) -> list[Float[Tensor, "tokens out"]]:
         """Return the tokens that a Q-Former and a projector make of each medium with its path."""
+        # The Q-Former reads a row per unit (frame or window). A route wants one run of rows a path,
+        # in the order of the paths: so media are sorted by path, and put back at the end. The
+        # units of a medium stay together, and each reads the instruction of its medium.
         position = {self.paths[name]: i for i, name in enumerate(self.paths.names)}
         order = sorted(range(len(media)), key=lambda i: position[self.paths[media[i].path]])
         units = [len(media[i].features) for i in order]
-        names = [media[i].path for i, count in zip(order, units, strict=True) for _ in range(count)]
+        rows = [i for i, count in zip(order, units, strict=True) for _ in range(count)]
+        names = [media[i].path for i in rows]
         features, feature_mask = self._project([media[i] for i in order])
-        rows = [texts[i] for i, count in zip(order, units, strict=True) for _ in range(count)]
-        text, text_mask = self._qformer_text(rows)
+        text, text_mask = self._qformer_text([texts[i] for i in rows])
         route = self.paths.route(names)
         queries = torch.stack([self.paths[name].queries for name in names])
         queries = qformer(queries, features, route, feature_mask, text, text_mask)
         tokens = projector(queries, route).to(self.llm.dtype)
-        by_medium = tokens.split(units)
-        inverse = {i: position for position, i in enumerate(order)}
-        return [by_medium[inverse[i]].flatten(0, 1) for i in range(len(media))]
+        by_medium = dict(zip(order, tokens.split(units), strict=True))
+        return [by_medium[i].flatten(0, 1) for i in range(len(media))]
 
     def _project(
         self, media: Sequence[Medium]
@@ -250,65 +279,6 @@ class PathWeave(nn.Module):
         )
         mask = encoded["attention_mask"].to(self.device).bool()
         return encoded["input_ids"].to(self.device), None if mask.all() else mask
-
-    def _pieces(
-        self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
-    ) -> list[Int[Tensor, " words"] | Float[Tensor, "tokens out"]]:
-        """Return cue, media tokens and text in the order of the prompt, text as token ids."""
-        template = self.base.template
-        if template.separate:
-            return self._separate_pieces(prompt, soft)
-        pieces: list[Tensor] = []
-        text = template.before
-        for part in prompt:
-            spoken = text if pieces else text.removeprefix(template.before)
-            if isinstance(part, Medium):
-                cue = self._cue(part)
-                text += f" {cue}" if spoken and cue else cue
-                pieces += [self._ids(text), next(soft)]
-                text = ""
-            else:
-                text += f" {part.strip()}" if pieces or spoken else part.strip()
-        pieces.append(self._ids(text + template.after))
-        if template.bos:
-            pieces.insert(0, torch.tensor([self.base.tokenizer.bos_token_id], device=self.device))
-        return pieces
-
-    def _separate_pieces(
-        self, prompt: Prompt, soft: Iterator[Float[Tensor, "tokens out"]]
-    ) -> list[Int[Tensor, " words"] | Float[Tensor, "tokens out"]]:
-        """Return the prompt with every text a sequence of its own, the last one also if empty."""
-        template = self.base.template
-        pieces: list[Tensor] = []
-        text = template.before
-        for part in prompt:
-            if isinstance(part, Medium):
-                spoken = [words for words in (text, self._cue(part)) if words]
-                pieces += [*map(self._sequence, spoken), next(soft)]
-                text = ""
-            else:
-                text += f" {part.strip()}" if text else part.strip()
-        return [*pieces, self._sequence(text + template.after)]
-
-    def _cue(self, medium: Medium) -> str:
-        return self.cues.get(medium.modality or medium.path, "")
-
-    def _sequence(self, text: str) -> Int[Tensor, " words"]:
-        tokenizer = self.base.tokenizer
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        start = [tokenizer.bos_token_id] if self.base.template.bos else []
-        return torch.tensor(start + ids, dtype=torch.long, device=self.device)
-
-    def _ids(self, text: str) -> Int[Tensor, " tokens"]:
-        """Return the tokens of a text; one that starts with a space goes on from another."""
-        # Some tokenizers (Llama's) put a space before every text: there it would be a second one.
-        before = "x" if text.startswith(" ") else ""
-        count = len(self.base.tokenizer.encode(before, add_special_tokens=False))
-        ids = self.base.tokenizer.encode(before + text, add_special_tokens=False)[count:]
-        return torch.tensor(ids, dtype=torch.long, device=self.device)
-
-    def _embed_ids(self, ids: Int[Tensor, " tokens"]) -> Float[Tensor, "tokens out"]:
-        return self.llm.get_input_embeddings()(ids)
 
 
 def context_of(config: PretrainedConfig) -> int | None:

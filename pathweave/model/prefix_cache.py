@@ -1,4 +1,4 @@
-"""What stands before the first medium of a prompt, read by the language model once.
+"""Prefix cache: keys and values of what stands before the first medium of a prompt.
 
 No trained parameter reaches those tokens, so their keys and values are constants: they need no
 gradient, and prompts that begin alike share them.
@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
 
-Ids = tuple[int, ...]
+from pathweave.model.prompt import Ids
+
 KeysAndValues = Float[Tensor, "layers two heads tokens head_dim"]
 KEPT_TOKENS = 1024
 
@@ -29,10 +30,19 @@ class Prefixes:
     Args:
         llm: The language model.
         kept_tokens: Tokens kept for later prompts, over all prefixes.
+
+    Attributes:
+        are_shareable: Whether every layer attends to everything before. In a batch of unequal
+            prompts padding stands between a prefix and the rest: a sliding window would count it,
+            and a recurrent state is no list of tokens.
+        are_recurrent: Whether a layer keeps such a state.
     """
 
     def __init__(self, llm: PreTrainedModel, kept_tokens: int = KEPT_TOKENS) -> None:
         self._llm = llm
+        layers = DynamicCache(config=llm.config).layers
+        self.are_shareable = all(type(layer) is DynamicLayer for layer in layers)
+        self.are_recurrent = any(isinstance(x, LinearAttentionCacheLayerMixin) for x in layers)
         self._kept_tokens = kept_tokens
         self._known: OrderedDict[Ids, KeysAndValues] = OrderedDict()
 
@@ -57,8 +67,10 @@ class Prefixes:
         rows = padded[torch.tensor([distinct.index(ids) for ids in prefixes], device=device)]
         counts = torch.tensor([len(ids) for ids in prefixes], device=device)
         mask = torch.arange(length, device=device) >= length - counts[:, None]
-        layers = [(both[:, 0], both[:, 1]) for both in rows.unbind(1)]
-        return DynamicCache(ddp_cache_data=layers), mask.long()
+        cache = DynamicCache()
+        for layer, (keys, values) in enumerate(rows.permute(1, 2, 0, 3, 4, 5)):
+            cache.update(keys, values, layer)
+        return cache, mask.long()
 
     @torch.no_grad()
     def _read(self, prefixes: Sequence[Ids]) -> dict[Ids, KeysAndValues]:

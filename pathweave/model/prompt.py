@@ -1,10 +1,11 @@
-"""What is said to the model: text and media in order, and the words put around them."""
+"""Prompts: text and media in order, the words put around them, and their layout as tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET
 
@@ -25,6 +26,7 @@ class Medium:
 
 
 Prompt = Sequence[str | Medium]
+Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,76 @@ class Template:
 def instruction(prompt: Prompt) -> str:
     """Return the text of a prompt, which the Q-Former reads beside every medium of it."""
     return " ".join(part.strip() for part in prompt if isinstance(part, str))
+
+
+def lay_out(
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    cues: Mapping[str, str],
+) -> list[Ids | Medium]:
+    """Return token ids and media in the order in which the language model reads them.
+
+    Args:
+        prompt: Text and media.
+        tokenizer: The language model's tokenizer.
+        template: Words around the prompt.
+        cues: Words put before a medium, by modality or else path.
+    """
+    parts = template.order(prompt)
+    if template.separate:
+        return _separate(parts, tokenizer, template, cues)
+    pieces: list[Ids | Medium] = []
+    text = template.before
+    for part in parts:
+        # The template brings its own space; only what the prompt has said so far asks for one.
+        spoken = text if pieces else text.removeprefix(template.before)
+        if isinstance(part, Medium):
+            cue = _cue(part, cues)
+            text += f" {cue}" if spoken and cue else cue
+            pieces += [token_ids(tokenizer, text), part]
+            text = ""
+        else:
+            text += f" {part.strip()}" if pieces or spoken else part.strip()
+    pieces.append(token_ids(tokenizer, text + template.after))
+    return [*_start(tokenizer, template), *pieces]
+
+
+def _separate(
+    parts: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    template: Template,
+    cues: Mapping[str, str],
+) -> list[Ids | Medium]:
+    """Return a prompt with every text a sequence of its own, the last one also if empty."""
+
+    def sequence(text: str) -> Ids:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        return sum(_start(tokenizer, template), ()) + tuple(ids)
+
+    pieces: list[Ids | Medium] = []
+    text = template.before
+    for part in parts:
+        if isinstance(part, Medium):
+            pieces += [sequence(words) for words in (text, _cue(part, cues)) if words]
+            pieces.append(part)
+            text = ""
+        else:
+            text += f" {part.strip()}" if text else part.strip()
+    return [*pieces, sequence(text + template.after)]
+
+
+def _start(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[Ids]:
+    return [(tokenizer.bos_token_id,)] if template.bos else []
+
+
+def _cue(medium: Medium, cues: Mapping[str, str]) -> str:
+    return cues.get(medium.modality or medium.path, "")
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
+    """Return the tokens of a text; one that starts with a space goes on from another."""
+    # Some tokenizers (Llama's) put a space before every text: there it would be a second one.
+    before = "x" if text.startswith(" ") else ""
+    count = len(tokenizer.encode(before, add_special_tokens=False))
+    return tuple(tokenizer.encode(before + text, add_special_tokens=False)[count:])

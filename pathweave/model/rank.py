@@ -28,12 +28,16 @@ def log_likelihoods(
     Raises:
         RunError: If a prompt with a choice is longer than the language model's context.
     """
+    if model.prefixes.are_recurrent:
+        # Such a state cannot be repeated for the choices: each is read with its whole prompt.
+        pairs = [[-model([prompt], [choice])[0] for choice in choices] for prompt in prompts]
+        return torch.stack([torch.stack(row) for row in pairs])
     ids = [model.answer_ids(choice) for choice in choices]
-    started = model.start(prompts, max(map(len, ids)))
-    embeds, mask = pad(started.rest, side="left")
-    how = started.continued(mask)
-    mask, positions = how["attention_mask"], how["position_ids"]
-    prefix = model.llm(inputs_embeds=embeds, **{**how, "use_cache": True}, logits_to_keep=1)
+    prefilled = model.prefill(prompts, max(map(len, ids)))
+    embeds, mask = pad(prefilled.remainder, side="left")
+    inputs = prefilled.decoder_inputs(mask)
+    mask, positions = inputs["attention_mask"], inputs["position_ids"]
+    prefix = model.llm(inputs_embeds=embeds, **{**inputs, "use_cache": True}, logits_to_keep=1)
     answers = pad_sequence(ids, batch_first=True)
     counts = pad_sequence([torch.ones_like(i) for i in ids], batch_first=True)
     cache = prefix.cache
@@ -42,7 +46,7 @@ def log_likelihoods(
     counts = counts.repeat(len(prompts), 1)
     start = positions[:, -1:].repeat_interleave(len(choices), dim=0) + 1
     following = model.llm(
-        inputs_embeds=model.llm.get_input_embeddings()(answers[:, :-1]),
+        inputs_embeds=model.embed_ids(answers[:, :-1]),
         attention_mask=torch.cat(
             [mask.repeat_interleave(len(choices), dim=0), counts[:, :-1]], dim=1
         ),

@@ -10,7 +10,15 @@ from safetensors.torch import load_file, save_file
 from transformers import OPTForCausalLM, T5Config
 
 from pathweave.bases import llm as llms
-from pathweave.bases.llm import load_llm_directory, starts_with_bos, use_llm
+from pathweave.bases.llm import (
+    SAMPLED_ROWS,
+    load_llm,
+    load_llm_directory,
+    read_config,
+    soft_token_scale,
+    starts_with_bos,
+    use_llm,
+)
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.encoders.eva_clip import EvaClip
 from pathweave.errors import FetchError, PathError, PathWeaveError, RecipeError
@@ -27,7 +35,15 @@ from tests.published import (
     write_llm,
     write_published,
 )
-from tests.tiny import tiny_base
+from tests.tiny import (
+    FAMILIES,
+    byte_tokenizer,
+    chain,
+    medium,
+    randomise,
+    tiny_base,
+    tiny_llm,
+)
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +255,32 @@ def test_any_base_takes_another_language_model(tmp_path):
     assert base.template.bos
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_soft_tokens_are_a_little_larger_than_text(tmp_path, family):
+    words = byte_tokenizer()
+    settings = {**FAMILIES[family], "hidden_size": 64, "vocab_size": 2 * SAMPLED_ROWS}
+    llm = tiny_llm(words, settings.pop("llm"), **settings)
+    llm.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    base = tiny_base()
+    use_llm(base, tmp_path)
+    model = PathWeave(base, {})
+    randomise(model.paths.expand(chain("sound")[0]))
+    text = model.embed_ids(torch.arange(llm.config.vocab_size))
+    with torch.no_grad():
+        soft = model.soft_tokens([medium("sound", units=8)], ["What?"])[0]
+    torch.testing.assert_close(soft.std() / text.std(), torch.tensor(1.5), rtol=0.05, atol=0)
+
+
+def test_an_unscaled_embedding_is_measured_as_its_table(tmp_path):
+    """To the last bit: the scale is part of the fingerprint of runs."""
+    write_llm(tmp_path, "llama", width=48)
+    llm = load_llm_directory(tmp_path).model
+    table = llm.get_input_embeddings().weight
+    for every in (1, 3):
+        assert soft_token_scale(llm, every) == 1.5 * table[::every].float().std().item()
+
+
 def test_where_generation_stops_is_read_from_the_checkpoint(tmp_path):
     write_llm(tmp_path, "llama")
     assert load_llm_directory(tmp_path).model.generation_config.eos_token_id == 2
@@ -307,11 +349,12 @@ def test_an_encoder_decoder_is_refused(copy):
         load_pretrained(copy)
 
 
-def test_a_model_that_changes_its_logits_is_refused(tmp_path):
-    write_llm(tmp_path, "llama")
-    edit(tmp_path, final_logit_softcapping=30.0)
-    with pytest.raises(RecipeError, match=r"logits by the output .* with final_logit_softcapping"):
-        load_llm_directory(tmp_path)
+def test_a_model_whose_layers_look_up_the_words_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "gemma3n_text", "hidden_size_per_layer_input": 8})
+    )
+    with pytest.raises(RecipeError, match=r"from embeddings alone, got 'gemma3n_text', whose"):
+        load_llm(read_config(tmp_path), {}, tmp_path)
 
 
 def test_another_activation_of_the_qformer_is_refused(copy):

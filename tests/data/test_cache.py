@@ -1,14 +1,22 @@
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import build_decoder
-from pathweave.encoders.media import Array, Frames
+from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
+from pathweave.encoders.media import Array, Frames, Waveform
+from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
 from pathweave.errors import DiskError, MediaError, RecipeError
 from tests.data.decode.files import npy
 from tests.full_disk import full_disk
@@ -56,6 +64,62 @@ def test_only_missing_media_are_encoded(tmp_path):
     assert torch.equal(mixed[1], mixed[3])
     assert torch.equal(mixed[1], cache.features(encoder, DECODER, [medium(1)])[0])
     assert cache.features(encoder, DECODER, []) == []
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """Real encoders with random weights, each with a function that makes it a medium."""
+    torch.manual_seed(0)
+    config = {"width": 16, "num_layers": 2, "num_heads": 2, "num_mels": 80, "rate": 16000}
+    config |= {"window": 400, "hop": 160, "max_positions": 100}
+    whisper = WhisperNetwork(80, width=16, num_layers=2, num_heads=2, max_positions=100)
+    built = []
+    for module in (EfficientNet(), whisper):
+        directory = tmp_path_factory.mktemp("weights")
+        save_file(module.state_dict(), directory / "model.safetensors")
+        (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        built.append(directory)
+
+    def frames(noise, seed):
+        return Frames((noise.random((1 + seed % 3, 32, 32, 3)) * 255).astype(np.uint8))
+
+    def sound(noise, seed):
+        return Waveform(noise.normal(size=4000 + 800 * (seed % 3)).astype(np.float32), 16_000)
+
+    return [(EfficientNetLite0(built[0], size=32), frames), (WhisperEncoder(built[1]), sound)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A cache that is asked for one medium at a time."""
+    return FeatureCache(tmp_path_factory.mktemp("alone"))
+
+
+class Noise:
+    """A decoder whose media are noise from a seed, which their bytes are."""
+
+    def __init__(self, make) -> None:
+        self.make, self.fingerprint = make, make.__name__
+
+    def __call__(self, data, name):
+        return self.make(np.random.default_rng(int(data)), int(data))
+
+
+SEEDS = st.integers(0, 5)
+
+
+@given(order=st.lists(SEEDS, min_size=1, max_size=12), known=st.sets(SEEDS, max_size=2))
+@settings(max_examples=6, deadline=None)
+def test_features_do_not_depend_on_what_is_encoded_beside_them(encoders, alone, order, known):
+    for encoder, make in encoders:
+        decoder = Noise(make)
+        with TemporaryDirectory() as directory:
+            together = FeatureCache(Path(directory))
+            together.features(encoder, decoder, [(b"%d" % i, "known") for i in sorted(known)])
+            items = [(b"%d" % i, "noise") for i in order]
+            found = together.features(encoder, decoder, items)
+        for item, features in zip(items, found, strict=True):
+            assert torch.equal(features, alone.features(encoder, decoder, [item])[0])
 
 
 def test_shapes_may_differ(tmp_path):

@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -36,6 +38,18 @@ def test_a_whole_base_is_read_back(tmp_path, text):
     assert torch.equal(logits(again), logits(base))
 
 
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_every_file_of_a_whole_base_can_be_read_by_whom_the_umask_allows(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        save_base(tiny_base(), tmp_path / "base", whole=True)
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "base").rglob("*") if file.is_file()]
+    assert {"model.safetensors", "base.json", "tokenizer.json"} <= {file.name for file in files}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {oct(0o666 & ~mask)}
+
+
 def test_a_connector_is_read_into_a_base_of_its_kind(tmp_path):
     base, other = tiny_base(), tiny_base()
     other.projector.linear.host.weight.data += 1
@@ -63,6 +77,11 @@ def test_the_fingerprint_changes_with_every_part():
         assert base.fingerprint() != before
         weight.data.view(-1)[3] = value
     assert base.fingerprint() == before
+    base.projector.scale *= 1.01
+    assert base.fingerprint() != before
+    base.projector.scale /= 1.01
+    base.template = replace(base.template, after="?")
+    assert base.fingerprint() != before
     assert tiny_base(seed=1).fingerprint() != before
 
 

@@ -5,10 +5,10 @@ from pathweave.errors import PathError, RunError
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import pad
-from pathweave.model.prompt import Medium, Template
+from pathweave.model.prompt import Medium, Template, token_ids
 from pathweave.model.rank import log_likelihoods
 from tests.published import tokenizer
-from tests.tiny import WIDTH, chain, medium, tiny_model
+from tests.tiny import FAMILIES, WIDTH, chain, medium, tiny_model
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ def said(model, embeds):
 
 
 @torch.no_grad()
-def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(family):
+    model = tiny_model(*chain("sight", "sound", "range"), **FAMILIES[family])
     prompts = varied_prompts()
     rows, labels = [], []
     for before, answer in zip(model.embed_prompts(prompts), ANSWERS, strict=True):
@@ -53,6 +55,29 @@ def test_the_loss_is_that_of_transformers_on_the_assembled_sequence(model):
     loss, count = model(prompts, ANSWERS)
     assert count == sum(len(f" {answer}") + 1 for answer in ANSWERS)
     torch.testing.assert_close(loss / count, theirs, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_logits_are_made_at_the_tokens_of_the_answers_alone(model):
+    shapes = []
+    model.llm.get_output_embeddings().register_forward_hook(
+        lambda _, args, logits: shapes.append(tuple(logits.shape))
+    )
+    _, count = model(varied_prompts(), ANSWERS)
+    assert shapes == [(count, len(model.base.tokenizer))]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_words_are_embedded_by_the_module(family):
+    """What the language model makes of embeddings is what it makes of the words themselves."""
+    model = tiny_model(*chain("sight"), **FAMILIES[family])
+    text = "Say hello. Answer:"
+    [embeds] = model.embed_prompts([["Say hello."]])
+    ids = torch.tensor([model.base.tokenizer.encode(text)])
+    expected = model.llm(input_ids=ids).logits
+    assert expected.std() > 0.01
+    torch.testing.assert_close(model.llm(inputs_embeds=embeds[None]).logits, expected)
 
 
 @torch.no_grad()
@@ -139,7 +164,8 @@ def test_texts_may_be_sequences_of_their_own(model):
 def test_a_tokenizer_that_puts_a_space_before_every_text_puts_it_once(model):
     model.base.tokenizer = tokenizer(leading_space=True)
     decoded = model.base.tokenizer.decode
-    assert decoded(model._ids("What")) == decoded(model._ids(" What")) == " What"
+    ids = [token_ids(model.base.tokenizer, text) for text in ("What", " What")]
+    assert [decoded(found) for found in ids] == [" What", " What"]
     assert decoded(model.answer_ids("a dog")[:-1]) == " a dog"
 
 
@@ -155,6 +181,21 @@ def test_a_long_instruction_is_cut_to_what_the_qformer_can_read(model):
     long = "word " * 40
     found = model.soft_tokens([medium("sound")], [long])[0]
     assert torch.equal(found, model.soft_tokens([medium("sound")], [long[:64]])[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("positions", "read"), [(64, 64), (128, 128), (300, 128)])
+def test_the_qformer_reads_the_start_of_an_instruction(positions, read):
+    """A word before the cut changes the tokens, one behind it does not."""
+    model = tiny_model(*chain("sight", "sound"), max_positions=positions)
+    long = "word " * 60
+    changed = {at: long[:at] + "!" + long[at + 1 :] for at in (read - 2, read)}
+    [whole], [before], [behind] = (
+        model.soft_tokens([medium("sound")], [text])
+        for text in (long, changed[read - 2], changed[read])
+    )
+    assert not torch.equal(whole, before)
+    assert torch.equal(whole, behind)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from pathweave.model.generate import generate
 from pathweave.model.pathweave import pad
 from pathweave.model.prefix_cache import Prefixes
 from pathweave.model.prompt import Template
-from tests.tiny import chain, medium, tiny_model
+from tests.tiny import FAMILIES, chain, medium, tiny_model
 
 PROMPTS = [
     ["Look here:", medium("sound", seed=1), "What is it?"],
@@ -33,7 +33,9 @@ def lengths_read(llm):
 
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [1, 3])
-def test_answers_are_those_to_the_whole_sequence(model, beams):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_are_those_to_the_whole_sequence(family, beams):
+    model = tiny_model(*chain("sight", "sound", "range"), **FAMILIES[family])
     embeds, mask = pad(model.embed_prompts(PROMPTS), side="left")
     ids = model.llm.generate(
         inputs_embeds=embeds, attention_mask=mask, max_new_tokens=6, num_beams=beams

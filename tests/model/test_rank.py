@@ -3,7 +3,7 @@ import torch
 
 from pathweave.model.prompt import Template
 from pathweave.model.rank import log_likelihoods
-from tests.tiny import chain, medium, tiny_model
+from tests.tiny import FAMILIES, chain, medium, tiny_model
 
 CHOICES = ["a shirt", "a shirt dress", "b", "ankle boot"]
 PROMPTS = [
@@ -27,6 +27,14 @@ def plain(model, prompt, choice):
     embeds = torch.cat([before, model.llm.get_input_embeddings()(ids)])[None]
     logits = model.llm(inputs_embeds=embeds).logits[0, len(before) - 1 : -1]
     return logits.log_softmax(-1)[torch.arange(len(ids)), ids].sum()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_likelihoods_are_those_of_the_language_model_whatever_it_does_to_its_logits(family):
+    model = tiny_model(*chain("sight", "sound", "range"), **FAMILIES[family])
+    found = log_likelihoods(model, PROMPTS, CHOICES)
+    expected = [[plain(model, prompt, choice) for choice in CHOICES] for prompt in PROMPTS]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("end", ["", "<stop>"])

@@ -9,6 +9,7 @@ import torch
 
 from pathweave.data.examples import Examples
 from pathweave.evaluate.results import Results
+from pathweave.model.prompt import token_ids
 from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.reading import load_recipe
 from pathweave.runs.assistant import load
@@ -96,7 +97,7 @@ def test_one_prompt_holds_both_media_with_the_cue_of_each(runs):
     soft = model.soft_tokens([first, second], [text, text])
     at = 0
     for cue, tokens in zip(("sound:", "tilt:"), soft, strict=True):
-        said = model._embed_ids(model._ids(cue))
+        said = model._embedded(token_ids(model.base.tokenizer, cue))
         assert torch.equal(whole[at : at + len(said)], said)
         at += len(said)
         torch.testing.assert_close(whole[at : at + len(tokens)], tokens, atol=1e-5, rtol=1e-5)

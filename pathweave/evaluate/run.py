@@ -16,6 +16,7 @@ from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.samples import Measured, measure, save_answers
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
 from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.schema import TestSet
 
@@ -160,10 +161,7 @@ def text_only_score(
     answers: dict[tuple[object, ...], str] = {}
     predictions: dict[int, str] = {}
     for i in chosen:
-        blind = [
-            p if isinstance(p, str) else replace(p, features=torch.zeros_like(p.features))
-            for p in examples.prompt(i)
-        ]
+        blind = [_blind(part) for part in examples.prompt(i)]
         key = tuple(
             p if isinstance(p, str) else (p.path, p.modality, p.features.shape) for p in blind
         )
@@ -171,6 +169,12 @@ def text_only_score(
             answers[key] = generate(model, [blind], **_decoding(test_set))[0]
         predictions[i] = answers[key]
     return score_set(examples, test_set, predictions).score
+
+
+def _blind(part: str | Medium) -> str | Medium:
+    if isinstance(part, str):
+        return part
+    return replace(part, features=torch.zeros_like(part.features))
 
 
 def _generate(

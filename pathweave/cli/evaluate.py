@@ -31,7 +31,7 @@ def evaluate(
 
     Example: pathweave evaluate runs/mcl_mini my-test.jsonl --metric exact_match
     """
-    from pathweave.evaluate.manifests import evaluate_manifests, show_scores
+    from pathweave.evaluate.manifest_scores import evaluate_manifests, show_scores
 
     scores = evaluate_manifests(run, manifests or [], metric, path, limit, max_tokens, as_json)
     if as_json:

@@ -2,24 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
 
-from pathweave.compare.cell import LoadedCell, SampleSet, Scored, load_cell
+from pathweave.compare.cell import LoadedCell, Scored, load_cell
 from pathweave.compare.declaration import ABOUT, About
-from pathweave.compare.quantities import (
-    FORGETTING,
-    MEAN,
-    MIXED,
-    TRANSFER,
-    WHOLE,
-    Draws,
-    Key,
-    kind_of,
-    quantities,
-)
+from pathweave.compare.quantities import MEAN, Draws, Key, Kind, Quantity, kind_of, quantities
 from pathweave.compare.uncertainty import SeedMean, mean_over_seeds
 from pathweave.errors import RunError
 from pathweave.evaluate.bootstrap import Column, draw_scores
@@ -41,6 +32,7 @@ class Analysis:
         main: The order of the main tables.
         modalities: All modalities, those of the main order first.
         groups: The cells of each method and order, by seed, as the grid lists them.
+        metrics: The metric of each test set, by modality and name.
 
     Raises:
         RunError: If cells were scored on different samples or by different metrics.
@@ -56,7 +48,7 @@ class Analysis:
         for cell in sorted(cells, key=lambda cell: cell.result.seed):
             found[cell.result.method, cell.result.order].append(cell)
         self.groups = {group: members for group, members in found.items() if members}
-        self._metrics = _metrics(cells)
+        self.metrics = _metrics(cells)
         _check_samples(cells)
         self._objects = {key: own for cell in cells for key, own in cell.objects.items()}
 
@@ -93,6 +85,14 @@ class Analysis:
                 found[method, order] = self._means(apart)
         return found
 
+    def scores(self, group: Group) -> dict[Scored, list[float]]:
+        """Return what the cells of a group scored, one score a seed."""
+        found: dict[Scored, list[float]] = {}
+        for cell in self.groups[group]:
+            for scored, _, score in cell.result.scores():
+                found.setdefault(scored, []).append(score)
+        return found
+
     def other_bases(self) -> dict[int, list[str]]:
         """Return by seed the methods that did not start from the reference's first stage.
 
@@ -100,17 +100,20 @@ class Analysis:
         shows in what its samples got; then training is not paired.
         """
         first = self.about.orders[self.main][0]
-        found: dict[int, list[str]] = {}
+
+        def base(cell: LoadedCell) -> dict[Scored, list[list[float]]]:
+            """Return what the samples of the first modality got right after it was learnt."""
+            found = cell.statistics.items()
+            return {k: own.tolist() for k, own in found if k[:2] == (first, first)}
+
         reference = self.groups.get((self.about.reference, self.main), [])
-        bases = {cell.result.seed: _scored_after(cell, first) for cell in reference}
+        bases = {cell.result.seed: base(cell) for cell in reference}
+        others: dict[int, list[str]] = {}
         for method, order in self.main_groups:
             for cell in self.groups[method, order]:
-                base, own = bases.get(cell.result.seed), _scored_after(cell, first)
-                if base is not None and not (
-                    base.keys() == own.keys() and all(np.array_equal(base[k], own[k]) for k in own)
-                ):
-                    found.setdefault(cell.result.seed, []).append(method)
-        return found
+                if bases.get(cell.result.seed, own := base(cell)) != own:
+                    others.setdefault(cell.result.seed, []).append(method)
+        return others
 
     def _means(self, seeds: Sequence[dict[Key, Draws]]) -> dict[Key, SeedMean]:
         """Return the mean over seeds of every number that all of them have."""
@@ -123,18 +126,20 @@ class Analysis:
     def _num_objects(self, key: Key) -> int:
         """Return how many things the samples behind a number show."""
         names = self.modalities  # of which those count whose samples the number rests on
-        if key.quantity == FORGETTING:  # what was learnt before loses
+        if key.quantity == Quantity.F:  # what was learnt before loses
             names = names[: -1 if key.modality == MEAN else names.index(key.modality)]
         elif key.modality != MEAN:
             names = [key.modality]
-        elif key.quantity == TRANSFER:
+        elif key.quantity == Quantity.T:
             names = names[1:]
-        things: set[tuple[str, int]] = set()
-        for (modality, dataset), metric in self._metrics.items():
-            if modality in names and key.kind in (MIXED, kind_of(metric)):
-                shown = self._objects.get(SampleSet(key.quantity == WHOLE, modality, dataset), ())
-                things.update((modality, int(thing)) for thing in shown)
-        return len(things)
+        after = None if key.quantity == Quantity.WHOLE else self.main
+        shown = {
+            (modality, int(thing))
+            for (modality, dataset), metric in self.metrics.items()
+            if modality in names and key.kind in (Kind.MIXED, kind_of(metric))
+            for thing in self._objects.get(Scored(after, modality, dataset).objects, ())
+        }
+        return len(shown)
 
     @cached_property
     def _quantities(self) -> dict[LoadedCell, dict[Key, Draws]]:
@@ -143,14 +148,21 @@ class Analysis:
         for cell in self.cells:
             curriculum = cell.result.results.curriculum
             matrix, whole = ScoreMatrix[np.ndarray](curriculum), {}
-            for after, modality, info, exact in cell.result.scores():
-                own = drawn.get((cell, Scored(after, modality, info.name)))
-                scores = _with(exact, own, cell)
-                if after is None:
-                    whole[modality, info.name] = scores
+            for scored, _, exact in cell.result.scores():
+                own = drawn.get((cell, scored))
+                if own is None or not np.isclose(exact, own[0], rtol=1e-4, atol=1e-3):
+                    raise RunError(
+                        f"{cell.file} must hold the scores that its samples give, got {exact} "
+                        f"where they give {'nothing' if own is None else own[0]}; remove it and "
+                        "run the grid again (a finished run is not trained again)"
+                    )
+                # The stored score has not been rounded.
+                own = np.concatenate([[exact], own[1:]])
+                if scored.after is None:
+                    whole[scored[1:]] = own
                 else:
-                    matrix.add(curriculum.index(after), modality, info.name, scores)
-            found[cell] = quantities(matrix, whole, self._metrics)
+                    matrix.add(curriculum.index(scored.after), *scored[1:], own)
+            found[cell] = quantities(matrix, whole, self.metrics)
         return found
 
     def _drawn(self) -> Iterator[tuple[tuple[LoadedCell, Scored], Draws]]:
@@ -159,25 +171,20 @@ class Analysis:
         All test sets of a modality are drawn together, since questions and captions may show the
         same things, and all cells on one draw, so that every difference is paired.
         """
-        for position, modality in enumerate(self.modalities):
-            for is_whole in (False, True):
-                places = [
-                    (cell, scored)
-                    for cell in self.cells
-                    for scored in cell.statistics
-                    if scored.modality == modality and scored.samples.is_whole == is_whole
-                ]
-                columns = [
-                    Column(
-                        cell.statistics[scored],
-                        METRICS[self._metrics[modality, scored.dataset]].combine,
-                        self._objects[scored.samples].tolist(),
-                    )
-                    for cell, scored in places
-                ]
-                # What different modalities show is drawn independently.
-                drawn = draw_scores(columns, seed=position) if columns else []
-                yield from zip(places, drawn, strict=True)
+        for (position, modality), is_whole in product(enumerate(self.modalities), (False, True)):
+            columns = {
+                (cell, scored): Column(
+                    own,
+                    METRICS[self.metrics[scored[1:]]].combine,
+                    self._objects[scored.objects].tolist(),
+                )
+                for cell in self.cells
+                for scored, own in cell.statistics.items()
+                if scored.modality == modality and (scored.after is None) == is_whole
+            }
+            # What different modalities show is drawn independently.
+            drawn = draw_scores([*columns.values()], seed=position) if columns else []
+            yield from zip(columns, drawn, strict=True)
 
 
 def load_analysis(directory: Path) -> Analysis:
@@ -247,36 +254,15 @@ def _metrics(cells: Sequence[LoadedCell]) -> dict[tuple[str, str], str]:
 
 def _check_samples(cells: Sequence[LoadedCell]) -> None:
     """Refuse cells that were scored on different samples."""
-    first: dict[SampleSet, tuple[LoadedCell, str]] = {}
+    first: dict[str, tuple[LoadedCell, str]] = {}
     for cell in cells:
         for key, found in cell.result.ids.items():
-            place = Scored.parse(key).samples
-            other, expected = first.setdefault(place, (cell, found))
+            scored = Scored.parse(key)
+            other, expected = first.setdefault(scored.objects, (cell, found))
             if found != expected:
-                kind = "whole" if place.is_whole else "stages"
+                kind = "whole" if scored.after is None else "stages"
                 raise RunError(
                     f"{cell.file} and {other.file} must have been scored on the same samples "
-                    f"of {place.modality}/{place.dataset} ({kind}), got others; run them with the "
-                    "same evaluation.subset and data"
+                    f"of {scored.modality}/{scored.dataset} ({kind}), got others; run them with "
+                    "the same evaluation.subset and data"
                 )
-
-
-def _scored_after(cell: LoadedCell, first: str) -> dict[Scored, np.ndarray]:
-    """Return the statistics of the first modality after the stage that learns it."""
-    found = cell.statistics.items()
-    return {key: own for key, own in found if (key.after, key.modality) == (first, first)}
-
-
-def _with(exact: float, drawn: Draws | None, cell: LoadedCell) -> Draws:
-    """Return the draws with the stored score first, which has not been rounded.
-
-    Raises:
-        RunError: If the statistics do not give the stored score.
-    """
-    if drawn is None or not np.isclose(exact, drawn[0], rtol=1e-4, atol=1e-3):
-        given = "nothing" if drawn is None else drawn[0]
-        raise RunError(
-            f"{cell.file} must hold the scores that its samples give, got {exact} where they give "
-            f"{given}; remove it and run the grid again (a finished run is not trained again)"
-        )
-    return np.concatenate([[exact], drawn[1:]])

@@ -25,7 +25,7 @@ from pathweave.compare.declaration import Cell, recipe_hash
 from pathweave.compare.sessions import sessions
 from pathweave.errors import RunError
 from pathweave.evaluate.bootstrap import Statistics
-from pathweave.evaluate.results import DatasetInfo, Results
+from pathweave.evaluate.results import Results
 from pathweave.evaluate.samples import load_answers
 from pathweave.runs.path_directory import versions
 from pathweave.runs.run_directory import RunDirectory
@@ -33,20 +33,6 @@ from pathweave.storage.atomic import sha256_bytes, sha256_file, write_json
 from pathweave.storage.tensors import write_tensors
 
 _AGAIN = "run the grid again (a finished run is not trained again)"
-
-
-class SampleSet(NamedTuple):
-    """The samples of a test set that are scored: all after the last stage, or those after each."""
-
-    is_whole: bool
-    modality: str
-    dataset: str
-
-    @property
-    def key(self) -> str:
-        """Return the name of the things they show, in a file."""
-        kind = "whole" if self.is_whole else "stages"
-        return f"objects|{kind}|{self.modality}|{self.dataset}"
 
 
 class Scored(NamedTuple):
@@ -57,19 +43,20 @@ class Scored(NamedTuple):
     dataset: str
 
     @property
-    def samples(self) -> SampleSet:
-        """Return what was scored."""
-        return SampleSet(self.after is None, self.modality, self.dataset)
-
-    @property
     def key(self) -> str:
         """Return the name of the statistics in a file."""
         kind = "whole" if self.after is None else f"after-{self.after}"
         return f"{kind}|{self.modality}|{self.dataset}"
 
+    @property
+    def objects(self) -> str:
+        """Return the name of the things shown in a file: the same ones after every stage."""
+        kind = "whole" if self.after is None else "stages"
+        return f"objects|{kind}|{self.modality}|{self.dataset}"
+
     @classmethod
     def parse(cls, key: str) -> "Scored":
-        """Return what a name in a file stands for."""
+        """Return what the name of statistics stands for."""
         kind, modality, dataset = key.split("|", 2)
         return cls(None if kind == "whole" else kind.removeprefix("after-"), modality, dataset)
 
@@ -108,16 +95,14 @@ class CellResult(BaseModel, extra="forbid"):
     ids: dict[str, str]
     samples: str
 
-    def scores(self) -> Iterator[tuple[str | None, str, DatasetInfo, float]]:
-        """Yield stage (None for whole sets), modality, test set and score of all that is known."""
-        matrix = self.results.matrix
-        for stage, after in enumerate(self.results.curriculum):
-            for modality, info in self.results.columns:
-                if matrix.has(stage, modality, info.name):
-                    yield after, modality, info, matrix.score(stage, modality, info.name)
+    def scores(self) -> Iterator[tuple[Scored, str, float]]:
+        """Yield everything that was scored, with its metric and its score."""
+        curriculum = self.results.curriculum
+        for stage, modality, info, score in self.results.scored():
+            yield Scored(curriculum[stage], modality, info.name), info.metric, score
         for modality, info in self.results.columns:
             if info.whole is not None:
-                yield None, modality, info, info.whole
+                yield Scored(None, modality, info.name), info.metric, info.whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,13 +112,13 @@ class LoadedCell:
     Attributes:
         result: The result.
         statistics: Statistics of the samples, by test set and stage.
-        objects: The things that samples show.
+        objects: The things that samples show, by ``Scored.objects``.
         file: Where it was read from.
     """
 
     result: CellResult
     statistics: dict[Scored, Statistics]
-    objects: dict[SampleSet, Int[np.ndarray, " samples"]]
+    objects: dict[str, Int[np.ndarray, " samples"]]
     file: Path
 
 
@@ -163,7 +148,7 @@ def record(cell: Cell, out: Path) -> CellResult:
                 if file.is_file():
                     listed, found = load_answers(file, test_set)
                     tensors[scored.key] = found["statistics"]
-                    tensors[scored.samples.key] = found["objects"]
+                    tensors[scored.objects] = found["objects"]
                     ids[scored.key] = sha256_bytes("\n".join(listed).encode())
     spent = sessions(run.log)
     results = Results.load(run.results)
@@ -190,7 +175,7 @@ def save_cell(result: CellResult, tensors: dict[str, Tensor], file: Path) -> Non
 
     Args:
         result: The result; its ``samples`` is filled in.
-        tensors: The statistics and the things shown, by ``Scored.key`` and ``SampleSet.key``.
+        tensors: The statistics and the things shown, by ``Scored.key`` and ``Scored.objects``.
         file: The JSON file.
 
     Raises:
@@ -239,6 +224,6 @@ def load_cell(file: Path) -> LoadedCell:
     return LoadedCell(
         result,
         statistics={each: tensors[each.key].double().numpy() for each in scored},
-        objects={each.samples: tensors[each.samples.key].numpy() for each in scored},
+        objects={each.objects: tensors[each.objects].numpy() for each in scored},
         file=file,
     )

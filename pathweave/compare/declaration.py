@@ -14,7 +14,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -29,7 +28,6 @@ from pathweave.storage.atomic import sha256_bytes, sha256_file
 from pathweave.validation import explain, unknown
 
 ABOUT = "grid.json"
-SEED, CURRICULUM = "seed", "curriculum"
 
 # What a recipe may differ in and still give the same results.
 _LABELS = {"name", "quick", "bad_samples"}
@@ -42,17 +40,13 @@ def _is_name(name: str) -> str:
 
 
 def _as_order(value: object) -> object:
-    return {CURRICULUM: value} if isinstance(value, list) else value
+    return {"curriculum": value} if isinstance(value, list) else value
 
 
 Name = Annotated[str, AfterValidator(_is_name)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Order(_Strict):
+class Order(BaseModel, extra="forbid", frozen=True):
     """A sequence of modalities, and what is learnt in it; in YAML also the list alone."""
 
     curriculum: tuple[str, ...] = Field(min_length=1, description="The modalities, in order.")
@@ -64,7 +58,7 @@ class Order(_Strict):
     )
 
 
-class Declaration(_Strict):
+class Declaration(BaseModel, extra="forbid", frozen=True):
     """The file of a grid.
 
     Example:
@@ -226,15 +220,14 @@ def _declaration(path: Path) -> Declaration:
 def _recipe(declared: Declaration, method: str, order: Order, seed: int, grid: Path) -> Recipe:
     overrides = {**declared.set, **declared.methods[method]}
     file = grid.parent / str(overrides.pop("recipe", declared.recipe))
-    for field, own in ((SEED, "seeds"), (CURRICULUM, "orders")):
+    for field, own in (("seed", "seeds"), ("curriculum", "orders")):
         if field in overrides:
             raise RecipeError(
                 f"{grid}: {field} must be given under {own}:, got an override of method "
                 f"{method!r}; remove it"
             )
-    chosen = {CURRICULUM: list(order.curriculum), SEED: seed}
     try:
-        return load_recipe(file, {**overrides, **chosen})
+        return load_recipe(file, {**overrides, "curriculum": list(order.curriculum), "seed": seed})
     except RecipeError as error:
         raise RecipeError(f"{grid}: method {method!r}: {error}") from error
 

@@ -1,39 +1,27 @@
 """Pictures of a grid."""
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, Group
-from pathweave.compare.quantities import (
-    ACCURACY,
-    CAPTIONS,
-    FORGETTING,
-    KINDS,
-    MEAN,
-    TRANSFER,
-    Key,
-    kind_of,
-)
+from pathweave.compare.quantities import MEAN, Key, Kind, Quantity, kind_of
 from pathweave.compare.summary import gate_weights, signed
+from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
 from pathweave.extras import import_extra
 
-_DOTS_PER_INCH = 130
-_BETTER, _WORSE, _NOISE = "#1f6fb2", "#c0392b", "#7f8c8d"
+_BETTER, _WORSE, _NOT_SIGNIFICANT = "#1f6fb2", "#c0392b", "#7f8c8d"
 # White behind the figures: many stand on the line of zero.
 _WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
 _SMALL = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": _WHITE}
 _MIDDLE = {"ha": "center", "va": "center", "fontsize": 9}
 
 QUANTITIES = {
-    TRANSFER: "Transfer T (higher is better)",
-    FORGETTING: "Forgetting F (lower is better)",
+    Quantity.T: "Transfer T (higher is better)",
+    Quantity.F: "Forgetting F (lower is better)",
 }
-
-Axes = Any  # of an optional library
 
 
 def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
@@ -43,48 +31,25 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
         PathWeaveError: If matplotlib is not installed.
     """
     groups = analysis.main_groups
-    kinds = [
-        kind
-        for kind in (ACCURACY, CAPTIONS)
-        if any(kind == key.kind for group in groups for key in analysis.estimates[group])
-    ]
-    made: dict[str, tuple[str, bytes]] = {}
     if not groups:
-        return made
-    made["means"] = ("Transfer and forgetting", _means(analysis, groups, kinds))
-    others = [group for group in groups if group in analysis.differences]
-    if others:
+        return {}
+    used = {key.kind for group in groups for key in analysis.estimates[group]}
+    kinds: list[Kind] = [kind for kind in (Kind.ACCURACY, Kind.CAPTIONS) if kind in used]
+    made = {"means": ("Transfer and forgetting", _means(analysis, groups, kinds))}
+    if others := [group for group in groups if group in analysis.differences]:
         caption = f"Differences to {analysis.about.reference}"
         made["differences"] = (caption, _differences(analysis, others, kinds))
     if len(analysis.about.orders[analysis.main]) > 1:
         made["forgetting"] = ("Forgetting along the sequence", _curves(analysis, groups, kinds))
     for kind in kinds:
-        caption = f"Score matrices, {KINDS[kind].in_pictures}"
+        caption = f"Score matrices, {kind.in_pictures}"
         made[f"matrices_{kind}"] = (caption, _matrices(analysis, groups, kind))
-    if gate_weights(analysis):
-        made["gates"] = ("Gate usage", _gates(analysis))
+    if bars := gate_weights(analysis):
+        made["gates"] = ("Gate usage", _gates(bars))
     return made
 
 
-def _figure(width: float, height: float) -> Any:  # noqa: ANN401 (of an optional library)
-    figure = import_extra("matplotlib.figure", "report").Figure
-    return figure(figsize=(width, height), layout="constrained")
-
-
-def _png(figure: Any) -> bytes:  # noqa: ANN401 (of an optional library)
-    stream = io.BytesIO()
-    # Without the version of matplotlib, so that equal results give equal files.
-    figure.savefig(stream, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _hide(axes: Axes, *sides: str) -> None:
-    """Remove the lines at some sides."""
-    for side in sides:
-        axes.spines[side].set_visible(False)
-
-
-def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
+def _means(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
     """Draw T and F of every method with both intervals."""
 
     def draw(axes: Axes, key: Key) -> None:
@@ -100,18 +65,18 @@ def _means(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
             text = points(found.value) if any(found.per_seed) else "0"
             axes.annotate(text, (found.value, row), (0, 6), textcoords="offset points", **_SMALL)
 
-    counts = {group: len(analysis.groups[group]) for group in groups}
-    seeds = {group: f" ({count} seed{'s' * (count > 1)})" for group, count in counts.items()}
-    is_even = len(set(counts.values())) == 1
-    names = [group[0] if is_even else group[0] + seeds[group] for group in groups]
+    counts = {method: len(analysis.groups[method, order]) for method, order in groups}
+    names = list(counts)
+    if len(set(counts.values())) > 1:
+        names = [f"{n} ({count} seed{'s' * (count > 1)})" for n, count in counts.items()]
     note = (
-        "dot: mean over seeds; thin line: 95 % over samples; thick: 95 % over seeds, as far as the "
-        "axis goes"
+        "dot: mean over seeds; thin line: 95 % confidence interval over test samples; thick line: "
+        "over seeds, cut off at the edge"
     )
     return _panels(names, kinds, draw, note)
 
 
-def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
+def _differences(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
     """Draw paired differences to the reference."""
 
     def draw(axes: Axes, key: Key) -> None:
@@ -123,18 +88,18 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[str]) -> b
         for row, found in known.items():
             value, verdict = found.value, found.verdict
             axes.update_datalim([(value - usual, row), (value + usual, row)])
-            color = _BETTER if (value > 0) == (key.quantity == TRANSFER) else _WORSE
-            color = color if verdict in ("yes", "1 seed") else _NOISE
+            color = _BETTER if (value > 0) == (key.quantity == Quantity.T) else _WORSE
+            color = color if verdict in ("yes", "1 seed") else _NOT_SIGNIFICANT
             fill = "white" if verdict == "1 seed" else color
             _beyond(axes, value, found.both or 0.0, row, color=color, linewidth=1.6)
             axes.plot(value, row, "o", color=color, markerfacecolor=fill, markersize=6, zorder=3)
-            text = "equal" if verdict == "equal" else signed(value)
+            text = "identical" if verdict == "identical" else signed(value)
             axes.annotate(text, (value, row), (0, 6), textcoords="offset points", **_SMALL)
 
     note = (
-        f"minus {analysis.about.reference}, same seed and samples; lines: 95 % of seeds and "
-        "samples together, as far as the axis goes\ngrey: not told from noise; blue: better; red: "
-        "worse; hollow: one seed, noise of the samples alone"
+        f"minus {analysis.about.reference}, same seeds and samples; lines: 95 % confidence "
+        "interval over seeds and samples together, cut off at the edge\ngrey: not significant; "
+        "blue: better; red: worse; hollow: one seed, interval over samples only"
     )
     return _panels([method for method, _ in groups], kinds, draw, note)
 
@@ -147,36 +112,36 @@ def _beyond(axes: Axes, value: float, half: float, row: int, **style: Any) -> No
 
 
 def _panels(
-    names: list[str], kinds: list[str], draw: Callable[[Axes, Key], None], note: str
+    names: list[str], kinds: list[Kind], draw: Callable[[Axes, Key], None], note: str
 ) -> bytes:
     """Draw a panel for T and one for F of each kind, a row a method."""
-    figure = _figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(names)))
+    figure = new_figure(12.0, 0.9 + len(kinds) * (0.9 + 0.36 * len(names)))
     rows = figure.subplots(len(kinds), 2, sharey=True, squeeze=False)
     for row, kind in zip(rows, kinds, strict=True):
         for axes, (quantity, title) in zip(row, QUANTITIES.items(), strict=True):
             draw(axes, Key(quantity, MEAN, kind))
-            axes.set_title(f"{title}, {KINDS[kind].in_pictures}", fontsize=11)
+            axes.set_title(f"{title}, {kind.in_pictures}", fontsize=11)
             axes.set_yticks(range(len(names)), names, fontsize=10)
             axes.margins(x=0.3)
             axes.set_ylim(len(names) - 0.5, -0.7)
             axes.grid(axis="x", color="#dddddd", linewidth=0.6)
             axes.set_axisbelow(True)
-            _hide(axes, "top", "right", "left")
+            hide(axes, "top", "right", "left")
             axes.tick_params(axis="y", length=0)
     figure.supxlabel(note, fontsize=9)
-    return _png(figure)
+    return png(figure, 130)
 
 
-def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
+def _curves(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
     """Draw F after each stage of the sequence, a line a method."""
-    figure = _figure(12.0, 5.2)
+    figure = new_figure(12.0, 5.2)
     stages = analysis.about.orders[analysis.main][1:]
     panels = figure.subplots(1, len(kinds), squeeze=False)[0]
     for axes, kind in zip(panels, kinds, strict=True):
         none, ends = [], []
         for method, order in groups:
             found = analysis.estimates[method, order]
-            keys = [Key(FORGETTING, name, kind) for name in stages]
+            keys = [Key(Quantity.F, name, kind) for name in stages]
             known = [(i, found[key].value) for i, key in enumerate(keys) if key in found]
             if known and not any(value for _, value in known):
                 none.append(method)
@@ -196,40 +161,34 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[str]) -> bytes:
             axes.annotate(method, (stage, value), (stage + 0.15, height), **style)
         if none:
             axes.set_xlabel(f"exactly 0: {', '.join(none)}", fontsize=9, wrap=True)
-        axes.set_title(KINDS[kind].in_pictures, fontsize=11)
+        axes.set_title(kind.in_pictures, fontsize=11)
         axes.set_ylabel("F", fontsize=10)
         axes.set_xticks(range(len(stages)), stages, fontsize=10)
         axes.set_xlim(-0.2, len(stages) - 1 + 0.28 * max(1, len(stages)))
-        _hide(axes, "top", "right")
+        hide(axes, "top", "right")
     figure.suptitle(
         "Forgetting F (lower is better): mean loss of all earlier modalities after learning ...",
         fontsize=12,
     )
-    return _png(figure)
+    return png(figure, 130)
 
 
 def _apart(heights: list[float], step: float) -> list[float]:
     """Return ascending heights moved apart to a distance, each as little as can be."""
-
-    def bottom(run: list[float]) -> float:
-        return sum(run) / len(run) - (len(run) - 1) / 2 * step
-
-    runs: list[list[float]] = []
-    for height in heights:
-        runs.append([height])
-        # Names that touch are set around the mean of their lines' ends.
-        while len(runs) > 1 and bottom(runs[-1]) < bottom(runs[-2]) + len(runs[-2]) * step:
-            runs[-2:] = [runs[-2] + runs[-1]]
-    return [bottom(run) + i * step for run in runs for i in range(len(run))]
+    if not heights:
+        return []
+    needed = step * np.arange(len(heights))
+    regression = import_extra("scipy.optimize", "report").isotonic_regression
+    return list(regression(heights - needed).x + needed)
 
 
-def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
+def _matrices(analysis: Analysis, groups: list[Group], kind: Kind) -> bytes:
     """Draw the score matrix of every method, means over seeds and test sets of the kind."""
     names = analysis.about.orders[analysis.main]
     num_columns = min(4, len(groups))
     num_rows = -(-len(groups) // num_columns)
     side = 0.5 * len(names)
-    figure = _figure(1.2 + num_columns * (side + 0.5), 1.0 + num_rows * (side * 0.72 + 1.2))
+    figure = new_figure(1.2 + num_columns * (side + 0.5), 1.0 + num_rows * (side * 0.72 + 1.2))
     panels = list(figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat)
     grids = [_matrix(analysis, group, kind) for group in groups]
     top = max((float(np.nanmax(grid)) for grid in grids if np.isfinite(grid).any()), default=1.0)
@@ -245,33 +204,30 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: str) -> bytes:
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     title = (
-        f"Scores of each modality (columns) after learning ... (rows): {KINDS[kind].in_pictures}\n"
+        f"Scores of each modality (columns) after learning ... (rows): {kind.in_pictures}\n"
         "bold: right after it was learnt; the darker, the higher"
     )
     figure.suptitle(title, fontsize=11)
-    return _png(figure)
+    return png(figure, 130)
 
 
-def _matrix(analysis: Analysis, group: Group, kind: str) -> Any:  # noqa: ANN401 (an array)
+def _matrix(analysis: Analysis, group: Group, kind: Kind) -> np.ndarray:
     names = analysis.about.orders[analysis.main]
-    scores: dict[tuple[int, int], list[float]] = {}
-    for cell in analysis.groups[group]:
-        for after, modality, info, score in cell.result.scores():
-            if after is not None and kind_of(info.metric) == kind:
-                place = names.index(after), names.index(modality)
-                scores.setdefault(place, []).append(score)
+    found: dict[tuple[int, int], list[float]] = {}
+    for (after, modality, dataset), scores in analysis.scores(group).items():
+        if after is not None and kind_of(analysis.metrics[modality, dataset]) == kind:
+            found.setdefault((names.index(after), names.index(modality)), []).extend(scores)
     grid = np.full((len(names), len(names)), np.nan)
-    for place, found in scores.items():
-        grid[place] = np.mean(found)
+    for place, scores in found.items():
+        grid[place] = np.mean(scores)
     return grid
 
 
-def _gates(analysis: Analysis) -> bytes:
+def _gates(bars: Mapping[tuple[str, str], dict[str, float]]) -> bytes:
     """Draw the mean weight that the gates of each path give to which adapter."""
-    bars = gate_weights(analysis)
     is_one = len({method for method, _ in bars}) == 1
     labels = [path if is_one else f"{path} ({method})" for method, path in bars]
-    figure = _figure(10.0, 1.6 + 0.42 * len(bars))
+    figure = new_figure(10.0, 1.6 + 0.42 * len(bars))
     axes = figure.subplots()
     for row, weights in enumerate(bars.values()):
         left = 0.0
@@ -291,5 +247,5 @@ def _gates(analysis: Analysis) -> bytes:
     handles = dict(zip(names, shown, strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": len(handles)}
     axes.legend(handles.values(), handles.keys(), fontsize=9, **place)
-    _hide(axes, "top", "right", "left")
-    return _png(figure)
+    hide(axes, "top", "right", "left")
+    return png(figure, 130)

@@ -52,7 +52,7 @@ class RunningCell:
         with disk_errors(directory), (directory / OUTPUT).open("wb") as output:
             self._process = subprocess.Popen(
                 words,
-                stdin=subprocess.PIPE,  # ends with this process
+                stdin=subprocess.PIPE,  # ends with this process, or when it is to stop
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **threads},
@@ -75,9 +75,9 @@ class RunningCell:
         return time.perf_counter() - self._began
 
     def stop(self) -> None:
-        """Ask it once to save and end."""
-        if not self._is_told and not self.is_over:
-            self._process.send_signal(signal.SIGINT)
+        """Ask it to save and end: it does so when its standard input ends, on every system."""
+        if self._process.stdin is not None and not self._is_told and not self.is_over:
+            self._process.stdin.close()
             self._is_told = True
 
     def kill(self) -> None:
@@ -103,8 +103,8 @@ class RunningCell:
         """
         code, file = self._process.returncode, self.directory / OUTPUT
         if code < 0:
-            hint = "; most often memory has run out" if -code == signal.SIGKILL else ""
             name = signal.Signals(-code).name
+            hint = "; most often memory has run out" if name == "SIGKILL" else ""
             raise RunError(f"the process was ended by {name}{hint}; see {file}")
         if code > 0:
             text = file.read_text(encoding="utf-8", errors="replace")

@@ -6,7 +6,7 @@ kind ``mixed``; the other kinds average what is alike.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
@@ -18,56 +18,79 @@ from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.scores import ScoreMatrix, mean
 
 MEAN = "mean"
-TRANSFER, FORGETTING, LOST, FINAL = "T", "F", "lost", "final"
-WHOLE = "whole"
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of score, and its name in tables and in pictures."""
+class Quantity(StrEnum):
+    """A number that is computed of a modality.
+
+    T: score right after learning it. F: mean loss of all earlier modalities after learning it.
+    LOST: its own loss at the end. FINAL: score after the last stage. WHOLE: the same on whole test
+    sets.
+    """
+
+    T = "T"
+    F = "F"
+    LOST = "lost"
+    FINAL = "final"
+    WHOLE = "whole"
+
+
+class Kind(StrEnum):
+    """A kind of score.
+
+    Attributes:
+        in_tables: Its name in tables.
+        in_pictures: Its name in pictures.
+    """
 
     in_tables: str
     in_pictures: str
 
+    ACCURACY = "accuracy", "accuracy in %", "accuracy, %"
+    CAPTIONS = (
+        "captions",
+        "captions, CIDEr-D x100 or as the metric says",
+        "captions, points of the metric",
+    )
+    MIXED = (
+        "mixed",
+        "accuracy and captions mixed, as in the paper",
+        "accuracy and captions mixed",
+    )
 
-ACCURACY, CAPTIONS, MIXED = "accuracy", "captions", "mixed"
-KINDS = {
-    ACCURACY: Kind("accuracy in %", "accuracy, %"),
-    CAPTIONS: Kind(
-        "captions, CIDEr-D x100 or as the metric says", "captions, points of the metric"
-    ),
-    MIXED: Kind("accuracy and captions mixed, as in the paper", "accuracy and captions mixed"),
-}
+    def __new__(cls, value: str, in_tables: str, in_pictures: str) -> "Kind":
+        """Return a kind with its names."""
+        kind = str.__new__(cls, value)
+        kind._value_, kind.in_tables, kind.in_pictures = value, in_tables, in_pictures
+        return kind
 
 
 class Key(NamedTuple):
     """What a number is.
 
     Attributes:
-        quantity: ``T``: score of a modality right after learning it. ``F``: mean loss of all
-            earlier modalities after learning it. ``lost``: loss of the modality itself at the end.
-            ``final``: score after the last stage. ``whole``: the same on whole test sets.
+        quantity: Which quantity.
         modality: Name, or ``mean`` over modalities.
-        kind: One of ``KINDS``.
+        kind: Of which scores.
     """
 
-    quantity: str
+    quantity: Quantity
     modality: str
-    kind: str
+    kind: Kind
 
 
 Draws = Float[np.ndarray, " draws"]
 """The score of the samples themselves, then that of resamples of them."""
 
 
-def kind_of(metric: str) -> str:
+def kind_of(metric: str) -> Kind:
     """Return whether scores of a metric are accuracies or scores of captions.
 
     Example:
-        >>> kind_of("exact_match"), kind_of("cider_d")
-        ('accuracy', 'captions')
+        >>> kind_of("exact_match").in_tables
+        'accuracy in %'
     """
-    return ACCURACY if unit_of(metric) == "%" else CAPTIONS
+    return Kind.ACCURACY if unit_of(metric) == "%" else Kind.CAPTIONS
 
 
 def quantities(
@@ -87,10 +110,10 @@ def quantities(
         metrics: Metric by modality and test set; a set that was not scored leaves things unknown.
     """
     found: dict[Key, Draws] = {}
-    for kind in KINDS:
+    for kind in Kind:
         datasets: dict[str, list[str]] = {}
         for (modality, dataset), metric in metrics.items():
-            if kind in (MIXED, kind_of(metric)):
+            if kind in (Kind.MIXED, kind_of(metric)):
                 datasets.setdefault(modality, []).append(dataset)
         for quantity, computed in _computed(matrix.only(datasets), datasets, whole):
             known: dict[str, Draws] = {}
@@ -98,7 +121,7 @@ def quantities(
                 with suppress(RunError, KeyError):  # a score is missing
                     known[name] = compute()
             found |= {Key(quantity, name, kind): value for name, value in known.items()}
-            base = matrix.curriculum[0] if quantity in (TRANSFER, FORGETTING) else None
+            base = matrix.curriculum[0] if quantity in (Quantity.T, Quantity.F) else None
             counted = [name for name in computed if name != base]
             # A mean over fewer modalities than other cells have would not be comparable.
             if counted and all(name in known for name in counted):
@@ -110,7 +133,7 @@ def _computed(
     matrix: "ScoreMatrix[np.ndarray]",
     datasets: Mapping[str, list[str]],
     whole: Mapping[tuple[str, str], Draws],
-) -> Iterator[tuple[str, dict[str, Callable[[], Draws]]]]:
+) -> Iterator[tuple[Quantity, dict[str, Callable[[], Draws]]]]:
     """Yield each quantity, and by modality how it is computed."""
     stages = {name: i for i, name in enumerate(matrix.curriculum) if name in datasets}
     last = len(matrix.curriculum) - 1
@@ -124,9 +147,9 @@ def _computed(
 
     first = min(stages.values(), default=last)
     later = {name: i for i, name in enumerate(matrix.curriculum) if i > first}
-    yield TRANSFER, {name: partial(matrix.transfer, i) for name, i in stages.items()}
-    yield FORGETTING, {name: partial(loss_after, i) for name, i in later.items()}
+    yield Quantity.T, {name: partial(matrix.transfer, i) for name, i in stages.items()}
+    yield Quantity.F, {name: partial(loss_after, i) for name, i in later.items()}
     olds = [name for name, learnt in stages.items() if learnt < last]
-    yield LOST, {name: partial(matrix.forgetting, last, name) for name in olds}
-    yield FINAL, {name: partial(matrix.mean_score, last, name) for name in stages}
-    yield WHOLE, {name: partial(whole_score, name) for name in stages}
+    yield Quantity.LOST, {name: partial(matrix.forgetting, last, name) for name in olds}
+    yield Quantity.FINAL, {name: partial(matrix.mean_score, last, name) for name in stages}
+    yield Quantity.WHOLE, {name: partial(whole_score, name) for name in stages}

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, load_analysis
+from pathweave.compare.cell import Scored
 from pathweave.compare.plots import pictures
-from pathweave.compare.quantities import WHOLE
+from pathweave.compare.quantities import Quantity
 from pathweave.compare.summary import details, tables
 from pathweave.compare.tables import ReportTable, latex, markdown, wrap
 from pathweave.errors import RunError
@@ -73,7 +74,7 @@ def write_report(directory: Path, out: Path) -> Report:
     }
     links = [f"![{about}]({RESULTS}/{picture})" for picture, (about, _) in drawn.items()]
     beside = (
-        f"By modality, mixed as in the paper, and as score matrices: [{name}_details.md]"
+        f"Tables by modality, mixed as in the paper, and score matrices: [{name}_details.md]"
         f"({RESULTS}/{name}_details.md). All numbers: [{name}.csv]({RESULTS}/{name}.csv), "
         f"[{name}_scores.csv]({RESULTS}/{name}_scores.csv). LaTeX: [{name}.tex]"
         f"({RESULTS}/{name}.tex)."
@@ -130,10 +131,10 @@ def _heading(analysis: Analysis) -> str:
     lines = [
         f"{about.name}: {len(cells)} of {about.num_cells} cells, "
         f"{_named_seeds([seed for seed in about.seeds if seed in done])}, "
-        f"{hours:.1f} hours of computing besides the first stage, which is trained once for all "
-        f"methods. Order, where none is named: {order}. "
+        f"{hours:.1f} hours of computing without the first stage, which is trained once for all "
+        f"methods. Order unless stated otherwise: {order}. "
         + ("; ".join(sorted(machines)) + "." if machines else ""),
-        "Every run has answered the test samples once after each stage.",
+        "Every run answered the test samples once after each stage.",
     ]
     missing = [m for m in about.methods if (m, analysis.main) not in analysis.groups]
     missing += [f"seed {seed}" for seed in about.seeds if seed not in done]
@@ -155,15 +156,15 @@ def _warnings(analysis: Analysis) -> Iterator[str]:
     if len(methods) > 1:
         listed = "; ".join(f"{seeds}: {', '.join(names)}" for seeds, names in methods.items())
         yield (
-            f"Means are over the seeds that a method has ({listed}): compare two methods by their "
-            "differences, which are over the seeds of both."
+            f"Means are over the seeds that a method has ({listed}). To compare two methods, use "
+            "their differences, which are over the seeds that both have."
         )
     if others := analysis.other_bases():
         listed = "; ".join(f"seed {seed}: {', '.join(names)}" for seed, names in others.items())
         yield (
             f"Started from another first stage than {analysis.about.reference} with the same seed, "
-            f"as one trained on another machine is ({listed}): these differences are paired by "
-            "sample only, and their noise holds that of two first stages."
+            f"as one trained on another machine is ({listed}). Their differences are paired by "
+            "test sample only and include the variation between two first stages."
         )
 
 
@@ -171,64 +172,54 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
     """Yield the score matrices, means over seeds, as Markdown."""
     yield "## Score matrices"
     yield "Means over seeds, after each stage; `whole`: all test samples."
-    for (method, order), cells in analysis.groups.items():
-        scores: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for cell in cells:
-            for after, modality, info, score in cell.result.scores():
-                row = scores.setdefault((modality, info.name), {})
-                row.setdefault(after or WHOLE, []).append(score)
+    for group, cells in analysis.groups.items():
+        method, order = group
         curriculum = analysis.about.orders[order]
-        rows = [
-            [
-                f"{modality} {dataset}",
-                # A mean over fewer seeds than others have would not be comparable.
-                *(
-                    f"{np.mean(row[place]):.1f}" if len(row.get(place, ())) == len(cells) else ""
-                    for place in (*curriculum, WHOLE)
-                ),
+        scores = analysis.scores(group)
+        rows = []
+        for modality, dataset in dict.fromkeys(scored[1:] for scored in scores):
+            found = [
+                scores.get(Scored(after, modality, dataset), []) for after in (*curriculum, None)
             ]
-            for (modality, dataset), row in scores.items()
-        ]
+            # A mean over fewer seeds than others have would not be comparable.
+            means = [f"{np.mean(own):.1f}" if len(own) == len(cells) else "" for own in found]
+            rows.append([f"{modality} {dataset}", *means])
         title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
-        yield markdown(ReportTable(title, ["test set", *curriculum, "whole"], rows))
+        yield markdown(ReportTable(title, ["test set", *curriculum, Quantity.WHOLE], rows))
 
 
 def _estimates_csv(analysis: Analysis) -> str:
-    header = [
-        *("method", "order", "quantity", "modality", "kind", "value", "num_seeds", "seeds_half"),
-        *("samples_low", "samples_high", "num_objects", "minus_reference", "both_half", "verdict"),
-    ]
+    header = (
+        "method order quantity modality kind value num_seeds seeds_half samples_low samples_high "
+        "num_objects minus_reference both_half verdict"
+    )
     rows = []
     for group, found in analysis.estimates.items():
         differences = analysis.differences.get(group, {})
-        for key, value in found.items():
-            row = [*group, *key, value.value, len(value.per_seed), value.seeds, value.low]
-            row += [value.high, value.num_objects]
-            if key in differences:
-                other = differences[key]
-                row += [other.value, other.both, other.verdict]
-            rows.append(row)
+        for key, own in found.items():
+            row = [*group, *key, own.value, len(own.per_seed), own.seeds, own.low, own.high]
+            other = differences.get(key)
+            apart = [other.value, other.both, other.verdict] if other else [""] * 3
+            rows.append([*row, own.num_objects, *apart])
     return _csv(header, rows)
 
 
 def _scores_csv(analysis: Analysis) -> str:
-    header = ["method", "order", "seed", "after", "modality", "dataset", "metric", "score"]
     rows = [
-        [r.method, r.order, r.seed, after or WHOLE, modality, info.name, info.metric, score]
+        [r.method, r.order, r.seed, scored.after or Quantity.WHOLE, *scored[1:], metric, score]
         for r in (cell.result for cell in analysis.cells)
-        for after, modality, info, score in r.scores()
+        for scored, metric, score in r.scores()
     ]
-    return _csv(header, rows)
+    return _csv("method order seed after modality dataset metric score", rows)
 
 
-def _csv(header: list[str], rows: list[list[Any]]) -> str:
+def _csv(header: str, rows: list[list[Any]]) -> str:
     """Return rows as CSV, numbers that need not be whole with six digits."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
+    writer.writerow(header.split())
     for row in rows:
-        shown = [f"{value:.6g}" if isinstance(value, float) else value for value in row]
-        writer.writerow([*shown, *[""] * (len(header) - len(row))])
+        writer.writerow([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row])
     return stream.getvalue()
 
 

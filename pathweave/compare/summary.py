@@ -1,39 +1,29 @@
 """Tables of a report."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 
-from pathweave.compare.analysis import Analysis
-from pathweave.compare.quantities import (
-    ACCURACY,
-    CAPTIONS,
-    FINAL,
-    FORGETTING,
-    KINDS,
-    MEAN,
-    MIXED,
-    TRANSFER,
-    WHOLE,
-    Key,
-)
+from pathweave.compare.analysis import Analysis, Group
+from pathweave.compare.quantities import MEAN, Key, Kind, Quantity
 from pathweave.compare.tables import ReportTable
 from pathweave.compare.uncertainty import SeedMean
 from pathweave.evaluate.report import points
 
 HOW_TO_READ = (
-    "A cell is the mean over seeds ± the half-width of its 95 % interval over seeds (Student's t) "
-    "/ over test samples (bootstrap of the objects shown). ?: not known, as with one seed. 0: "
-    "exactly 0 in every seed. T (higher is better): mean over the modalities learnt after the "
-    "first, which is the base of all. F (lower is better): mean over the stages after the first. "
-    "final: mean over all modalities after the last stage; whole sets: the same on all test "
-    "samples."
+    "A cell is the mean over seeds ± the half-width of its 95 % confidence interval over seeds "
+    "(Student's t) / over test samples (bootstrap over the objects shown). ?: not known, as with "
+    "one seed. 0: exactly 0 with every seed. T, transfer (higher is better): mean over the "
+    "modalities after the first, which is where all methods start from. F, forgetting (lower is "
+    "better): mean over the stages after the first. final: mean over all modalities after the last "
+    "stage; whole sets: the same on all test samples."
 )
 OF_DIFFERENCES = (
-    "Means as above, minus those of the reference with the same seed on the same samples. noise: "
-    "half-width of the 95 % interval of seeds and samples together. told apart: whether the "
-    "difference is larger; equal: none in any seed; 1 seed: larger than the noise of the samples, "
-    "that of the training is not known. There is no correction for the number of comparisons."
+    "Means as above, minus those of the reference with the same seeds on the same samples. ±: "
+    "half-width of the 95 % confidence interval over seeds and samples together. significant?: yes "
+    "if the difference is larger than that; identical: no difference with any seed; 1 seed: larger "
+    "than the interval over samples, while the variation between trainings is not known. There is "
+    "no correction for multiple comparisons."
 )
 
 Section = tuple[str, list[ReportTable]]
@@ -42,7 +32,7 @@ Section = tuple[str, list[ReportTable]]
 
 def tables(analysis: Analysis) -> list[Section]:
     """Return the main tables of a report in sections."""
-    apart = (ACCURACY, CAPTIONS)  # the kinds that are not a mixture of others
+    apart = (Kind.ACCURACY, Kind.CAPTIONS)  # the kinds that are not a mixture of others
     return _filled(
         ("Means", [_means(analysis, kind) for kind in apart]),
         ("Differences", [_differences(analysis, kind) for kind in apart]),
@@ -54,23 +44,14 @@ def tables(analysis: Analysis) -> list[Section]:
 
 def details(analysis: Analysis) -> list[Section]:
     """Return the other tables: mixed scores, and T and F by modality."""
-    names = analysis.about.orders[analysis.main]
-
-    def each(quantity: str, title: str) -> list[ReportTable]:
-        return [
-            _estimates(analysis, title, {name: Key(quantity, name, kind) for name in names})
-            for kind in KINDS
-        ]
-
+    transfer = _by_modality(analysis, Quantity.T, "T of each modality")
+    forgetting = _by_modality(analysis, Quantity.F, "F after each modality")
     return _filled(
-        ("Means, mixed", [_means(analysis, MIXED)]),
-        ("Differences, mixed", [_differences(analysis, MIXED)]),
-        ("Orders, mixed", [_orders(analysis, MIXED)]),
-        ("Transfer T, right after learning each modality", each(TRANSFER, "T of each modality")),
-        (
-            "Forgetting F of all earlier modalities after each",
-            each(FORGETTING, "F after each modality"),
-        ),
+        ("Means, mixed", [_means(analysis, Kind.MIXED)]),
+        ("Differences, mixed", [_differences(analysis, Kind.MIXED)]),
+        ("Orders, mixed", [_orders(analysis, Kind.MIXED)]),
+        ("Transfer T, right after learning each modality", transfer),
+        ("Forgetting F of all earlier modalities after each", forgetting),
     )
 
 
@@ -80,83 +61,88 @@ def _filled(*made: Section) -> list[Section]:
     return [(heading, found) for heading, found in with_rows if found]
 
 
-def _means(analysis: Analysis, kind: str) -> ReportTable:
-    names = {TRANSFER: TRANSFER, FORGETTING: FORGETTING, FINAL: FINAL, WHOLE: "whole sets"}
-    keys = {name: Key(quantity, MEAN, kind) for quantity, name in names.items()}
-    table = _estimates(analysis, "Means over modalities", keys)
-    seeds = {
-        method: str(len(analysis.groups[method, order])) for method, order in analysis.main_groups
+def _means(analysis: Analysis, kind: Kind) -> ReportTable:
+    named = {str(q): q for q in (Quantity.T, Quantity.F, Quantity.FINAL)}
+    named["whole sets"] = Quantity.WHOLE
+    columns = {name: Key(quantity, MEAN, kind) for name, quantity in named.items()}
+    rows = {g: [g[0], str(len(analysis.groups[g]))] for g in analysis.main_groups}
+    return _estimates(analysis, "Means over modalities", ["method", "seeds"], rows, columns)
+
+
+def _by_modality(analysis: Analysis, quantity: Quantity, title: str) -> list[ReportTable]:
+    rows = {group: [group[0]] for group in analysis.main_groups}
+    names = analysis.about.orders[analysis.main]
+    columns = [{name: Key(quantity, name, kind) for name in names} for kind in Kind]
+    return [_estimates(analysis, title, ["method"], rows, keys) for keys in columns]
+
+
+def _orders(analysis: Analysis, kind: Kind) -> ReportTable:
+    columns = {name: Key(Quantity.T, name, kind) for name in analysis.modalities}
+    means = {f"mean {quantity}": Key(quantity, MEAN, kind) for quantity in (Quantity.T, Quantity.F)}
+    # A method with one order has nothing to compare here.
+    several = {method for method, order in analysis.groups if order != analysis.main}
+    rows = {
+        (method, order): [f"{method}, {order}"]
+        for method in analysis.about.methods
+        for order in analysis.about.orders
+        if method in several and (method, order) in analysis.groups
     }
-    rows = [[method, seeds[method], *cells] for method, *cells in table.rows]
-    return replace(table, header=["method", "seeds", *table.header[1:]], rows=rows)
+    listed = "; ".join(f"{n}: {', '.join(o)}" for n, o in analysis.about.orders.items())
+    title, note = "Orders, T of each modality", f"± over seeds. {listed}."
+    return _estimates(analysis, title, ["method, order"], rows, columns | means, note)
 
 
-def _estimates(analysis: Analysis, title: str, keys: dict[str, Key]) -> ReportTable:
-    """Return a row for each method of the main order, with the numbers that any of them has.
+def _estimates(
+    analysis: Analysis,
+    title: str,
+    labels: list[str],
+    rows: Mapping[Group, list[str]],
+    columns: Mapping[str, Key],
+    note: str = HOW_TO_READ,
+) -> ReportTable:
+    """Return the means over seeds of some groups, in the columns that any of them has.
 
     Args:
         analysis: The grid.
         title: What the table shows.
-        keys: The numbers, all of one kind, by heading.
+        labels: Headings of what names a row.
+        rows: What names the row of each group.
+        columns: The numbers by heading, all of one kind.
+        note: How to read it; only under that of all means, cells have the interval over samples.
     """
-    found = {method: analysis.estimates[method, order] for method, order in analysis.main_groups}
-    used = {n: key for n, key in keys.items() if any(key in known for known in found.values())}
-    rows = [
-        [method, *(_cell(known.get(key)) for key in used.values())]
-        for method, known in found.items()
+    found = [(names, analysis.estimates[group]) for group, names in rows.items()]
+    used = {n: key for n, key in columns.items() if any(key in known for _, known in found)}
+    shown = [
+        [*names, *(_cell(known.get(key), note == HOW_TO_READ) for key in used.values())]
+        for names, known in found
         if used
     ]
-    kind = next(iter(keys.values())).kind
-    title = f"{title}: {KINDS[kind].in_tables}"
-    return ReportTable(title, ["method", *used], rows, HOW_TO_READ)
+    kind = next(iter(columns.values())).kind
+    return ReportTable(f"{title}: {kind.in_tables}", [*labels, *used], shown, note)
 
 
-def _orders(analysis: Analysis, kind: str) -> ReportTable:
-    keys = [Key(TRANSFER, name, kind) for name in analysis.modalities]
-    used = [key for key in keys if any(key in found for found in analysis.estimates.values())]
-    means = [Key(quantity, MEAN, kind) for quantity in (TRANSFER, FORGETTING)]
-    # A method with one order has nothing to compare here.
-    several = {m for m, order in analysis.groups if order != analysis.main}
-    rows = [
-        [
-            f"{method}, {order}",
-            *(_cell(analysis.estimates[method, order].get(key), False) for key in [*used, *means]),
-        ]
-        for method in analysis.about.methods
-        for order in analysis.about.orders
-        if method in several and used and (method, order) in analysis.groups
-    ]
-    listed = "; ".join(f"{n}: {', '.join(o)}" for n, o in analysis.about.orders.items())
-    return ReportTable(
-        f"Orders, T of each modality: {KINDS[kind].in_tables}",
-        ["method, order", *(key.modality for key in used), "mean T", "mean F"],
-        rows,
-        f"± over seeds. {listed}.",
-    )
-
-
-def _differences(analysis: Analysis, kind: str) -> ReportTable:
+def _differences(analysis: Analysis, kind: Kind) -> ReportTable:
     rows = []
     for group in analysis.main_groups:
         known = analysis.differences.get(group, {})
-        pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (TRANSFER, FORGETTING)]
-        if any(pair):
-            shown = [cell for found in pair for cell in _difference(found)]
-            seeds = max(len(found.per_seed) for found in pair if found is not None)
+        pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (Quantity.T, Quantity.F)]
+        shown = [
+            cell
+            for found in pair
+            for cell in (
+                ("", "", "")
+                if found is None
+                else (signed(found.value), _half(found.both), found.verdict)
+            )
+        ]
+        if seeds := max((len(found.per_seed) for found in pair if found is not None), default=0):
             rows.append([group[0], *shown, str(seeds)])
     return ReportTable(
-        f"Difference to {analysis.about.reference}: {KINDS[kind].in_tables}",
-        ["method", "T", "noise", "told apart", "F", "noise", "told apart", "seeds"],
+        f"Difference to {analysis.about.reference}: {kind.in_tables}",
+        ["method", "T", "±", "significant?", "F", "±", "significant?", "seeds"],
         rows,
         OF_DIFFERENCES,
     )
-
-
-def _difference(found: SeedMean | None) -> list[str]:
-    if found is None:
-        return ["", "", ""]
-    noise = "?" if found.both is None else f"±{_half(found.both)}"
-    return [signed(found.value), noise, found.verdict]
 
 
 def gate_weights(analysis: Analysis) -> dict[tuple[str, str], dict[str, float]]:
@@ -183,9 +169,9 @@ def _gates(analysis: Analysis) -> ReportTable:
         "Mean gate weight of a path's own adapter and of earlier ones",
         ["method, path", *analysis.about.orders[analysis.main]],
         rows,
-        "Mean over sites and tokens on the inputs kept with each path, and over seeds; it says how "
-        "much an adapter counts, not how much it adds. New gates weigh all alike. A first path has "
-        "no predecessors and no gates.",
+        "Mean over sites and tokens on the inputs stored with each path, and over seeds. It says "
+        "how much an adapter counts, not how much it adds. New gates weigh all adapters equally. "
+        "The first path has no predecessors and no gates.",
     )
 
 
@@ -215,10 +201,10 @@ def _costs(analysis: Analysis) -> ReportTable:
         "Cost of learning the modalities after the first",
         ["method", "trained a stage", "share", "training min", "all min", "peak GB", "paths MB"],
         rows,
-        "trained a stage: trained parameters of the stage with most; share: of what full tuning of "
-        "the connector would train there. training: optimiser steps alone; all: with encoding and "
-        "scoring. peak: largest resident memory. paths: the paths of all stages on disk; methods "
-        "that change the shared connector keep it besides.",
+        "trained a stage: trained parameters of the stage with most; share: of those that full "
+        "fine-tuning of the connector would train there. training: optimiser steps only; all: with "
+        "encoding and scoring. peak: largest resident memory. paths: size on disk of the paths of "
+        "all stages; methods that change the shared connector store it as well.",
     )
 
 

@@ -49,15 +49,15 @@ class SeedMean:
 
     @property
     def verdict(self) -> str:
-        """Whether a difference can be told from noise, in a word or two.
+        """Whether a difference is significant: yes, no, identical, 1 seed or unknown.
 
-        With one seed only a difference within the noise of the samples can be judged: what another
-        training would change is not known.
+        With one seed only a difference within the interval over samples can be judged: how much
+        trainings vary is not known.
         """
         if self.both is None:
             return "unknown"
         if self.value == 0.0 and self.both == 0.0:
-            return "equal"
+            return "identical"
         if abs(self.value) <= self.both:
             return "no"
         return "yes" if len(self.per_seed) > 1 else "1 seed"

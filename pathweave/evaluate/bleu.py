@@ -12,29 +12,40 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.evaluate.cider import MAX_N, Ngram, ngrams
-from pathweave.evaluate.references import of_each
+from pathweave.evaluate.references import per_sample
 from pathweave.evaluate.tokens import tokenize
 
 # As in coco-caption, so that 0 / 0 is 1e-6, hardly more than 0.
 _TINY, _SMALL = 1e-15, 1e-9
 
 
-def bleu_statistics(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Float[np.ndarray, "samples 10"]:
+@per_sample
+def bleu_statistics(prediction: str, accepted: Sequence[str]) -> list[int]:
     """Return the counts of each sample that BLEU is computed from.
 
     They are: n-grams of the prediction that are also in a reference, for n of 1 to 4; n-grams of
     the prediction; words of the prediction; words of the nearest reference.
 
     Args:
-        predictions: One caption a sample.
-        references: All reference captions of each sample, in the same order.
+        prediction: The caption; called with one a sample.
+        accepted: All reference captions; called with those of each sample.
 
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
     """
-    return of_each(_counts, predictions, references)
+    words = tokenize(prediction)
+    most: dict[Ngram, int] = {}
+    lengths = []
+    for reference in map(tokenize, accepted):
+        lengths.append(len(reference))
+        for ngram, count in ngrams(reference).items():
+            most[ngram] = max(most.get(ngram, 0), count)
+    matched = [0] * MAX_N
+    for ngram, count in ngrams(words).items():
+        matched[len(ngram) - 1] += min(count, most.get(ngram, 0))
+    proposed = [max(0, len(words) - n) for n in range(MAX_N)]
+    nearest = min(lengths, key=lambda length: (abs(length - len(words)), length))
+    return [*matched, *proposed, len(words), nearest]
 
 
 def bleu(totals: Float[np.ndarray, "sets 10"], max_n: int = MAX_N) -> Float[np.ndarray, " sets"]:
@@ -55,19 +66,3 @@ def bleu(totals: Float[np.ndarray, "sets 10"], max_n: int = MAX_N) -> Float[np.n
     precision = ((matched + _TINY) / (proposed + _SMALL)).prod(-1) ** (1 / max_n)
     ratio = (totals[:, 8] + _TINY) / (totals[:, 9] + _SMALL)
     return 100.0 * precision * np.exp(np.minimum(0.0, 1.0 - 1.0 / ratio))
-
-
-def _counts(prediction: str, accepted: Sequence[str]) -> list[int]:
-    words = tokenize(prediction)
-    most: dict[Ngram, int] = {}
-    lengths = []
-    for reference in map(tokenize, accepted):
-        lengths.append(len(reference))
-        for ngram, count in ngrams(reference).items():
-            most[ngram] = max(most.get(ngram, 0), count)
-    matched = [0] * MAX_N
-    for ngram, count in ngrams(words).items():
-        matched[len(ngram) - 1] += min(count, most.get(ngram, 0))
-    proposed = [max(0, len(words) - n) for n in range(MAX_N)]
-    nearest = min(lengths, key=lambda length: (abs(length - len(words)), length))
-    return [*matched, *proposed, len(words), nearest]

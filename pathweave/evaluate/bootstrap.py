@@ -131,9 +131,7 @@ def interval(
         >>> interval(right, lambda totals, counts: totals[:, 0] / counts)
         Interval(value=75.0, low=25.0, high=100.0, num_clusters=4)
     """
-    num_clusters = _num_clusters(statistics, clusters)
-    [drawn] = draw_scores([Column(statistics, combine, clusters)], num_resamples, seed)
-    return _interval(drawn, num_clusters)
+    return _interval([Column(statistics, combine, clusters)], num_resamples, seed)
 
 
 def paired_difference(
@@ -165,25 +163,23 @@ def paired_difference(
             f"two systems must have answered the same samples to be compared, got {len(first)} "
             f"and {len(second)}; evaluate both on one test set"
         )
-    num_clusters = _num_clusters(first, clusters)
     columns = [Column(statistics, combine, clusters) for statistics in (first, second)]
-    one, other = draw_scores(columns, num_resamples, seed)
-    return _interval(one - other, num_clusters)
+    return _interval(columns, num_resamples, seed)
 
 
-def _interval(drawn: Float[np.ndarray, " draws"], num_clusters: int) -> Interval:
-    low, high = np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(drawn[0]), float(low), float(high), num_clusters)
-
-
-def _num_clusters(statistics: Statistics, clusters: Sequence[Hashable] | None) -> int:
-    found = len(statistics) if clusters is None else len(set(clusters))
-    if found < 2:
+def _interval(columns: Sequence[Column], num_resamples: int, seed: int) -> Interval:
+    """Return that of the first column's score, minus the second's where there is one."""
+    statistics, clusters = columns[0].statistics, columns[0].clusters
+    num_clusters = len(statistics) if clusters is None else len(set(clusters))
+    if num_clusters < 2:
         raise ManifestError(
-            f"an interval must rest on at least 2 objects, got {found}; evaluate more "
+            f"an interval must rest on at least 2 objects, got {num_clusters}; evaluate more "
             "samples, or give the objects they show in the field 'object'"
         )
-    return found
+    drawn, *other = draw_scores(columns, num_resamples, seed)
+    drawn = drawn - other[0] if other else drawn
+    low, high = np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(drawn[0]), float(low), float(high), num_clusters)
 
 
 def _labels(column: Column, numbers: dict[Hashable, int]) -> Int[np.ndarray, " samples"]:

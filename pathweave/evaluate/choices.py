@@ -8,27 +8,25 @@ from jaxtyping import Float
 
 from pathweave.errors import ManifestError
 from pathweave.evaluate.normalise import ARTICLES, comparable, plain
-from pathweave.evaluate.references import check_references, of_each
+from pathweave.evaluate.references import check_references, per_sample
 from pathweave.evaluate.tokens import tokenize
 
 # What follows the letter A where it is a name: the end, a mark, or a word that no article precedes.
 _AFTER_A_NAME = r"(?=\W*$|[^\w\s'/-]|['/-](?!\w)|\s+(?:and|as|because|is|or|was)\b)"
 
 
-def ranking(
-    predictions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    choices: Sequence[Sequence[str]] = (),
-) -> Float[np.ndarray, "samples 1"]:
+@per_sample
+def ranking(prediction: str, accepted: Sequence[str], choices: Sequence[str] = ()) -> float:
     """Return 100 for each picked choice that a reference stands for, 0 for the others.
 
     A reference stands for the choice that is written like it, so that "-5" is not "5"; only if
     there is none, for one that equals it after normalisation.
 
     Args:
-        predictions: The choice picked for each sample.
-        references: All accepted answers of each sample, in the same order.
-        choices: The choices of each sample; without them, picks are compared as they are.
+        prediction: The choice picked; called with one a sample.
+        accepted: All accepted answers; called with those of each sample.
+        choices: The choices, called with those of each sample; without them, picks are compared
+            as they are.
 
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
@@ -37,11 +35,7 @@ def ranking(
         >>> ranking(["-5", "5"], [["5"], ["5"]], [["-5", "5"]] * 2).ravel()
         array([  0., 100.])
     """
-
-    def score(pick: str, accepted: Sequence[str], names: Sequence[str]) -> float:
-        return 100.0 * _is_right(pick, accepted, names)
-
-    return of_each(score, predictions, references, choices or [()] * len(predictions))
+    return 100.0 * _is_right(prediction, accepted, choices)
 
 
 def word_match(
@@ -73,11 +67,12 @@ def word_match(
             "manifest or choose exact_match"
         )
 
+    @per_sample
     def score(text: str, accepted: Sequence[str], names: Sequence[str]) -> float:
         named = named_choice(text, names)
         return 100.0 * (named is not None and _is_right(named, accepted, names))
 
-    return of_each(score, predictions, references, choices)
+    return score(predictions, references, choices)
 
 
 def _is_right(choice: str, accepted: Sequence[str], choices: Sequence[str]) -> bool:

@@ -2,23 +2,19 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float
-
 from pathweave.evaluate.normalise import comparable
-from pathweave.evaluate.references import of_each
+from pathweave.evaluate.references import per_sample
 
 
-def exact_match(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Float[np.ndarray, "samples 1"]:
+@per_sample
+def exact_match(prediction: str, accepted: Sequence[str]) -> float:
     """Return 100 for each prediction that equals a reference after normalisation, 0 for the others.
 
     What normalises to nothing ("A", "+") is compared as it is. An empty prediction is wrong.
 
     Args:
-        predictions: One answer a sample.
-        references: All accepted answers of each sample, in the same order.
+        prediction: The answer; called with one a sample.
+        accepted: All accepted answers; called with those of each sample.
 
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
@@ -27,9 +23,5 @@ def exact_match(
         >>> exact_match(["a shirt", "two"], [["shirt"], ["3", "4"]]).ravel()
         array([100.,   0.])
     """
-
-    def score(prediction: str, accepted: Sequence[str]) -> float:
-        answer = comparable(prediction)
-        return 100.0 * (answer != "" and answer in map(comparable, accepted))
-
-    return of_each(score, predictions, references)
+    answer = comparable(prediction)
+    return 100.0 * (answer != "" and answer in map(comparable, accepted))

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
-from pathweave.nn import woven_sites
+from pathweave.nn import Mixture, woven_sites
 from pathweave.runs.path_directory import describe_path, load_proof
 from pathweave.runs.run_directory import RunDirectory
 
@@ -28,25 +29,23 @@ def gate_usage(
     Returns:
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
-    mixtures = model.paths.mixtures(name)
     layers = woven_sites(model.qformer) | woven_sites(model.projector)
     totals: Mapping[str, list[float]] = defaultdict(list)
-    hooks = []
+    path, hooks = model.paths[name], []
 
-    def record(site: str, experts: Sequence[str]) -> None:
-        def hook(_: torch.nn.Module, inputs: tuple[Tensor, object]) -> None:
-            weights = mixtures[site].gate_weights(inputs[0]).float().mean((0, 1))
-            for expert, weight in zip(experts, weights.tolist(), strict=True):
-                totals[expert].append(weight)
+    def note(
+        mixture: Mixture, experts: Sequence[str], _: torch.nn.Module, inputs: tuple[Tensor, object]
+    ) -> None:
+        weights = mixture.gate_weights(inputs[0]).float().mean((0, 1))
+        for expert, weight in zip(experts, weights.tolist(), strict=True):
+            totals[expert].append(weight)
 
-        hooks.append(layers[site].register_forward_pre_hook(hook))
-
-    path = model.paths[name]
-    for site, mixture in mixtures.items():
+    for site, mixture in model.paths.mixtures(name).items():
         if mixture.gate is not None:
             earlier = path.spec.predecessors
             owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
-            record(site, [*owners, name])
+            noting = partial(note, mixture, [*owners, name])
+            hooks.append(layers[site].register_forward_pre_hook(noting))
     try:
         model.eval()
         model.soft_tokens([Medium(name, f.float()) for f in features], texts)

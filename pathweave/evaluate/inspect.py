@@ -34,16 +34,13 @@ def inspect_run(root: Path, gates: bool = True) -> dict[str, Any]:
     if gates and finished:
         model, _ = load_run(root)
         usage = recorded_gate_usage(model, run, finished)
+    shown = ("parameters", "trained_parameters", "content_hash", "modality", "licences")
     paths = {
         name: {
             "predecessors": list(described["predecessors"]),
-            "parameters": described["parameters"],
-            "trained_parameters": described["trained_parameters"],
+            **{field: described[field] for field in shown},
             "bytes": sum(f.stat().st_size for f in run.path(name).iterdir()),
             "gate_usage": usage.get(name, {}),
-            "content_hash": described["content_hash"],
-            "modality": described["modality"],
-            "licences": described["licences"],
         }
         for name, described in descriptions.items()
     }

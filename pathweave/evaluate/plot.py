@@ -11,7 +11,8 @@ from pathweave.evaluate.results import Results
 from pathweave.extras import import_extra
 from pathweave.storage.atomic import write_atomic
 
-_DOTS_PER_INCH = 150
+Axes = Any  # of an optional library
+Figure = Any
 
 # Share of a row's height that its bars fill.
 _GROUP_HEIGHT = 0.84
@@ -24,32 +25,45 @@ def plot(results: Results, path: Path) -> None:
         PathWeaveError: If matplotlib is not installed.
         DiskError: If the disk is full or the directory cannot be written.
     """
-    figure = import_extra("matplotlib.figure", "report").Figure(
-        figsize=(12, 2.2 + 0.62 * max(3, len(results.curriculum))), layout="constrained"
-    )
+    figure = new_figure(12.0, 2.2 + 0.62 * max(3, len(results.curriculum)))
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
     figure.suptitle(f"{results.recipe} ({results.method})", fontsize=14, fontweight="bold")
     _draw_scores(left, results)
     _draw_forgetting(right, results)
+    write_atomic(path, png(figure, 150))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches.
+
+    Raises:
+        PathWeaveError: If matplotlib is not installed.
+    """
+    figure = import_extra("matplotlib.figure", "report").Figure
+    return figure(figsize=(width, height), layout="constrained")
+
+
+def png(figure: Figure, dots_per_inch: int) -> bytes:
+    """Return a figure as a PNG, the same one for the same figure whatever drew it."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_DOTS_PER_INCH)
-    write_atomic(path, stream.getvalue())
+    figure.savefig(stream, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return stream.getvalue()
 
 
-def _samples(results: Results) -> str:
-    """Say how many samples of each set were scored, where that is known."""
-    sizes = [n for _, dataset in results.columns if (n := dataset.num_samples) is not None]
-    ends = sorted({min(sizes), max(sizes)}) if sizes else []
-    return f", on {' to '.join(f'{n:,}' for n in ends)} samples a set" if ends else ""
+def hide(axes: Axes, *sides: str) -> None:
+    """Remove the lines at some sides."""
+    for side in sides:
+        axes.spines[side].set_visible(False)
 
 
-def _draw_scores(axes: Any, results: Results) -> None:  # noqa: ANN401 (of an optional library)
-    matrix, columns = results.matrix, results.columns
+def _draw_scores(axes: Axes, results: Results) -> None:
+    columns = results.columns
     scores = np.full((len(results.curriculum), len(columns)), np.nan)
-    for stage in range(len(results.curriculum)):
-        for column, (modality, dataset) in enumerate(columns):
-            if matrix.has(stage, modality, dataset.name):
-                scores[stage, column] = matrix.score(stage, modality, dataset.name)
+    for stage, modality, dataset, score in results.scored():
+        scores[stage, columns.index((modality, dataset))] = score
+    sizes = sorted({d.num_samples for _, d in columns if d.num_samples is not None})
+    ends = " to ".join(f"{size:,}" for size in dict.fromkeys((*sizes[:1], *sizes[-1:])))
+    samples = f", on {ends} samples a set" if ends else ""
     # Metrics differ in scale, so a cell's colour is its share of the best of its column.
     best = np.fmax.reduce(scores, axis=0, initial=1e-9)
     axes.imshow(np.clip(scores / best, 0, 1), cmap="Blues", vmin=0, vmax=1.9, aspect="auto")
@@ -67,8 +81,7 @@ def _draw_scores(axes: Any, results: Results) -> None:  # noqa: ANN401 (of an op
     axes.set_yticks(range(len(results.curriculum)), results.curriculum, fontsize=11)
     axes.set_ylabel("after learning", fontsize=11)
     axes.set_title(
-        f"Scores after each stage{_samples(results)}\n"
-        "(bold: just learnt; colour: share of column's best)"
+        f"Scores after each stage{samples}\n(bold: just learnt; colour: share of column's best)"
     )
     axes.tick_params(length=0)
     for modality in results.curriculum:
@@ -88,7 +101,7 @@ def _draw_scores(axes: Any, results: Results) -> None:  # noqa: ANN401 (of an op
             axes.axvline(places[0] - 0.5, color="grey", linewidth=0.8)
 
 
-def _draw_forgetting(axes: Any, results: Results) -> None:  # noqa: ANN401 (of an optional library)
+def _draw_forgetting(axes: Axes, results: Results) -> None:
     matrix, curriculum = results.matrix, results.curriculum
     losses = {
         (stage, modality): round(matrix.forgetting(stage, modality), 1) + 0.0
@@ -112,7 +125,6 @@ def _draw_forgetting(axes: Any, results: Results) -> None:  # noqa: ANN401 (of a
     low, high = min(0, *losses.values(), 0), max(10, *losses.values(), 10)
     axes.set_xlim(1.2 * low - 0.02 * high, 1.15 * high)
     axes.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    hide(axes, "top", "right", "left")
     if losses:
         axes.legend(loc="upper right", fontsize=9)

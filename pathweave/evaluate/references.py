@@ -1,6 +1,7 @@
 """References of the samples to score: checked, and taken one sample at a time."""
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 
 import numpy as np
 from jaxtyping import Float
@@ -27,23 +28,30 @@ def check_references(predictions: Sequence[str], references: Sequence[Sequence[s
             )
 
 
-def of_each(
+def per_sample(
     measure: Callable[..., float | Sequence[float]],
-    predictions: Sequence[str],
-    references: Sequence[Sequence[str]],
-    *others: Sequence[object],
-) -> Float[np.ndarray, "samples statistics"]:
-    """Return one row a sample: what ``measure`` gives for its prediction and its references.
+) -> Callable[..., Float[np.ndarray, "samples statistics"]]:
+    """Return the function of a whole set that gives one row a sample.
+
+    It takes the predictions, the references of each, and where ``measure`` takes more also that of
+    each sample, all in the same order. It raises ManifestError if there is no sample, a sample
+    without a reference, or the lengths differ.
 
     Args:
         measure: From a prediction, its references and whatever else there is to numbers.
-        predictions: One a sample.
-        references: All accepted ones of each sample, in the same order.
-        others: More arguments of each sample.
 
-    Raises:
-        ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
+    Example:
+        >>> per_sample(lambda prediction, references: prediction in references)(["a"], [["a"]])
+        array([[1.]])
     """
-    check_references(predictions, references)
-    rows = zip(predictions, references, *others, strict=True)
-    return np.array([np.atleast_1d(measure(*row)) for row in rows], float)
+
+    @wraps(measure)
+    def of_set(
+        predictions: Sequence[str], references: Sequence[Sequence[str]], *others: Sequence[object]
+    ) -> Float[np.ndarray, "samples statistics"]:
+        check_references(predictions, references)
+        filled = [other or [()] * len(predictions) for other in others]
+        rows = zip(predictions, references, *filled, strict=True)
+        return np.array([np.atleast_1d(measure(*row)) for row in rows], float)
+
+    return of_set

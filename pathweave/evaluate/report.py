@@ -23,13 +23,13 @@ def tables(results: Results) -> list[Table]:
 
 def score_table(results: Results) -> Table:
     """Return the score matrix, a row a test set, and beside it what the scores are read against."""
-    stages = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
+    numbered = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
     units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
     parts = [f"{m} {d.name} {d.coverage}" for m, d in results.columns if d.coverage is not None]
     covered = f"; samples there are: {', '.join(parts)}" if parts else ""
     table = WholeTable(
         title=f"{results.recipe}: scores after each stage",
-        caption=f"stages: {stages}; {', '.join(units)}{covered}",
+        caption=f"stages: {numbered}; {', '.join(units)}{covered}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -43,14 +43,10 @@ def score_table(results: Results) -> Table:
     ]
     for label, _ in known:
         table.add_column(label, justify="right", style="dim")
-    matrix = results.matrix
+    found = {(stage, m, d.name): f"{score:.1f}" for stage, m, d, score in results.scored()}
     for modality, dataset in results.columns:
-        scores = [
-            f"{matrix.score(stage, modality, dataset.name):.1f}"
-            if matrix.has(stage, modality, dataset.name)
-            else ""
-            for stage in range(len(results.curriculum))
-        ]
+        stages = range(len(results.curriculum))
+        scores = [found.get((stage, modality, dataset.name), "") for stage in stages]
         beside = [getattr(dataset, field) for _, field in known]
         shown = ["" if value is None else f"{value:.1f}" for value in beside]
         table.add_row(f"{modality} {dataset.name}", *scores, *shown)
@@ -72,14 +68,9 @@ def transfer_table(results: Results) -> Table:
             for modality in results.curriculum[:stage]
         ]
         mean = points(matrix.forgetting_mean(stage)) if old and all(old) else ""
-        blank = [""] * (len(results.curriculum) - 1 - len(old))
-        table.add_row(
-            results.curriculum[stage],
-            f"{matrix.transfer(stage):.1f}",
-            mean,
-            *old,
-            *blank,
-        )
+        row = [f"{matrix.transfer(stage):.1f}", mean, *old]
+        blank = [""] * (len(results.curriculum) + 1 - len(row))
+        table.add_row(results.curriculum[stage], *row, *blank)
     return table
 
 

@@ -1,5 +1,7 @@
 """Results of a run: one JSON file, read by the tables and the picture."""
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,13 @@ class Results(BaseModel, extra="forbid"):
     def columns(self) -> list[tuple[str, DatasetInfo]]:
         """Return modality and test set of each column of the score matrix, in order."""
         return [(m, dataset) for m in self.curriculum for dataset in self.datasets.get(m, [])]
+
+    def scored(self) -> Iterator[tuple[int, str, DatasetInfo, float]]:
+        """Yield stage, modality, test set and score of all that was scored, stage by stage."""
+        matrix = self.matrix
+        for stage, (modality, dataset) in product(range(len(self.curriculum)), self.columns):
+            if matrix.has(stage, modality, dataset.name):
+                yield stage, modality, dataset, matrix.score(stage, modality, dataset.name)
 
     @property
     def finished_stages(self) -> list[int]:

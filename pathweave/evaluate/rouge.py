@@ -8,25 +8,21 @@ their F-measure with beta = 1.2.
 from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float
-
-from pathweave.evaluate.references import of_each
+from pathweave.evaluate.references import per_sample
 from pathweave.evaluate.tokens import tokenize
 
 BETA = 1.2
 
 
-def rouge_l(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Float[np.ndarray, "samples 1"]:
+@per_sample
+def rouge_l(prediction: str, accepted: Sequence[str]) -> float:
     """Return ROUGE-L of each sample, in percent; that of the set is their mean.
 
     A caption without a word scores 0.
 
     Args:
-        predictions: One caption a sample.
-        references: All reference captions of each sample, in the same order.
+        prediction: The caption; called with one a sample.
+        accepted: All reference captions; called with those of each sample.
 
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
@@ -35,16 +31,12 @@ def rouge_l(
         >>> rouge_l(["a cat sat"], [["a black cat sat", "birds"]]).round(1)
         array([[83.6]])
     """
-    return of_each(_f_measure, predictions, references)
-
-
-def _f_measure(caption: str, references: Sequence[str]) -> float:
-    prediction, accepted = tokenize(caption), [*map(tokenize, references)]
-    common = [_longest_common_subsequence(prediction, reference) for reference in accepted]
+    words, others = tokenize(prediction), [*map(tokenize, accepted)]
+    common = [_longest_common_subsequence(words, other) for other in others]
     if not max(common):
         return 0.0
-    precision = max(common) / len(prediction)
-    recall = max(c / len(r) for c, r in zip(common, accepted, strict=True) if r)
+    precision = max(common) / len(words)
+    recall = max(c / len(r) for c, r in zip(common, others, strict=True) if r)
     return 100.0 * (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)
 
 

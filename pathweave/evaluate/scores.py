@@ -6,7 +6,7 @@ Stages and modalities are counted from 0: stage m learns modality m of the curri
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -117,7 +117,7 @@ class ScoreMatrix(Generic[Score]):
         Raises:
             RunError: If a score is missing.
         """
-        return mean([self.score(stage, modality, n) for n in self._known(modality)])
+        return self._mean_over_sets(self.score, stage, modality)
 
     def forgetting(self, stage: int, modality: str) -> Score:
         """Return F_{m,i} = (1 / N_i) sum_n [max_{0 <= j < m} S^n_{j,i} - S^n_{m,i}].
@@ -133,8 +133,14 @@ class ScoreMatrix(Generic[Score]):
         Raises:
             RunError: If the modality is learnt at that stage or later, or a score is missing.
         """
-        self._check_is_old(stage, modality)
-        return mean([self._loss(stage, modality, n) for n in self._known(modality)])
+        self._check(stage, modality)
+        learnt = self.curriculum.index(modality)
+        if learnt >= stage:
+            raise RunError(
+                f"forgetting of {modality!r} must be measured after stage {learnt}, at which it is "
+                f"learnt, got stage {stage}"
+            )
+        return self._mean_over_sets(self._loss, stage, modality)
 
     def forgetting_mean(self, stage: int) -> Score:
         """Return F_m = (1 / m) sum_{i < m} F_{m,i}: the mean over all old modalities.
@@ -222,12 +228,15 @@ class ScoreMatrix(Generic[Score]):
         best = np.max(earlier, axis=0) if is_array else max(earlier)
         return best - self.score(stage, modality, dataset)
 
-    def _known(self, modality: str) -> list[str]:
+    def _mean_over_sets(
+        self, of: Callable[[int, str, str], Score], stage: int, modality: str
+    ) -> Score:
+        self._check(stage, modality)
         if not self._datasets[modality]:
             raise RunError(
                 f"modality {modality!r} must have a scored test set, got none; evaluate it first"
             )
-        return self._datasets[modality]
+        return mean([of(stage, modality, dataset) for dataset in self._datasets[modality]])
 
     def _check(self, stage: int, modality: str) -> None:
         if modality not in self._datasets:
@@ -240,19 +249,7 @@ class ScoreMatrix(Generic[Score]):
                 f"has {len(self.curriculum)} modalities"
             )
 
-    def _check_is_old(self, stage: int, modality: str) -> None:
-        self._check(stage, modality)
-        learnt = self.curriculum.index(modality)
-        if learnt >= stage:
-            raise RunError(
-                f"forgetting of {modality!r} must be measured after stage {learnt}, at which it is "
-                f"learnt, got stage {stage}"
-            )
-
 
 def mean(values: Sequence[Score]) -> Score:
     """Return the mean of scores; there must be one."""
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total / len(values)
+    return sum(values[1:], values[0]) / len(values)

@@ -60,15 +60,11 @@ def record_proof(
         model: The model with the finished path.
         prompts: A few prompts, each with one medium of the path and then text.
     """
-    tensors: dict[str, Tensor] = {}
-    texts = []
-    for i, prompt in enumerate(prompts):
-        medium, text = _medium_and_text(prompt)
-        # Cached features are float16 already, so this loses nothing.
-        tensors[f"features_{i}"] = medium.features.half()
-        texts.append(text)
-    rounded = _prompts(medium.path, tensors, texts)
-    soft, logits, answers = _compute(model, rounded)
+    media = [part for prompt in prompts for part in prompt if isinstance(part, Medium)]
+    texts = [" ".join(part for part in prompt if isinstance(part, str)) for prompt in prompts]
+    # Cached features are float16 already, so this loses nothing.
+    tensors = {f"features_{i}": medium.features.half() for i, medium in enumerate(media)}
+    soft, logits, answers = _compute(model, _prompts(media[0].path, tensors, texts))
     tensors |= {f"tokens_{i}": tokens for i, tokens in enumerate(soft)}
     about = {"texts": texts, "logits": logits, "answers": answers, "machine": machine(model)}
     return tensors, about
@@ -103,11 +99,6 @@ def machine(model: PathWeave) -> dict[str, Any]:
         "torch": torch.__version__,
         "dtype": str(model.llm.dtype),
     }
-
-
-def _medium_and_text(prompt: Prompt) -> tuple[Medium, str]:
-    media = [part for part in prompt if isinstance(part, Medium)]
-    return media[0], " ".join(part for part in prompt if isinstance(part, str))
 
 
 def _prompts(name: str, tensors: Mapping[str, Tensor], texts: Sequence[str]) -> list[Prompt]:

@@ -8,24 +8,21 @@ with only three annotators who agree scores 66.7 at most, in both functions here
 
 from collections.abc import Sequence
 
-import numpy as np
-from jaxtyping import Float
-
 from pathweave.evaluate.normalise import comparable, normalise, plain, strip_punctuation, unify
-from pathweave.evaluate.references import of_each
+from pathweave.evaluate.references import per_sample
 
 
-def vqa_accuracy(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Float[np.ndarray, "samples 1"]:
+@per_sample
+def vqa_accuracy(prediction: str, accepted: Sequence[str]) -> float:
     """Return the accuracy of each answer, in percent, as the official evaluation computes it.
 
     Answer and references are normalised if the references differ, and compared as they are, but
     for space around them, if the annotators all wrote the same.
 
     Args:
-        predictions: One answer a sample.
-        references: The answer of every annotator, the same ones repeated.
+        prediction: The answer; called with one a sample.
+        accepted: The answer of every annotator, the same ones repeated; called with those of each
+            sample.
 
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
@@ -34,19 +31,14 @@ def vqa_accuracy(
         >>> vqa_accuracy(["Two."], [["2", "two", "two dogs", "3"]]).round(1)
         array([[50.]])
     """
-
-    def score(prediction: str, references: Sequence[str]) -> float:
-        answer, accepted = plain(prediction), [*map(plain, references)]
-        if len(set(accepted)) > 1:
-            answer, accepted = comparable(answer), [*map(comparable, accepted)]
-        return _leave_one_out(answer, accepted)
-
-    return of_each(score, predictions, references)
+    answer, given = plain(prediction), [*map(plain, accepted)]
+    if len(set(given)) > 1:
+        answer, given = comparable(answer), [*map(comparable, given)]
+    return _leave_one_out(answer, given)
 
 
-def vqa_accuracy_released(
-    predictions: Sequence[str], references: Sequence[Sequence[str]]
-) -> Float[np.ndarray, "samples 1"]:
+@per_sample
+def vqa_accuracy_released(prediction: str, accepted: Sequence[str]) -> float:
     """Return the accuracy of each answer as the released code computes it (that of LAVIS).
 
     There the answer is always normalised, but the references only lose their punctuation, and
@@ -54,8 +46,9 @@ def vqa_accuracy_released(
     never be met: use it to compare with published numbers of that code only.
 
     Args:
-        predictions: One answer a sample.
-        references: The answer of every annotator, the same ones repeated.
+        prediction: The answer; called with one a sample.
+        accepted: The answer of every annotator, the same ones repeated; called with those of each
+            sample.
 
     Raises:
         ManifestError: If there is no sample, a sample without a reference, or the lengths differ.
@@ -64,17 +57,13 @@ def vqa_accuracy_released(
         >>> vqa_accuracy_released(["Two."], [["2", "two", "two dogs", "3"]]).round(1)
         array([[25.]])
     """
-
-    def score(prediction: str, accepted: Sequence[str]) -> float:
-        accepted = [*map(unify, accepted)]
-        if len(set(accepted)) > 1:
-            accepted = [strip_punctuation(reference) for reference in accepted]
-        return _leave_one_out(normalise(prediction), accepted)
-
-    return of_each(score, predictions, references)
+    given = [*map(unify, accepted)]
+    if len(set(given)) > 1:
+        given = [*map(strip_punctuation, given)]
+    return _leave_one_out(normalise(prediction), given)
 
 
 def _leave_one_out(answer: str, accepted: Sequence[str]) -> float:
     agreeing = [reference == answer for reference in accepted]
-    num_agreeing = sum(agreeing)
-    return 100.0 * sum(min(1.0, (num_agreeing - own) / 3) for own in agreeing) / len(agreeing)
+    shares = [min(1.0, (sum(agreeing) - own) / 3) for own in agreeing]
+    return 100.0 * sum(shares) / len(shares)

@@ -41,26 +41,14 @@ def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: S
 
 
 def _datasets(recipe: Recipe, scoring: Scoring, name: str) -> list[DatasetInfo]:
+    fields = {"num_samples": "subset", "whole": "score", "num_whole": "num_samples"}
+    for field in ("majority", "text_only", "tokenizer", "low", "high", "num_objects", "num_total"):
+        fields[field] = field
     made = []
     for dataset, test_set in recipe.modalities[name].test.items():
         known: dict[str, Any] = scoring.sets.get(f"{name}/{dataset}", {})
-        made.append(
-            DatasetInfo(
-                name=dataset,
-                metric=test_set.metric,
-                num_samples=known.get("subset"),
-                majority=known.get("majority"),
-                text_only=known.get("text_only"),
-                probe=test_set.probe,
-                whole=known.get("score"),
-                num_whole=known.get("num_samples"),
-                tokenizer=known.get("tokenizer"),
-                low=known.get("low"),
-                high=known.get("high"),
-                num_objects=known.get("num_objects"),
-                num_total=known.get("num_total"),
-            )
-        )
+        told = {f: known.get(stored) for f, stored in fields.items()}
+        made.append(DatasetInfo(name=dataset, metric=test_set.metric, probe=test_set.probe, **told))
     return made
 
 

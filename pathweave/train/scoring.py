@@ -7,7 +7,6 @@ from pathweave.data.examples import Examples
 from pathweave.display import Display
 from pathweave.errors import RunError
 from pathweave.evaluate.run import (
-    SetResult,
     evaluate_set,
     majority_score,
     score_set,
@@ -114,28 +113,14 @@ class Scoring:
                 answers |= evaluate_set(model, examples, test_set, size, rest, bar.advance)
                 result = score_set(examples, test_set, answers)
             result.save(self._run.whole_predictions(name, dataset))
-            about = self._whole(model, name, dataset, examples, result, chosen)
+            modality = self.recipe.modalities[name]
+            about = {**result.summary(), "subset": len(chosen)}
+            about["text_only"] = text_only_score(model, examples, test_set, chosen)
+            if dataset in modality.train:
+                train = self._examples(modality.train[dataset])
+                about["majority"] = majority_score(train, examples, test_set)
             self.sets[f"{name}/{dataset}"] = {**about, "after": after}
         bar.close()
-
-    def _whole(
-        self,
-        model: PathWeave,
-        name: str,
-        dataset: str,
-        examples: Examples,
-        result: SetResult,
-        chosen: list[int],
-    ) -> dict[str, Any]:
-        """Return the score of a whole test set and what it is read against."""
-        modality = self.recipe.modalities[name]
-        test_set = modality.test[dataset]
-        about = {**result.summary(), "subset": len(chosen)}
-        about["text_only"] = text_only_score(model, examples, test_set, chosen)
-        if dataset in modality.train:
-            train = self._examples(modality.train[dataset])
-            about["majority"] = majority_score(train, examples, test_set)
-        return about
 
     def _is_last(self, stage: int) -> bool:
         is_last = stage == len(self.recipe.curriculum) - 1

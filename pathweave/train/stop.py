@@ -47,6 +47,6 @@ def stop_with_parent() -> None:
         # Not through sys.stdin, whose lock a thread must not hold when the process ends.
         while os.read(0, 4096):
             pass
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     threading.Thread(target=watch, daemon=True).start()

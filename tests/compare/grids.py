@@ -72,7 +72,7 @@ def write_cell(
     def keep(scored, values):
         tensors[scored.key] = torch.tensor(values).float()[:, None]
         things = (objects or {}).get(scored.modality) or range(len(values))
-        tensors[scored.samples.key] = torch.tensor(list(things)[: len(values)])
+        tensors[scored.objects] = torch.tensor(list(things)[: len(values)])
         ids[scored.key] = f"{len(values)} samples"
 
     sets = {"qa": answers, **({"caption": captions} if captions else {})}

@@ -5,20 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pathweave.compare.quantities import (
-    ACCURACY,
-    CAPTIONS,
-    FINAL,
-    FORGETTING,
-    LOST,
-    MEAN,
-    MIXED,
-    TRANSFER,
-    WHOLE,
-    Key,
-    kind_of,
-    quantities,
-)
+from pathweave.compare.quantities import MEAN, Key, Kind, Quantity, kind_of, quantities
 from pathweave.compare.tables import ReportTable, latex, markdown
 from pathweave.evaluate.scores import ScoreMatrix
 
@@ -49,22 +36,22 @@ BY_HAND = {
 @pytest.mark.parametrize(
     ("quantity", "modality", "kind", "expected"),
     [
-        (TRANSFER, "see", ACCURACY, 80.0),
-        (TRANSFER, "hear", ACCURACY, 60.0),
-        (TRANSFER, "hear", CAPTIONS, 100.0),
-        (TRANSFER, "hear", MIXED, 80.0),
-        (TRANSFER, MEAN, ACCURACY, 65.0),  # of hear and feel: see is the base
-        (TRANSFER, MEAN, MIXED, (80.0 + 185.0) / 2),
-        (FORGETTING, "hear", ACCURACY, 30.0),
-        (FORGETTING, "hear", MIXED, (30.0 + 80.0) / 2),
-        (FORGETTING, "feel", ACCURACY, (20.0 + 15.0) / 2),
-        (FORGETTING, "feel", CAPTIONS, (110.0 - 10.0) / 2),  # hear has gained 10
-        (FORGETTING, MEAN, ACCURACY, (30.0 + 17.5) / 2),
-        (LOST, "see", ACCURACY, 20.0),
-        (LOST, "hear", CAPTIONS, -10.0),
-        (LOST, MEAN, ACCURACY, 17.5),
-        (FINAL, "see", CAPTIONS, 90.0),
-        (FINAL, MEAN, ACCURACY, (60.0 + 45.0 + 70.0) / 3),
+        (Quantity.T, "see", Kind.ACCURACY, 80.0),
+        (Quantity.T, "hear", Kind.ACCURACY, 60.0),
+        (Quantity.T, "hear", Kind.CAPTIONS, 100.0),
+        (Quantity.T, "hear", Kind.MIXED, 80.0),
+        (Quantity.T, MEAN, Kind.ACCURACY, 65.0),  # of hear and feel: see is the base
+        (Quantity.T, MEAN, Kind.MIXED, (80.0 + 185.0) / 2),
+        (Quantity.F, "hear", Kind.ACCURACY, 30.0),
+        (Quantity.F, "hear", Kind.MIXED, (30.0 + 80.0) / 2),
+        (Quantity.F, "feel", Kind.ACCURACY, (20.0 + 15.0) / 2),
+        (Quantity.F, "feel", Kind.CAPTIONS, (110.0 - 10.0) / 2),  # hear has gained 10
+        (Quantity.F, MEAN, Kind.ACCURACY, (30.0 + 17.5) / 2),
+        (Quantity.LOST, "see", Kind.ACCURACY, 20.0),
+        (Quantity.LOST, "hear", Kind.CAPTIONS, -10.0),
+        (Quantity.LOST, MEAN, Kind.ACCURACY, 17.5),
+        (Quantity.FINAL, "see", Kind.CAPTIONS, 90.0),
+        (Quantity.FINAL, MEAN, Kind.ACCURACY, (60.0 + 45.0 + 70.0) / 3),
     ],
 )
 def test_by_hand(quantity, modality, kind, expected):
@@ -74,33 +61,33 @@ def test_by_hand(quantity, modality, kind, expected):
 def test_what_is_not_known_is_left_out():
     scores = {key: value for key, value in BY_HAND.items() if key[0] < 2}
     found = of_cell(scores)
-    assert Key(TRANSFER, "hear", MIXED) in found
+    assert Key(Quantity.T, "hear", Kind.MIXED) in found
     for key in (
-        Key(TRANSFER, "feel", MIXED),
-        Key(TRANSFER, MEAN, MIXED),  # of two modalities one is not there
-        Key(FORGETTING, "feel", MIXED),
-        Key(FINAL, MEAN, MIXED),
-        Key(WHOLE, MEAN, MIXED),
+        Key(Quantity.T, "feel", Kind.MIXED),
+        Key(Quantity.T, MEAN, Kind.MIXED),  # of two modalities one is not there
+        Key(Quantity.F, "feel", Kind.MIXED),
+        Key(Quantity.FINAL, MEAN, Kind.MIXED),
+        Key(Quantity.WHOLE, MEAN, Kind.MIXED),
     ):
         assert key not in found
-    assert Key(WHOLE, "see", ACCURACY) in of_cell(BY_HAND, {("see", "qa"): 77.0})
-    assert Key(WHOLE, "see", MIXED) not in of_cell(BY_HAND, {("see", "qa"): 77.0})
+    assert Key(Quantity.WHOLE, "see", Kind.ACCURACY) in of_cell(BY_HAND, {("see", "qa"): 77.0})
+    assert Key(Quantity.WHOLE, "see", Kind.MIXED) not in of_cell(BY_HAND, {("see", "qa"): 77.0})
 
 
 def test_modalities_learnt_at_once_are_scored_when_all_are_learnt():
     scores = {key: value for key, value in BY_HAND.items() if key[0] != 1}
     found = of_cell(scores)
-    assert found[Key(TRANSFER, "hear", ACCURACY)] == [45.0]
-    assert found[Key(TRANSFER, MEAN, ACCURACY)] == [57.5]
-    assert found[Key(LOST, "see", ACCURACY)] == [20.0]
-    assert Key(FORGETTING, "feel", ACCURACY) not in found
+    assert found[Key(Quantity.T, "hear", Kind.ACCURACY)] == [45.0]
+    assert found[Key(Quantity.T, MEAN, Kind.ACCURACY)] == [57.5]
+    assert found[Key(Quantity.LOST, "see", Kind.ACCURACY)] == [20.0]
+    assert Key(Quantity.F, "feel", Kind.ACCURACY) not in found
 
 
 def test_metrics_are_of_two_kinds():
     accuracies = {"exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match"}
     captions = {"cider", "cider_d", "bleu_1", "bleu_4", "rouge_l", "meteor"}
-    assert {kind_of(metric) for metric in accuracies} == {ACCURACY}
-    assert {kind_of(metric) for metric in captions} == {CAPTIONS}
+    assert {kind_of(metric) for metric in accuracies} == {Kind.ACCURACY}
+    assert {kind_of(metric) for metric in captions} == {Kind.CAPTIONS}
 
 
 def test_every_draw_is_a_cell_of_its_own():

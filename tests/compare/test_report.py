@@ -12,18 +12,7 @@ from PIL import Image
 
 from pathweave.compare.analysis import load_analysis
 from pathweave.compare.plots import _apart
-from pathweave.compare.quantities import (
-    ACCURACY,
-    CAPTIONS,
-    FINAL,
-    FORGETTING,
-    LOST,
-    MEAN,
-    MIXED,
-    TRANSFER,
-    WHOLE,
-    Key,
-)
+from pathweave.compare.quantities import MEAN, Key, Kind, Quantity
 from pathweave.compare.report import marks, write_report
 from pathweave.errors import PathWeaveError, RunError
 from tests.compare.grids import write_about, write_cell
@@ -63,7 +52,7 @@ def directory(tmp_path):
 def test_values_and_intervals_are_those_worked_out_by_hand(directory):
     analysis = load_analysis(directory)
     ours, theirs = (analysis.estimates[method, "main"] for method in ("ours", "theirs"))
-    transfer = ours[Key(TRANSFER, "hear", ACCURACY)]
+    transfer = ours[Key(Quantity.T, "hear", Kind.ACCURACY)]
     assert (transfer.value, transfer.per_seed) == (70.0, (60.0, 80.0))
     # Standard deviation sqrt(200), two seeds: 12.706 * sqrt(200) / sqrt(2).
     assert transfer.seeds == pytest.approx(127.06, abs=0.01)
@@ -71,25 +60,25 @@ def test_values_and_intervals_are_those_worked_out_by_hand(directory):
     assert transfer.num_objects == 10
     assert transfer.low == pytest.approx(45.0, abs=6)
     assert transfer.high == pytest.approx(95.0, abs=6)
-    assert ours[Key(TRANSFER, MEAN, ACCURACY)].value == 70.0
-    assert ours[Key(FORGETTING, MEAN, ACCURACY)].per_seed == (0.0, 0.0)
-    assert theirs[Key(FORGETTING, "hear", ACCURACY)].per_seed == (50.0, 60.0)
-    assert theirs[Key(LOST, "see", ACCURACY)].value == 55.0
-    assert theirs[Key(FINAL, MEAN, ACCURACY)].per_seed == (55.0, 60.0)
-    assert theirs[Key(FINAL, MEAN, MIXED)].value == 57.5
-    assert Key(WHOLE, MEAN, ACCURACY) not in ours
+    assert ours[Key(Quantity.T, MEAN, Kind.ACCURACY)].value == 70.0
+    assert ours[Key(Quantity.F, MEAN, Kind.ACCURACY)].per_seed == (0.0, 0.0)
+    assert theirs[Key(Quantity.F, "hear", Kind.ACCURACY)].per_seed == (50.0, 60.0)
+    assert theirs[Key(Quantity.LOST, "see", Kind.ACCURACY)].value == 55.0
+    assert theirs[Key(Quantity.FINAL, MEAN, Kind.ACCURACY)].per_seed == (55.0, 60.0)
+    assert theirs[Key(Quantity.FINAL, MEAN, Kind.MIXED)].value == 57.5
+    assert Key(Quantity.WHOLE, MEAN, Kind.ACCURACY) not in ours
 
 
 def test_differences_are_paired_by_seed_and_sample(directory):
     found = load_analysis(directory).differences
     assert found.keys() == {("theirs", "main")}
-    more = found["theirs", "main"][Key(TRANSFER, MEAN, ACCURACY)]
+    more = found["theirs", "main"][Key(Quantity.T, MEAN, Kind.ACCURACY)]
     # 10 points in either seed, though the seeds are 20 apart; on one sample of ten.
     assert more.per_seed == pytest.approx((10.0, 10.0))
     assert more.seeds == pytest.approx(0.0, abs=1e-9)
     assert (more.low, more.high) == pytest.approx((0.0, 30.0), abs=6)
     assert more.verdict == "no"
-    worse = found["theirs", "main"][Key(FORGETTING, MEAN, ACCURACY)]
+    worse = found["theirs", "main"][Key(Quantity.F, MEAN, Kind.ACCURACY)]
     assert worse.value == pytest.approx(55.0)
     # Seeds alone: 12.706 * 5. Of ten objects five lose in both seeds and one in one: a variance of
     # 10000 * (5 + 1/4 - 5.5**2 / 10) / 10 / 10 = 222.5, and with 9 degrees of freedom 2.262 times
@@ -104,7 +93,9 @@ def test_objects_and_not_samples_are_drawn(tmp_path):
     write_about(tmp_path, methods=["ours"], seeds=[0])
     things = {"hear": [1] * 5 + [2] * 5}
     write_cell(tmp_path, answers(9, 9, 5), objects=things)
-    found = load_analysis(tmp_path).estimates["ours", "main"][Key(TRANSFER, "hear", ACCURACY)]
+    found = load_analysis(tmp_path).estimates["ours", "main"][
+        Key(Quantity.T, "hear", Kind.ACCURACY)
+    ]
     assert (found.low, found.high, found.num_objects) == (0.0, 100.0, 2)
     assert found.seeds is None
 
@@ -115,22 +106,22 @@ def test_objects_are_counted_where_they_count(tmp_path):
     captions = {place: [100.0] * 4 for place in answers(1, 1, 1)}
     write_cell(tmp_path, answers(9, 9, 5), captions=captions, objects={"hear": [1, 1, 2, 2, 3] * 2})
     found = load_analysis(tmp_path).estimates["ours", "main"]
-    assert found[Key(TRANSFER, "hear", ACCURACY)].num_objects == 3
-    assert found[Key(TRANSFER, "hear", CAPTIONS)].num_objects == 2
-    assert found[Key(TRANSFER, MEAN, ACCURACY)].num_objects == 3
-    assert found[Key(FORGETTING, "hear", ACCURACY)].num_objects == 10
-    assert found[Key(FORGETTING, MEAN, CAPTIONS)].num_objects == 4
-    assert found[Key(FINAL, MEAN, ACCURACY)].num_objects == 13
+    assert found[Key(Quantity.T, "hear", Kind.ACCURACY)].num_objects == 3
+    assert found[Key(Quantity.T, "hear", Kind.CAPTIONS)].num_objects == 2
+    assert found[Key(Quantity.T, MEAN, Kind.ACCURACY)].num_objects == 3
+    assert found[Key(Quantity.F, "hear", Kind.ACCURACY)].num_objects == 10
+    assert found[Key(Quantity.F, MEAN, Kind.CAPTIONS)].num_objects == 4
+    assert found[Key(Quantity.FINAL, MEAN, Kind.ACCURACY)].num_objects == 13
 
 
 def test_whole_sets_have_intervals_of_their_own(tmp_path):
     write_about(tmp_path, methods=["ours"], seeds=[0])
     write_cell(tmp_path, answers(9, 9, 6), {"see": share(18, 20), "hear": share(10, 20)})
     found = load_analysis(tmp_path).estimates["ours", "main"]
-    whole = found[Key(WHOLE, "hear", ACCURACY)]
+    whole = found[Key(Quantity.WHOLE, "hear", Kind.ACCURACY)]
     assert (whole.value, whole.num_objects) == (50.0, 20)
-    assert found[Key(WHOLE, MEAN, ACCURACY)].value == 70.0
-    assert found[Key(WHOLE, MEAN, ACCURACY)].num_objects == 40
+    assert found[Key(Quantity.WHOLE, MEAN, Kind.ACCURACY)].value == 70.0
+    assert found[Key(Quantity.WHOLE, MEAN, Kind.ACCURACY)].num_objects == 40
 
 
 def read_csv(file) -> list[dict[str, str]]:

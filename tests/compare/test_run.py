@@ -89,7 +89,7 @@ def test_every_cell_has_a_result(grid_file, finished_grid):
         scored = Scored("sound", "sound", "qa")
         score = result.results.matrix.score(1, "sound", "qa")
         assert loaded.statistics[scored].mean() == pytest.approx(score)
-        assert len(loaded.objects[scored.samples]) == 6
+        assert len(loaded.objects[scored.objects]) == 6
 
 
 def test_the_result_of_a_run_without_statistics_is_the_same(grid_file, finished_grid, tmp_path):

@@ -68,13 +68,13 @@ def test_an_estimate_is_the_mean_over_seeds_with_both_intervals():
         ([10.0, 10.2, 9.9], 1.0, "yes"),
         ([10.0, 10.2, 9.9], 30.0, "no"),
         ([10.0, -8.0, 9.0], 1.0, "no"),
-        ([0.0, 0.0, 0.0], 0.0, "equal"),
+        ([0.0, 0.0, 0.0], 0.0, "identical"),
         ([2.0, 2.0], 0.0, "yes"),
         ([10.0], 1.0, "1 seed"),
         ([10.0], 30.0, "no"),
     ],
 )
-def test_a_difference_is_judged_by_both_kinds_of_noise(values, spread, verdict):
+def test_a_difference_is_judged_by_both_kinds_of_uncertainty(values, spread, verdict):
     scores = with_draws(values, np.linspace(-spread, spread, 101))
     assert mean_over_seeds(scores, num_objects=50).verdict == verdict
 

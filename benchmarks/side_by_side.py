@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from pathweave.compare.declaration import Grid, load_grid
-from pathweave.compare.run import run_grid
+from pathweave.compare.grid import Grid, load_grid
+from pathweave.compare.run_grid import run_grid
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mcl_mini.yaml"
 GRID = """

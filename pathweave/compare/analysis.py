@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from pathweave.compare.cell import LoadedCell, Scored, load_cell
-from pathweave.compare.declaration import ABOUT, About
+from pathweave.compare.grid import ABOUT, About
 from pathweave.compare.quantities import MEAN, Draws, Key, Kind, Quantity, kind_of, quantities
 from pathweave.compare.uncertainty import SeedMean, mean_over_seeds
 from pathweave.errors import RunError

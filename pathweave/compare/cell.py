@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pathweave import __version__
-from pathweave.compare.declaration import Cell, recipe_hash
+from pathweave.compare.grid import Cell, recipe_hash
 from pathweave.compare.sessions import sessions
 from pathweave.errors import RunError
 from pathweave.evaluate.bootstrap import Statistics

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pathweave.compare.declaration import Cell
+from pathweave.compare.grid import Cell
 from pathweave.compare.sessions import current
 from pathweave.errors import RunError
 from pathweave.recipe.reading import dump_recipe

@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathweave.compare.declaration import recipe_hash
+from pathweave.compare.grid import recipe_hash
 from pathweave.compare.sessions import sessions
 from pathweave.recipe.schema import MethodSection, Recipe
 from pathweave.runs.run_directory import RunDirectory

@@ -1,4 +1,4 @@
-"""How much of a data set is there: kept beside its manifest, so that a score can say so."""
+"""Coverage: how much of a data set is there, kept beside its manifest so that scores can say so."""
 
 import json
 from pathlib import Path

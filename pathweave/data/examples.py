@@ -39,7 +39,7 @@ class FeatureReader:
         return self.cache.features(self.encoder, self.decoder, items)
 
     def is_cached(self, data: bytes) -> bool:
-        """Say whether features of these bytes are on disk."""
+        """Return whether features of these bytes are on disk."""
         return self.cache.path(self.encoder, self.decoder, data).exists()
 
     @property

@@ -65,7 +65,7 @@ class Part(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def is_text(self) -> bool:
-        """Say whether this is a text part."""
+        """Return whether this is a text part."""
         return self.type == "text"
 
     @model_validator(mode="after")

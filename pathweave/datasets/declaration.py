@@ -1,4 +1,4 @@
-"""What is declared of a data set: where its files are, what their fields mean, how it is scored."""
+"""Declarations of data sets: where their files are, what fields mean, how they are scored."""
 
 from functools import cache
 from importlib.resources import files

@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from pathweave.bases.fetch import weights_dir
-from pathweave.bases.manifest import find_weights
+from pathweave.bases.weights_manifest import find_weights
 from pathweave.encoders.beats import PUBLISHED as BEATS
 from pathweave.encoders.beats import Beats
 from pathweave.encoders.efficientnet import EfficientNetLite0

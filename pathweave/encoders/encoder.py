@@ -1,4 +1,4 @@
-"""What every encoder offers."""
+"""Protocol of encoders."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""What a decoder returns and an encoder accepts.
+"""Media: what decoders return and encoders accept.
 
 Axes: ``frames`` pictures in order of time or of viewpoint, ``height`` and ``width`` in pixels,
 ``samples`` of a waveform, ``tokens`` of precomputed features.

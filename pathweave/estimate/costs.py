@@ -1,4 +1,4 @@
-"""What an estimate says: parameters, bytes and operations, of a stage and of the whole recipe."""
+"""Records of an estimate: parameters, bytes and operations of a stage and of the whole recipe."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the frozen encoder of a modality makes of one medium, and what that costs."""
+"""Features that the encoder of a modality makes of one medium, and their cost."""
 
 import inspect
 from collections.abc import Callable

@@ -78,7 +78,7 @@ class Meter(TorchDispatchMode):
 
 @cache
 def _is_pure(func: Any) -> bool:  # noqa: ANN401
-    """Say whether an operator makes new tensors and changes none."""
+    """Return whether an operator makes new tensors and changes none."""
     schema = func._schema
     aliases = any(each.alias_info for each in (*schema.arguments, *schema.returns))
     return not aliases and func not in _ALIASING

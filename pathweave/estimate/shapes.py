@@ -21,8 +21,8 @@ from transformers import (
 
 from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, read_config
-from pathweave.bases.manifest import HubSource
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
+from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
 from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec

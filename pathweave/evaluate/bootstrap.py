@@ -1,4 +1,4 @@
-"""How sure a score is, and a difference of two: bootstrap over the things that were shown.
+"""Bootstrap over objects: confidence intervals of scores and of their differences.
 
 Views of one thing are not independent samples, so things are drawn, with all their samples: a
 clustered bootstrap (Davison and Hinkley, Bootstrap Methods and their Application, 1997). A metric

@@ -10,7 +10,7 @@ from pathweave.data.examples import Examples
 from pathweave.display import Display, WholeTable
 from pathweave.errors import RecipeError
 from pathweave.evaluate.metrics import METRICS, unit_of
-from pathweave.evaluate.run import evaluate_set, score_set, subset
+from pathweave.evaluate.score_sets import evaluate_set, score_set, subset
 from pathweave.recipe.schema import Metric, Recipe, TestSet
 from pathweave.runs.loading import load_run, make_readers
 from pathweave.validation import unknown

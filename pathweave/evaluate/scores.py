@@ -80,11 +80,11 @@ class ScoreMatrix(Generic[Score]):
         return list(self._datasets[modality])
 
     def has(self, stage: int, modality: str, dataset: str) -> bool:
-        """Say whether there is such a score."""
+        """Return whether there is such a score."""
         return (stage, modality, dataset) in self._scores
 
     def can_lose(self, stage: int, modality: str) -> bool:
-        """Say whether a modality was scored before a stage, so that it may have lost by it."""
+        """Return whether a modality was scored before a stage, so that it may have lost by it."""
         return any(j < stage and name == modality for j, name, _ in self._scores)
 
     def score(self, stage: int, modality: str, dataset: str) -> Score:

@@ -1,4 +1,4 @@
-"""Ways of learning the next modality, one file each: a file that declares ``METHOD`` is one."""
+"""Methods of learning the next modality, one file each: a file that declares ``METHOD``."""
 
 from collections.abc import Collection
 from importlib import import_module

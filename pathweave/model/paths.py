@@ -1,4 +1,4 @@
-"""What a modality adds to the connector, in one container per path.
+"""Paths: everything that a modality adds to the connector, in one container each.
 
 Trainable, counted, saved, loaded and dropped parameters of a modality are those of its
 ``ModalPath`` and nothing else. ``Paths`` holds all of them and hands out routes; it remembers no
@@ -71,7 +71,7 @@ class PathSpec:
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
-    """Say whether a site's name matches one of the patterns; see ``PathSpec.sites``.
+    """Return whether a site's name matches one of the patterns; see ``PathSpec.sites``.
 
     Example:
         >>> matches("layer_0/query_ffn/expand", ["*"]), matches("projector", ["*"])

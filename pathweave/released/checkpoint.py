@@ -101,7 +101,7 @@ def parse_checkpoint(
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Say whether two tensors have the same shape and values, whatever their types."""
+    """Return whether two tensors have the same shape and values, whatever their types."""
     return a is b or torch.equal(a.float(), b.float())
 
 

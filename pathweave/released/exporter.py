@@ -1,4 +1,4 @@
-"""From a run or an import back to files in the released layout, one per path."""
+"""Export of a run or an import to files in the released layout, one per path."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

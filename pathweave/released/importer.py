@@ -1,4 +1,4 @@
-"""From a set of published files to one connector and one path per file."""
+"""Import of published files as one connector and one path per file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -107,7 +107,7 @@ class CheckpointStage:
         return PROJECTOR_DEFECT.get(self.prefix, ()) if self.quirks and self.position else ()
 
     def is_dead(self, site: str) -> bool:
-        """Say whether its value experts at a site have no effect."""
+        """Return whether its value experts at a site have no effect."""
         return self.has_value_defect and site.endswith(DEAD_VALUES)
 
     def key(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""From a recipe and a directory to a model and its readers."""
+"""Loading of a model and its readers from a recipe and a directory."""
 
 from pathlib import Path
 

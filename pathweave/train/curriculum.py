@@ -171,7 +171,7 @@ class Curriculum:
             )
 
     def _is_learnt(self, name: str) -> bool:
-        """Say whether a stage trains anything; a path that the base came with is taken as it is."""
+        """Return whether a stage trains; a path that the base came with is taken as it is."""
         return name not in self.model.paths or self.recipe.training_of(name).connector
 
     def _check_unchanged(self, names: tuple[str, ...], finished: list[str]) -> None:

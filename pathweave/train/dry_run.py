@@ -1,4 +1,4 @@
-"""What ``evolve`` would do with a recipe, and what is missing for it; nothing is loaded or fetched.
+"""Dry run: what ``evolve`` would do and what is missing; nothing is loaded or fetched.
 
 Everything is looked at before anything is said, so that all problems are told at once.
 """

@@ -1,4 +1,4 @@
-"""What a run records: JSON lines in a file, one event a line; numbers for TensorBoard."""
+"""Log of a run: JSON lines, one event a line; numbers for TensorBoard."""
 
 import json
 import os

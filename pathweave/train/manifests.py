@@ -1,4 +1,4 @@
-"""What is in the manifests of a recipe, without encoding anything."""
+"""Check of the manifests of a recipe, without encoding anything."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Whether the pretrained parts of a recipe are on this machine; nothing is loaded or fetched."""
+"""Check for the pretrained parts of a recipe on this machine; nothing is loaded or fetched."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from transformers import PretrainedConfig
 from pathweave.bases.fetch import ready_dir
 from pathweave.bases.hub import cached_snapshot, is_remote
 from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
-from pathweave.bases.manifest import find_weights
 from pathweave.bases.mini import LLM, TEXT
 from pathweave.bases.pretrained import BLIP2, INSTRUCTBLIP, QFORMER_TOKENIZER
 from pathweave.bases.shards import Shards
+from pathweave.bases.weights_manifest import find_weights
 from pathweave.encoders import check_encoder, weights_of
 from pathweave.encoders.eva_weights import LAVIS
 from pathweave.encoders.published import Published
@@ -78,7 +78,7 @@ def llm_files(recipe: Recipe) -> tuple[Path, PretrainedConfig]:
 
 
 def is_published_base(name: str) -> bool:
-    """Say whether a base is an InstructBLIP or BLIP-2, which comes with a path of its own."""
+    """Return whether a base is an InstructBLIP or BLIP-2, which comes with a path of its own."""
     if name == "mini" or (Path(name) / "base.json").is_file():
         return False
     return is_remote(name) or (Path(name) / CONFIG).is_file()

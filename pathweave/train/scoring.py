@@ -6,7 +6,7 @@ from typing import Any
 from pathweave.data.examples import Examples
 from pathweave.display import Display
 from pathweave.errors import RunError
-from pathweave.evaluate.run import (
+from pathweave.evaluate.score_sets import (
     evaluate_set,
     majority_score,
     score_set,
@@ -65,7 +65,7 @@ class Scoring:
             raise RunError(f"{rule}, got {error!r}; {remedy}") from error
 
     def is_complete(self, stage: int) -> bool:
-        """Say whether every score of a stage is known."""
+        """Return whether every score of a stage is known."""
         seen = self.recipe.curriculum[: stage + 1]
         return all(
             self._is_scored(stage, name, dataset)

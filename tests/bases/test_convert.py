@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pathweave.bases.convert import CONVERTERS
 from pathweave.bases.convert.ctranslate2 import read_ctranslate2
-from pathweave.bases.manifest import manifest
+from pathweave.bases.weights_manifest import manifest
 from pathweave.errors import FetchError
 
 

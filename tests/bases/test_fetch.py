@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from pathweave.bases import check, fetch, manifest, ready_dir, weights_dir
-from pathweave.bases.manifest import HubSource, Weights, WheelSource
 from pathweave.bases.progress import terminal_report
+from pathweave.bases.weights_manifest import HubSource, Weights, WheelSource
 from pathweave.errors import DiskError, FetchError
 from pathweave.storage.atomic import sha256_bytes
 
@@ -67,7 +67,7 @@ class Cache:
             attribution="nobody",
             sources=sources,
         )
-        module = import_module("pathweave.bases.manifest")
+        module = import_module("pathweave.bases.weights_manifest")
         self.monkeypatch.setattr(module, "manifest", lambda: {"tiny": weights})
         return weights
 

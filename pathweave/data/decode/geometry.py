@@ -94,7 +94,7 @@ def _plain_obj(data: bytes) -> bytes:
 
 
 def _is_ragged(shape: Any) -> bool:  # noqa: ANN401
-    """Say whether lists of a binary PLY differ in length, which trimesh overlooks."""
+    """Return whether lists of a binary PLY differ in length, which trimesh overlooks."""
     elements = (element.get("data") for element in shape.metadata.get("_ply_raw", {}).values())
     tables = [table for table in elements if isinstance(table, np.ndarray) and len(table)]
     lists = [table[key] for table in tables for key in table.dtype.names or ()]

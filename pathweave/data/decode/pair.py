@@ -16,7 +16,7 @@ _MAX_UNPACKED_BYTES = 1 << 30
 
 
 def is_pair(data: bytes) -> bool:
-    """Say whether bytes begin like an archive."""
+    """Return whether bytes begin like an archive."""
     return data.startswith(b"PK\x03\x04")
 
 

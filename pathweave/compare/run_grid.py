@@ -9,7 +9,7 @@ import torch
 from rich.markup import escape
 
 from pathweave.compare.cell import load_result, record
-from pathweave.compare.declaration import ABOUT, Cell, Grid, recipe_hash
+from pathweave.compare.grid import ABOUT, Cell, Grid, recipe_hash
 from pathweave.compare.process import RunningCell
 from pathweave.compare.sessions import sessions
 from pathweave.compare.shared import FirstStage, first_stage, start_from

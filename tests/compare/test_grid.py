@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.compare.declaration import load_grid, recipe_hash
-from pathweave.compare.report import marks
+from pathweave.compare.grid import load_grid, recipe_hash
+from pathweave.compare.grid_report import marks
 from pathweave.compare.shared import first_stage
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.methods import METHODS as METHODS_OF_THE_PACKAGE

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pathweave.compare.analysis import load_analysis
+from pathweave.compare.grid_report import marks, write_report
 from pathweave.compare.plots import _apart
 from pathweave.compare.quantities import MEAN, Key, Kind, Quantity
-from pathweave.compare.report import marks, write_report
 from pathweave.errors import PathWeaveError, RunError
 from tests.compare.grids import write_about, write_cell
 from tests.whole_runs import command

@@ -257,7 +257,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def _is_default(field: str, value: object, training: Training) -> bool:
-    """Say whether a modality's own value is the default where all others have the default too."""
+    """Return whether a modality's value and that of all others are the default."""
     return value == getattr(training, field) == Training.model_fields[field].default
 
 

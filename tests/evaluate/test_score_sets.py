@@ -6,7 +6,7 @@ import torch
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.errors import ManifestError
-from pathweave.evaluate.run import (
+from pathweave.evaluate.score_sets import (
     _blind,
     evaluate_set,
     majority_score,
@@ -192,7 +192,7 @@ def test_a_test_set_chooses_how_is_decoded(model, load, monkeypatch):
         asked.append(options)
         return ["low"] * len(prompts)
 
-    monkeypatch.setattr("pathweave.evaluate.run.generate", note)
+    monkeypatch.setattr("pathweave.evaluate.score_sets.generate", note)
     options = {"beams": 5, "min_tokens": 1, "length_penalty": -1.0, "repetition_penalty": 1.5}
     examples = load()
     evaluate_set(model, examples, scored_by(**options), COUNT)

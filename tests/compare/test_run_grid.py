@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pathweave.compare.cell import Scored, load_cell, record
-from pathweave.compare.declaration import load_grid, recipe_hash
+from pathweave.compare.grid import load_grid, recipe_hash
 from pathweave.compare.sessions import Spent, current, sessions
 from tests.compare.grids import METHODS, write_grid
 from tests.whole_runs import command, events, hashes

@@ -22,8 +22,10 @@ from transformers import (
 from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, read_config
 from pathweave.bases.manifest import HubSource
+from pathweave.bases.mini import attention
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
 from pathweave.errors import RecipeError
+from pathweave.estimate.measure import Shapes
 from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
@@ -72,8 +74,12 @@ def shape_model(recipe: Recipe) -> PathWeave:
             f"estimate must be given a decoder-only language model, got {config.model_type!r}; "
             "choose another llm"
         )
-    with torch.device("meta"):
-        llm: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    with Shapes():
+        llm: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config,
+            dtype=torch.bfloat16,
+            attn_implementation=attention() if recipe.base == "mini" and not recipe.llm else None,
+        )
         qformer = QFormer(sizes.qformer)
         embeddings = cast(nn.Embedding, llm.get_input_embeddings())
         projector = Projector(sizes.qformer.dim, embeddings.embedding_dim)

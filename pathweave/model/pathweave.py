@@ -22,6 +22,11 @@ from pathweave.model.prompt import Medium, Prompt, instruction
 from pathweave.nn import Projector, QFormer, woven_sites
 
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
+# The first token of an answer is predicted from the one before it.
+EMPTY_PROMPT = (
+    "a prompt must put at least one token, of text or of a medium, before its answer, got none; "
+    "give it a text or a medium"
+)
 
 
 @dataclass(frozen=True)
@@ -125,21 +130,25 @@ class PathWeave(nn.Module):
             answer: Most tokens that an answer to them may have.
 
         Raises:
-            RunError: If the language model cannot read so many tokens.
+            RunError: If the language model cannot read so many tokens, or a prompt has none.
         """
         laid_out = self._lay_out(prompts)
         for ids, rest in laid_out:
+            if not len(rest):
+                raise RunError(EMPTY_PROMPT)
             if problem := too_long(len(ids) + len(rest), answer, context_of(self.llm.config)):
                 raise RunError(problem)
         cache, mask = self._prefixes.cache([ids for ids, _ in laid_out])
         return Started(cache, mask, [rest for _, rest in laid_out])
 
     def misfit(self, prompt: Prompt, answer: str) -> str | None:
-        """Return why a prompt and its answer are too long for the language model, else None."""
+        """Return why the language model cannot read a prompt and its answer, else None."""
         media = (part for part in prompt if isinstance(part, Medium))
         counts = (len(m.features) * self.paths[m.path].spec.num_queries for m in media)
         soft = (torch.empty(count, 0) for count in counts)
         length = sum(map(len, self._pieces(self.base.template.order(prompt), soft)))
+        if not length:
+            return EMPTY_PROMPT
         return too_long(length, len(self.answer_ids(answer)), context_of(self.llm.config))
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:

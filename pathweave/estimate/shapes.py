@@ -44,11 +44,13 @@ class BaseSizes:
         qformer: Its Q-Former.
         llm: Configuration of its language model.
         ready: The path that it was pretrained with, if any.
+        scale: Scale of the projector's tokens; None leaves them as they come.
     """
 
     qformer: QFormerConfig
     llm: PretrainedConfig
     ready: PathSpec | None = None
+    scale: float | None = None
 
 
 @cache
@@ -82,7 +84,9 @@ def shape_model(recipe: Recipe) -> PathWeave:
         )
         qformer = QFormer(sizes.qformer)
         embeddings = cast(nn.Embedding, llm.get_input_embeddings())
-        projector = Projector(sizes.qformer.dim, embeddings.embedding_dim)
+        # Tokens of a fresh projector are scaled; by how much makes no difference to the cost.
+        scale = 1.0 if config.hidden_size != sizes.llm.hidden_size else sizes.scale
+        projector = Projector(sizes.qformer.dim, embeddings.embedding_dim, scale)
         base = Base(
             kind=recipe.base,
             llm=llm,
@@ -106,10 +110,12 @@ def _base_sizes(name: str) -> BaseSizes:
             QFormerConfig(**known[name]["qformer"]),
             _config(known[name]["llm"]),
             PathSpec(**ready) if ready else None,
+            None if ready else 1.0,
         )
     if (directory / "base.json").is_file():
-        shape = QFormerConfig(**read_description(directory)["qformer"])
-        return BaseSizes(shape, read_config(directory / LLM_DIRECTORY))
+        about = read_description(directory)
+        llm = read_config(directory / LLM_DIRECTORY)
+        return BaseSizes(QFormerConfig(**about["qformer"]), llm, scale=about["projector_scale"])
     if directory.is_dir() or is_remote(name):
         return _published_sizes(published_config(name), directory)
     raise RecipeError(

@@ -1,4 +1,4 @@
-"""What a step and an answer are said to cost is what they cost, on a tiny model with real numbers."""
+"""A step and an answer are said to cost what they cost on a tiny model with real numbers."""
 
 from types import SimpleNamespace
 

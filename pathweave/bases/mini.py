@@ -22,6 +22,7 @@ from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
 
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
+PARTS = {"base's language model": LLM, "base's Q-Former": TEXT}
 ENCODER_WIDTH = 1280
 INIT_STD = 0.02
 

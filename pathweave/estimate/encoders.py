@@ -26,8 +26,8 @@ from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.costs import Features
 from pathweave.estimate.measure import Shapes
 from pathweave.estimate.network import Network, empty, weight_size
+from pathweave.estimate.pretrained import pretrained_network
 from pathweave.estimate.shapes import known_sizes, published_config
-from pathweave.estimate.towers import tower_network
 from pathweave.recipe.schema import Modality, Recipe
 
 UNKNOWN_TOKENS = 32
@@ -137,12 +137,12 @@ def _eva_clip(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
     if (Path(place) / CONFIG).is_file() or is_unknown_id:
         config = published_config(place).vision_config
     config.image_size = options.get("size") or config.image_size
-    network = _vision_tower(config.to_json_string(), weight_size(options))
+    network = _vision_network(config.to_json_string(), weight_size(options))
     return replace(network, units=_pictures(decoder))
 
 
 @cache
-def _vision_tower(settings: str, size: int) -> Network:
+def _vision_network(settings: str, size: int) -> Network:
     from transformers import InstructBlipVisionConfig
 
     config = InstructBlipVisionConfig(**json.loads(settings))
@@ -164,7 +164,7 @@ def _ulip2(_: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
 
 
 def _transformers(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    return tower_network(options, decoder, _pictures(decoder))
+    return pretrained_network(options, decoder, _pictures(decoder))
 
 
 _NETWORKS: dict[str, Callable[[dict[str, Any], Any], Network]] = {

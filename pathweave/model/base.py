@@ -199,18 +199,13 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     Raises:
         PathError: If something is missing or damaged.
     """
-    about = read_description(directory)
-    shape, template = _settings(directory, about)
-    parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if shape.vocab_size else [])]
-    for part in parts:
-        if not (directory / part).is_dir():
-            raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
+    about, shape, template = open_directory(directory)
     llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
     freeze(with_contiguous_head(llm))
     qformer = QFormer(shape)
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
     text = None
-    if TEXT_DIRECTORY in parts:
+    if shape.vocab_size:
         text = AutoTokenizer.from_pretrained(directory / TEXT_DIRECTORY)
     base = Base(
         kind=about["kind"],
@@ -224,6 +219,24 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     )
     load_connector(base, directory)
     return base
+
+
+def open_directory(directory: Path) -> tuple[dict[str, Any], QFormerConfig, Template]:
+    """Return what ``base.json`` says of a whole base, if all its parts are there.
+
+    Raises:
+        PathError: If something is missing or damaged; tensors are not read.
+    """
+    about = read_description(directory)
+    shape, template = _settings(directory, about)
+    for part in (
+        TENSORS,
+        f"{LLM_DIRECTORY}/",
+        *([f"{TEXT_DIRECTORY}/"] if shape.vocab_size else []),
+    ):
+        if not (directory / part).exists():
+            raise PathError(f"{directory} must hold {part}, got none; copy the whole directory")
+    return about, shape, template
 
 
 def read_description(directory: Path) -> dict[str, Any]:

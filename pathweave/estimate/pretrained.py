@@ -26,7 +26,7 @@ from pathweave.estimate.network import Network, weight_size
 SIDE = 64  # pixels of a picture before the model's processor resizes it
 
 
-def tower_network(options: dict[str, Any], decoder: Any, pictures: int) -> Network:  # noqa: ANN401
+def pretrained_network(options: dict[str, Any], decoder: Any, pictures: int) -> Network:  # noqa: ANN401
     """Return an encoder of the kind ``transformers`` as a network of shapes.
 
     Args:

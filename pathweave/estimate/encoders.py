@@ -145,7 +145,7 @@ def _eva_clip(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
 def _vision_network(settings: str, size: int) -> Network:
     from transformers import InstructBlipVisionConfig
 
-    config = InstructBlipVisionConfig(**json.loads(settings))
+    config: Any = InstructBlipVisionConfig(**json.loads(settings))
     module = empty_tower(config)
     pixels = (1, 3, config.image_size, config.image_size)
     return Network(module, lambda: module(empty(*pixels)).last_hidden_state, 1, size)

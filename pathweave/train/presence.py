@@ -73,7 +73,7 @@ def is_published_base(name: str) -> bool:
     return is_remote(name) or (Path(name) / CONFIG).is_file()
 
 
-def _presence(part: str, place: str, check: Callable[..., None], *what: object) -> Presence:
+def _presence(part: str, place: str, check: Callable[..., object], *what: object) -> Presence:
     try:
         check(*what)
     except PathWeaveError as error:

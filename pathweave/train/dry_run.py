@@ -24,7 +24,7 @@ from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
 from pathweave.train.curriculum import lacking_data
-from pathweave.train.manifests import ManifestReport, Manifests, Reading
+from pathweave.train.manifest_reports import ManifestReport, Manifests, Reading
 from pathweave.train.presence import (
     Presence,
     check_weights,

@@ -57,6 +57,21 @@ def ready_dir(name: str, kind: str | None = None) -> Path | None:
     return None
 
 
+def fetched_dir(name: str) -> Path:
+    """Return the directory of the weights, which must be in the cache.
+
+    Raises:
+        FetchError: If there are no such weights, or they are not there.
+    """
+    if directory := ready_dir(name):
+        return directory
+    size = find_weights(name).sources[0].num_bytes / 1e6
+    raise FetchError(
+        f"weights {name} ({size:,.0f} MB) must be in the cache, got none; run pathweave fetch "
+        f"{name}, or let the run fetch them"
+    )
+
+
 def fetch(name: str, kind: str | None = None, report: Report | None = None) -> Path:
     """Fetch and convert weights unless they are in the cache, and return their directory.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pathweave.bases.progress import Report
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.bases.wheel import UnavailableError
+from pathweave.errors import FetchError
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 SETTINGS = ("*.json", "*.model", "*.txt")
@@ -100,6 +101,27 @@ def cached_snapshot(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(repository, local_files_only=True))
+
+
+def local_directory(name: str) -> Path:
+    """Return the directory of a model: itself, or a whole copy in the hub's cache.
+
+    Raises:
+        FetchError: If neither is there; the network is not asked.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        if not is_remote(name):
+            raise FileNotFoundError(name)
+        return cached_snapshot(name)
+    except FileNotFoundError as error:
+        raise FetchError(
+            f"{name} must be a directory, or in the cache of the Hugging Face hub, got neither; "
+            "connect to the hub, from which the run fetches it, or put its files (config.json, "
+            "model*.safetensors with the index, tokenizer or preprocessor_config.json) into a "
+            "directory and name that"
+        ) from error
 
 
 def is_reachable() -> bool:

@@ -20,6 +20,7 @@ from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
 
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
+PARTS = {"base's language model": LLM, "base's Q-Former": TEXT}
 ENCODER_WIDTH = 1280
 INIT_STD = 0.02
 
@@ -51,6 +52,14 @@ def minilm_qformer(directory: Path) -> QFormer:
     return qformer
 
 
+def attention() -> str:
+    """Return how the language model computes attention on this machine, as transformers names it.
+
+    On a CPU and for prompts this short, plain attention is faster than the fused kernel.
+    """
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
 def load_mini(dtype: torch.dtype | None = None) -> Base:
     """Return the small base, fetching its weights if they are not here.
 
@@ -62,10 +71,8 @@ def load_mini(dtype: torch.dtype | None = None) -> Base:
         FetchError: If weights are missing and cannot be fetched.
     """
     directory = weights_dir(LLM)
-    # On a CPU and for prompts this short, plain attention is faster than the fused kernel.
-    attention = "sdpa" if torch.cuda.is_available() else "eager"
     llm = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype or native_dtype(), attn_implementation=attention
+        directory, dtype=dtype or native_dtype(), attn_implementation=attention()
     )
     freeze(with_contiguous_head(llm))
     text_directory = weights_dir(TEXT)

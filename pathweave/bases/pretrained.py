@@ -6,11 +6,11 @@ pictures comes with them: its queries, and the last norm of the vision tower as 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from pathweave.bases.llm import (
     fit_projector,
@@ -58,29 +58,49 @@ def load_pretrained(
         FetchError: If a file is missing, damaged or partly downloaded.
         PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
     """
-    config = read_config(directory)
-    check_config(config, directory)
-    shards = Shards(directory)
+    config, shards, tokenizer, text_tokenizer = open_pretrained(directory, llm_directory)
     if llm_directory is None:
-        tokenizer = load_tokenizer(directory)
         llm = load_llm(config.text_config, shards.under(LLM), directory, dtype, quantise)
     else:
-        tokenizer = load_tokenizer(llm_directory)
         llm = load_llm_directory(llm_directory, dtype, quantise)
-    reads_text = config.model_type == INSTRUCTBLIP
     base = Base(
         kind=config.model_type,
         llm=llm.model,
         tokenizer=tokenizer,
         qformer=_load_qformer(config, shards),
         projector=_load_projector(config, shards),
-        text_tokenizer=load_tokenizer(directory / QFORMER_TOKENIZER) if reads_text else None,
+        text_tokenizer=text_tokenizer,
         template=Template(bos=starts_with_bos(tokenizer), separate=True),
         ready_paths=(_ready_path(config, shards),),
         llm_identity=llm.identity,
     )
     fit_projector(base)
     return base
+
+
+class Opened(NamedTuple):
+    """What the directory of a base holds; tensors are not read yet."""
+
+    config: PretrainedConfig
+    shards: Shards
+    tokenizer: PreTrainedTokenizerBase
+    text_tokenizer: PreTrainedTokenizerBase | None
+
+
+def open_pretrained(directory: Path, llm_directory: Path | None = None) -> Opened:
+    """Find everything that ``load_pretrained`` reads, and read all but the weights.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If a file is missing.
+    """
+    config = read_config(directory)
+    check_config(config, directory)
+    shards = Shards(directory)
+    tokenizer = load_tokenizer(llm_directory or directory)
+    reads_text = config.model_type == INSTRUCTBLIP
+    text = load_tokenizer(directory / QFORMER_TOKENIZER) if reads_text else None
+    return Opened(config, shards, tokenizer, text)
 
 
 def check_config(config: PretrainedConfig, directory: Path) -> None:

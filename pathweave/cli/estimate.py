@@ -48,4 +48,4 @@ def estimate(
     console = Console()
     console.print(heading(made), highlight=False)
     for table in tables(made):
-        console.print(table)
+        console.print(table, crop=False)

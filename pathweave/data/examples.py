@@ -239,11 +239,13 @@ class Examples:
     def drop_bad_samples(
         self, share: float, misfit: Callable[[Prompt, str], str | None] = lambda *_: None
     ) -> None:
-        """Drop samples whose media have no features or that are too long; list why in ``bad``.
+        """Drop samples that are too long, or empty, or whose media have no features, and say why.
+
+        The reasons are listed in ``bad``.
 
         Args:
             share: Share of bad samples, in [0, 1], above which the data are refused.
-            misfit: Says why a prompt and its answer are too long for the language model.
+            misfit: Says why the language model cannot read a prompt and its answer.
 
         Raises:
             RunError: If more than that are bad.
@@ -258,9 +260,10 @@ class Examples:
                 continue
             # Few samples come near: the features of the others are not read for it.
             is_long = self.length(index) > LONG
+            is_empty = not any(part.text is None or part.text.strip() for part in sample.prompt)
             has_answer = any(turn.role == "assistant" for turn in sample.messages)
             answer = sample.answer if has_answer else ""
-            if is_long and (problem := misfit(self.prompt(index), answer)):
+            if (is_long or is_empty) and (problem := misfit(self.prompt(index), answer)):
                 self.bad.append(f"{sample.id}: {problem}")
             else:
                 usable.append(sample)

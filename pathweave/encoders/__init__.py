@@ -8,7 +8,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from pathweave.bases.fetch import weights_dir
+from pathweave.bases.fetch import fetched_dir, weights_dir
+from pathweave.bases.hub import is_remote, local_directory
+from pathweave.bases.shards import Shards
 from pathweave.bases.weights_manifest import find_weights
 from pathweave.encoders.beats import PUBLISHED as BEATS
 from pathweave.encoders.beats import Beats
@@ -22,6 +24,7 @@ from pathweave.encoders.precomputed import Precomputed
 from pathweave.encoders.pretrained import Pretrained
 from pathweave.encoders.published import Published
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
+from pathweave.encoders.towers import CONFIG, check_model
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
 from pathweave.validation import unknown
@@ -39,6 +42,8 @@ __all__ = [
     "WhisperEncoder",
     "build_encoder",
     "check_encoder",
+    "check_files",
+    "hub_id",
     "licence_of",
     "weights_of",
 ]
@@ -111,6 +116,38 @@ def check_encoder(kind: str, options: Mapping[str, object]) -> None:
             raise RecipeError(
                 f"encoder {kind!r} must have the option {option!r}, got none; {remedy}"
             )
+
+
+def check_files(kind: str, options: Mapping[str, object]) -> None:
+    """Check an encoder and its options, and that what it reads is on this machine.
+
+    Nothing is loaded or fetched.
+
+    Raises:
+        RecipeError: If the kind or an option is unknown, missing, or has a wrong value.
+        FetchError: If weights or settings are missing.
+    """
+    check_encoder(kind, options)
+    weights = weights_of(kind)
+    if "model" in options:
+        check_model(local_directory(str(options["model"])))
+    elif "directory" in options:
+        place = str(options["directory"])
+        is_model = weights is LAVIS and (is_remote(place) or (Path(place) / CONFIG).is_file())
+        if isinstance(weights, Published) and not is_model:
+            weights.find(Path(place))
+        else:
+            Shards(local_directory(place))
+    elif isinstance(weights, str):
+        fetched_dir(weights)
+
+
+def hub_id(kind: str, options: Mapping[str, object]) -> str | None:
+    """Return the id of the model of the hub that an encoder is read from, if it is one."""
+    # Of the published encoders this one alone is also read from a whole model.
+    is_read = "model" in options or weights_of(kind) is LAVIS
+    name = str(options.get("model") or options.get("directory") or "")
+    return name if is_read and is_remote(name) else None
 
 
 def weights_of(kind: str) -> str | Published | None:

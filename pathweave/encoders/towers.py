@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pathweave.bases import hub
+from pathweave.bases.shards import Shards
 from pathweave.bases.wheel import UnavailableError
 from pathweave.errors import FetchError, RecipeError
 from pathweave.storage.atomic import sha256_bytes
@@ -35,6 +36,12 @@ _SAMPLED_VALUES = 4096
 _DIGITS = 16
 # Settings that say how a file was written, or (the last) follow from others and are large.
 _NOT_CONTENT = {"_name_or_path", "architectures", "dtype", "transformers_version", "mel_filters"}
+CONFIG = "config.json"
+_PROCESSORS = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 _FILES = "config.json, model.safetensors and preprocessor_config.json"
 
 
@@ -113,6 +120,21 @@ def load_tower(model: str, dtype: torch.dtype) -> Tower:
     prefix = f"{place}." if place else ""
     missing = (key.removeprefix(prefix) for key in about["missing_keys"] if key.startswith(prefix))
     return Tower(network, processor, frozenset(missing))
+
+
+def check_model(directory: Path) -> None:
+    """Check that a directory holds the configuration, weights and processor of a model.
+
+    Raises:
+        FetchError: If something is missing.
+    """
+    read_part("AutoConfig", directory)
+    Shards(directory)
+    if not any((directory / file).is_file() for file in _PROCESSORS):
+        raise FetchError(
+            f"{directory} must hold the settings of a processor ({' or '.join(_PROCESSORS)}), got "
+            "none; download the model's small files too"
+        )
 
 
 def find_encoder(config: Any, model: str) -> tuple[str, str]:  # noqa: ANN401

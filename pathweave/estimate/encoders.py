@@ -1,11 +1,13 @@
 """Features that the encoder of a modality makes of one medium, and their cost."""
 
 import inspect
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,9 +24,10 @@ from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNe
 from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.costs import Features
+from pathweave.estimate.measure import Shapes
 from pathweave.estimate.network import Network, empty, weight_size
+from pathweave.estimate.pretrained import pretrained_network
 from pathweave.estimate.shapes import known_sizes, published_config
-from pathweave.estimate.towers import tower_network
 from pathweave.recipe.schema import Modality, Recipe
 
 UNKNOWN_TOKENS = 32
@@ -47,7 +50,7 @@ def features_of(modality: Modality) -> Features:
     if kind == "precomputed":
         return Features(units=1, tokens=UNKNOWN_TOKENS, width=options["width"])
     try:
-        with torch.device("meta"):
+        with Shapes():
             network = _NETWORKS[kind](options, decoder)
         return network.features()
     # Networks refuse sizes that do not fit with errors of their own.
@@ -134,14 +137,18 @@ def _eva_clip(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
     if (Path(place) / CONFIG).is_file() or is_unknown_id:
         config = published_config(place).vision_config
     config.image_size = options.get("size") or config.image_size
+    network = _vision_network(config.to_json_string(), weight_size(options))
+    return replace(network, units=_pictures(decoder))
+
+
+@cache
+def _vision_network(settings: str, size: int) -> Network:
+    from transformers import InstructBlipVisionConfig
+
+    config: Any = InstructBlipVisionConfig(**json.loads(settings))
     module = empty_tower(config)
     pixels = (1, 3, config.image_size, config.image_size)
-    return Network(
-        module,
-        lambda: module(empty(*pixels)).last_hidden_state,
-        _pictures(decoder),
-        weight_size(options),
-    )
+    return Network(module, lambda: module(empty(*pixels)).last_hidden_state, 1, size)
 
 
 def _beats(options: dict[str, Any], _: object) -> Network:
@@ -157,7 +164,7 @@ def _ulip2(_: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
 
 
 def _transformers(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    return tower_network(options, decoder, _pictures(decoder))
+    return pretrained_network(options, decoder, _pictures(decoder))
 
 
 _NETWORKS: dict[str, Callable[[dict[str, Any], Any], Network]] = {

@@ -1,7 +1,8 @@
 """The cost of every stage of a recipe, and of a path with more and more predecessors."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
@@ -18,7 +19,7 @@ from pathweave.estimate.costs import (
     Workload,
 )
 from pathweave.estimate.encoders import features_read
-from pathweave.estimate.measure import Meter, Saved, size, weight_bytes
+from pathweave.estimate.measure import Meter, Saved, Shapes, size, weight_bytes
 from pathweave.estimate.shapes import shape_model, words
 from pathweave.methods import method_of, stages_of
 from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
@@ -69,10 +70,11 @@ def estimate_recipe(
     llm, connector = size(model.llm), size(model.qformer, model.projector)
     ready = [path.spec.name for path in model.base.ready_paths]
     carried: dict[str, Tensor] = {}
+    writes = cache(partial(_write, model.llm))
     stages = []
     for names in stages_of(recipe, ready):
         stage = _learn(model, recipe, names, carried)
-        sample = _Sample.of(stage, recipe, batch_size, text, answer)
+        sample = _Sample.of(stage, recipe, batch_size, text, answer, writes)
         stages.append(_cost(stage, sample, recipe, connector))
     return Estimate(
         recipe=recipe.name,
@@ -129,7 +131,7 @@ def _learn(
             method_state=carried,
         )
         rest = cast(Any, method_of(recipe, names[0]).lessons(context))
-        with torch.device("meta"):
+        with Shapes():
             lesson = next(rest)
         # What a method has made so far are the variables of its function.
         copies = _bytes_beside(model, [carried, *rest.gi_frame.f_locals.values()])
@@ -157,7 +159,7 @@ def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> S
             activations=activations,
             copies=stage.copies,
         )
-        with torch.device("meta"):
+        with Shapes():
             for each in (lesson, *stage.rest):
                 for p in each.trained.parameters():
                     counted[id(p)] = stage.kinds.get(id(p), "low_rank"), p.numel()
@@ -185,16 +187,31 @@ def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> S
 
 @dataclass(frozen=True)
 class _Sample:
-    """A batch of equal samples of a path."""
+    """A batch of equal samples of a path.
+
+    Attributes:
+        model: The model.
+        path: The path that reads their media.
+        load: What is in one of them.
+        batch: How many there are.
+        writes: Gives the cost of an answer; see ``_write``.
+    """
 
     model: PathWeave
     path: ModalPath
     load: Workload
     batch: int
+    writes: Callable[[int, int], tuple[int, int, int]]
 
     @classmethod
     def of(
-        cls, stage: _Stage, recipe: Recipe, batch_size: int | None, text: int, answer: int
+        cls,
+        stage: _Stage,
+        recipe: Recipe,
+        batch_size: int | None,
+        text: int,
+        answer: int,
+        writes: Callable[[int, int], tuple[int, int, int]],
     ) -> "_Sample":
         """Return the batch that a stage trains on."""
         training = recipe.training_of(stage.names[0])
@@ -207,64 +224,80 @@ class _Sample:
             reads_text=stage.model.base.text_tokenizer is not None,
         )
         size = batch_size or training.micro_batch or training.batch_size
-        return cls(stage.model, stage.path, load, size)
+        return cls(stage.model, stage.path, load, size, writes)
 
     def train(self, lesson: Lesson, encoder: int) -> tuple[int, Operations]:
         """Return the bytes that a step keeps for its backward pass, and a sample's operations."""
-        model = self.model
+        model, count = self.model, self.batch
         model.train()
         prompts: list[Prompt] = [[medium, words(self.load.text)] for medium in self._media()]
-        answers = [words(self.load.answer - 1)] * self.batch
-        total: list[int] = []
-        kept: list[int] = []
-        for run in (lambda: self.soft_tokens().sum(), lambda: model(prompts, answers)[0]):
-            with Meter() as meter:
-                with Saved(model) as saved:
-                    loss = run()
-                    if lesson.penalty is not None:
-                        loss = loss + lesson.penalty(prompts)
-                loss.backward()
-            total.append(meter.flops // self.batch)
-            kept.append(saved.num_bytes)
-            model.zero_grad(set_to_none=True)
-        return kept[1], Operations(encoder=encoder, connector=total[0], llm=total[1] - total[0])
+        answers = [words(self.load.answer - 1)] * count
+        # Operations when the connector has made its tokens, and when their gradients have come.
+        marks: list[int] = []
+
+        def mark(_: nn.Module, __: object, tokens: Tensor) -> None:
+            marks.append(meter.flops)
+            tokens.register_hook(lambda _: marks.append(meter.flops))
+            hook.remove()
+
+        own = dict(self.path.own.items())
+        hook = own.get("projector", model.projector).register_forward_hook(mark)
+        with Meter() as meter:
+            with Saved(model) as saved:
+                loss, _ = model(prompts, answers)
+                read = meter.flops
+                penalty = None if lesson.penalty is None else lesson.penalty(prompts)
+            forward = meter.flops
+            loss.backward()
+            if penalty is not None:
+                penalty.backward()
+        model.zero_grad(set_to_none=True)
+        made, returned = marks
+        llm = read - made + returned - forward
+        step = Operations(encoder, (meter.flops - llm) // count, llm // count)
+        return saved.num_bytes, step
 
     def answer(self, encoder: int) -> tuple[Operations, int]:
         """Return a sample's operations, and the bytes of keys and values of a whole batch."""
-        llm, load, count = cast(Any, self.model.llm), self.load, self.load.answer - 1
-        width = llm.get_input_embeddings().embedding_dim
-        passes: list[int] = []
-        with torch.no_grad():
-            embeds = torch.empty(1, load.prompt, width, dtype=llm.dtype, device="meta")
-            ids = torch.zeros(1, 1, dtype=torch.long, device="meta")
-            arguments = {"inputs_embeds": embeds, "logits_to_keep": 1}
-            for _ in range(3):
-                with Meter() as meter:
-                    cache = llm(**arguments, use_cache=True).cache
-                passes.append(meter.flops)
-                arguments = {"input_ids": ids, "cache": cache}
-        tensors = (t for layer in cache.layers for t in (layer.keys, layer.values))
-        held = sum(t.nbytes for t in tensors) // (load.prompt + 2) * load.sequence
-        reading, first, second = passes
-        # A token costs more than the one before, each by as much.
-        decoding = count * first + count * (count - 1) // 2 * (second - first)
-        connector = self.connector_flops()
-        return Operations(encoder, connector, reading, decoding), held * self.batch
+        reading, decoding, held = self.writes(self.load.prompt, self.load.answer)
+        operations = Operations(encoder, self.connector_flops(), reading, decoding)
+        return operations, held * self.batch
 
     def connector_flops(self) -> int:
         """Return the operations of a sample's forward pass from features to soft tokens."""
-        with torch.no_grad(), Meter() as meter:
-            self.soft_tokens()
-        return meter.flops // self.batch
-
-    def soft_tokens(self) -> Tensor:
-        """Return what the connector makes of the media."""
         text = words(self.load.text)
-        return torch.cat(self.model.soft_tokens(self._media(), [text] * self.batch))
+        with torch.no_grad(), Meter() as meter:
+            self.model.soft_tokens(self._media(), [text] * self.batch)
+        return meter.flops // self.batch
 
     def _media(self) -> list[Medium]:
         shape = self.load.units, self.load.tokens, self.path.spec.encoder_width
         return [Medium(self.path.spec.name, torch.empty(shape, device="meta"))] * self.batch
+
+
+def _write(llm: Any, prompt: int, answer: int) -> tuple[int, int, int]:  # noqa: ANN401
+    """Return what an answer of so many tokens takes after a prompt of so many.
+
+    Returns:
+        The operations of reading the prompt, those of writing, and the bytes of keys and values.
+    """
+    width, count = llm.get_input_embeddings().embedding_dim, answer - 1
+    passes: list[int] = []
+    with torch.no_grad():
+        embeds = torch.empty(1, prompt, width, dtype=llm.dtype, device="meta")
+        ids = torch.zeros(1, 1, dtype=torch.long, device="meta")
+        arguments = {"inputs_embeds": embeds, "logits_to_keep": 1}
+        for _ in range(3):
+            with Meter() as meter:
+                cache = llm(**arguments, use_cache=True).cache
+            passes.append(meter.flops)
+            arguments = {"input_ids": ids, "cache": cache}
+    tensors = (t for layer in cache.layers for t in (layer.keys, layer.values))
+    # The last token of an answer is written, and not read.
+    held = sum(t.nbytes for t in tensors) // (prompt + 2) * (prompt + count)
+    reading, first, second = passes
+    # A token costs more than the one before, each by as much.
+    return reading, count * first + count * (count - 1) // 2 * (second - first), held
 
 
 def _kinds(model: PathWeave, names: tuple[str, ...]) -> dict[int, str]:
@@ -305,14 +338,14 @@ def _growth(stage: _Stage, sample: _Sample, recipe: Recipe, modalities: int) -> 
     bare = replace(stage.path.spec, name="bare", predecessors=(), rank=0, own=())
     rank = recipe.method.rank if builds else stage.path.spec.rank
     grown: list[Growth] = []
-    with torch.device("meta"):
+    with Shapes():
         model = PathWeave(replace(stage.model.base, ready_paths=()))
         alone = replace(sample, model=model, path=model.paths.expand(bare))
     lowest = alone.connector_flops()
     for number in range(1, modalities + 1):
         earlier = tuple(model.paths.names[1:]) if builds else ()
         spec = replace(stage.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
-        with torch.device("meta"):
+        with Shapes():
             path = model.paths.expand(spec)
         counts = path.count()
         grown.append(

@@ -42,6 +42,12 @@ class Meter(TorchDispatchMode):
         self.flops = 0
         self._attention = _FusedAttention()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Nothing is compiled here, and to keep the compiler out of every operator takes longer
+        # than the operator.
+        return False
+
     def __enter__(self) -> "Meter":
         self._attention.__enter__()
         super().__enter__()
@@ -107,6 +113,35 @@ def _alike(made: Made) -> Made:
     )
 
 
+class Shapes(TorchFunctionMode):
+    """Modules and tensors made inside it hold no numbers: they are on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._device = torch.device("meta")
+
+    def __enter__(self) -> "Shapes":
+        self._device.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        super().__exit__(*reason)
+        self._device.__exit__(*reason)
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        # To draw random numbers takes its time even where there are none.
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 class _FusedAttention(TorchFunctionMode):
     """Takes fused attention for what it is: on shapes torch would compute it step by step."""
 
@@ -145,6 +180,8 @@ class _Fused(torch.autograd.Function):
         mask: Tensor | None,
     ) -> Float[Tensor, "batch heads rows out"]:
         out = query @ _repeated(key, query).mT @ _repeated(value, query)
+        # Fused kernels write heads side by side, so that joining them makes no copy.
+        out = out.transpose(1, 2).contiguous().transpose(1, 2)
         ctx.save_for_backward(query, key, value, out, out.new_empty(out.shape[:-1]).float(), mask)
         return out
 

@@ -5,7 +5,8 @@ exact for the shapes. Choosing points and computing spectra are not counted.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -30,22 +31,23 @@ class Network:
 
     module: nn.Module
     encode: Callable[[], Float[Tensor, "1 tokens width"]]
-    units: int = 1
+    units: int = field(default=1, compare=False)
     weight_size: int = FULL
 
     def features(self) -> Features:
-        """Run the network on one unit of shapes."""
-        self.module.eval()
-        with torch.no_grad(), Meter() as meter:
-            _, tokens, width = self.encode().shape
-        return Features(
-            units=self.units,
-            tokens=tokens,
-            width=width,
-            parameters=size(self.module),
-            weight_bytes=size(self.module) * self.weight_size,
-            flops=self.units * meter.flops,
-        )
+        """Return what the network makes of a medium."""
+        unit = _measured(self)
+        return replace(unit, units=self.units, flops=self.units * unit.flops)
+
+
+@lru_cache(maxsize=4)
+def _measured(network: Network) -> Features:
+    """Return what a network makes of one unit; what it was asked last is remembered."""
+    network.module.eval()
+    with torch.no_grad(), Meter() as meter:
+        _, tokens, width = network.encode().shape
+    parameters = size(network.module)
+    return Features(1, tokens, width, parameters, parameters * network.weight_size, meter.flops)
 
 
 def empty(*shape: int) -> Tensor:

@@ -5,15 +5,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from pathweave.display import WholeTable
 from pathweave.estimate.costs import Estimate, Memory, StageCost
 
 GIGA, MEGA, KILO = 1e9, 1e6, 1e3
 FLOAT32 = 4
 NONE = "-"
 STAGES = 5  # in a table
-WIDTH = 8
 Rows = dict[str, Callable[[StageCost], str]]
 
 
@@ -29,7 +28,7 @@ def as_json(estimate: Estimate) -> dict[str, Any]:
     return plain
 
 
-def tables(estimate: Estimate) -> list[Table]:
+def tables(estimate: Estimate) -> list[WholeTable]:
     """Return one table a question (parameters, memory, operations, growth), for 80 columns."""
     starts = range(0, len(estimate.stages), STAGES)
     parts = [replace(estimate, stages=estimate.stages[i : i + STAGES]) for i in starts]
@@ -46,7 +45,7 @@ def heading(estimate: Estimate) -> str:
     )
 
 
-def parameter_table(estimate: Estimate) -> Table:
+def parameter_table(estimate: Estimate) -> WholeTable:
     """Return what each stage trains, by kind, against full tuning."""
     rows: Rows = {
         "adapters": lambda s: f"{s.trained.adapters:,}",
@@ -75,7 +74,7 @@ def parameter_table(estimate: Estimate) -> Table:
     return _by_stage("Trained parameters", estimate, rows, caption)
 
 
-def memory_table(estimate: Estimate) -> Table:
+def memory_table(estimate: Estimate) -> WholeTable:
     """Return the memory of training and of answering, and the cached features."""
     rows: Rows = {
         "samples at once": lambda s: f"{s.batch_size}",
@@ -98,7 +97,7 @@ def memory_table(estimate: Estimate) -> Table:
     return _by_stage("Memory, GB", estimate, rows, caption)
 
 
-def operation_table(estimate: Estimate) -> Table:
+def operation_table(estimate: Estimate) -> WholeTable:
     """Return the operations of training on a sample and of answering one."""
     rows: Rows = {
         "encoder, once": lambda s: _giga(s.answer.encoder),
@@ -119,9 +118,9 @@ def operation_table(estimate: Estimate) -> Table:
     return _by_stage("Operations a sample, 10^9", estimate, rows, caption)
 
 
-def growth_table(estimate: Estimate) -> Table:
+def growth_table(estimate: Estimate) -> WholeTable:
     """Return what a path costs with more and more predecessors."""
-    table = Table(
+    table = WholeTable(
         title="A path and its predecessors",
         caption=f"every path of the shape of {estimate.stages[-1].label}'s, in float32; "
         "relative: operations of the connector, forward, against a path without adapters",
@@ -131,7 +130,7 @@ def growth_table(estimate: Estimate) -> Table:
     table.add_column("paths")
     headings = ("in-adapters", "gates", "newest path", "all paths", "all, MB", "relative")
     for name in headings:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for row in estimate.growth:
         counts = (row.in_adapters, row.gates, row.path, row.all_paths)
         table.add_row(
@@ -143,11 +142,11 @@ def growth_table(estimate: Estimate) -> Table:
     return table
 
 
-def _by_stage(title: str, estimate: Estimate, rows: Rows, caption: str) -> Table:
-    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=0)
-    table.add_column("", no_wrap=True)
+def _by_stage(title: str, estimate: Estimate, rows: Rows, caption: str) -> WholeTable:
+    table = WholeTable(title=title, caption=caption, box=SIMPLE_HEAD, padding=0)
+    table.add_column("")
     for stage in estimate.stages:
-        table.add_column(stage.label, justify="right", no_wrap=True, min_width=WIDTH)
+        table.add_column(stage.label, justify="right")
     for name, value in rows.items():
         table.add_row(name, *(value(stage) for stage in estimate.stages))
     return table

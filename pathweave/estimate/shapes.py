@@ -21,9 +21,11 @@ from transformers import (
 
 from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, read_config
+from pathweave.bases.mini import attention
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
+from pathweave.estimate.measure import Shapes
 from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
@@ -42,11 +44,13 @@ class BaseSizes:
         qformer: Its Q-Former.
         llm: Configuration of its language model.
         ready: The path that it was pretrained with, if any.
+        scale: Scale of the projector's tokens; None leaves them as they come.
     """
 
     qformer: QFormerConfig
     llm: PretrainedConfig
     ready: PathSpec | None = None
+    scale: float | None = None
 
 
 @cache
@@ -72,11 +76,17 @@ def shape_model(recipe: Recipe) -> PathWeave:
             f"estimate must be given a decoder-only language model, got {config.model_type!r}; "
             "choose another llm"
         )
-    with torch.device("meta"):
-        llm: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    with Shapes():
+        llm: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config,
+            dtype=torch.bfloat16,
+            attn_implementation=attention() if recipe.base == "mini" and not recipe.llm else None,
+        )
         qformer = QFormer(sizes.qformer)
         embeddings = cast(nn.Embedding, llm.get_input_embeddings())
-        projector = Projector(sizes.qformer.dim, embeddings.embedding_dim)
+        # Tokens of a fresh projector are scaled; by how much makes no difference to the cost.
+        scale = 1.0 if config.hidden_size != sizes.llm.hidden_size else sizes.scale
+        projector = Projector(sizes.qformer.dim, embeddings.embedding_dim, scale)
         base = Base(
             kind=recipe.base,
             llm=llm,
@@ -100,10 +110,12 @@ def _base_sizes(name: str) -> BaseSizes:
             QFormerConfig(**known[name]["qformer"]),
             _config(known[name]["llm"]),
             PathSpec(**ready) if ready else None,
+            None if ready else 1.0,
         )
     if (directory / "base.json").is_file():
-        shape = QFormerConfig(**read_description(directory)["qformer"])
-        return BaseSizes(shape, read_config(directory / LLM_DIRECTORY))
+        about = read_description(directory)
+        llm = read_config(directory / LLM_DIRECTORY)
+        return BaseSizes(QFormerConfig(**about["qformer"]), llm, scale=about["projector_scale"])
     if directory.is_dir() or is_remote(name):
         return _published_sizes(published_config(name), directory)
     raise RecipeError(

@@ -209,12 +209,8 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     Raises:
         PathError: If something is missing or damaged.
     """
-    about = read_description(directory)
-    shape, template = _settings(directory, about)
+    about, shape, template = open_directory(directory)
     parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if shape.vocab_size else [])]
-    for part in parts:
-        if not (directory / part).is_dir():
-            raise PathError(f"{directory} must hold {part}/, got none; copy the whole directory")
     try:
         llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
         tokenizer, *text = [AutoTokenizer.from_pretrained(directory / part) for part in parts]
@@ -239,6 +235,24 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     )
     load_connector(base, directory)
     return base
+
+
+def open_directory(directory: Path) -> tuple[dict[str, Any], QFormerConfig, Template]:
+    """Return what ``base.json`` says of a whole base, if all its parts are there.
+
+    Raises:
+        PathError: If something is missing or damaged; tensors are not read.
+    """
+    about = read_description(directory)
+    shape, template = _settings(directory, about)
+    for part in (
+        TENSORS,
+        f"{LLM_DIRECTORY}/",
+        *([f"{TEXT_DIRECTORY}/"] if shape.vocab_size else []),
+    ):
+        if not (directory / part).exists():
+            raise PathError(f"{directory} must hold {part}, got none; copy the whole directory")
+    return about, shape, template
 
 
 def read_description(directory: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, PretrainedConfig
 
-from pathweave.errors import RequestError, RunError
+from pathweave.errors import RunError
 from pathweave.model.base import Base
 from pathweave.model.paths import Paths, matches
 from pathweave.model.prefix_cache import Prefixes
@@ -22,6 +22,11 @@ from pathweave.model.prompt import Ids, Medium, Prompt, instruction, lay_out, to
 from pathweave.nn import Projector, QFormer, woven_sites
 
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
+# The first token of an answer is predicted from the one before it.
+EMPTY_PROMPT = (
+    "a prompt must put at least one token, of text or of a medium, before its answer, got none; "
+    "give it a text or a medium"
+)
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,7 @@ class PathWeave(nn.Module):
             answer: Most tokens that an answer to them may have.
 
         Raises:
-            RunError: If the language model cannot read so many tokens.
-            RequestError: If a prompt has neither text nor media, and the template has no words.
+            RunError: If the language model cannot read so many tokens, or a prompt has none.
         """
         if self.prefixes.are_shareable:
             laid_out = self._lay_out(prompts)
@@ -142,16 +146,14 @@ class PathWeave(nn.Module):
             laid_out = [((), embeds) for embeds in self.embed_prompts(prompts)]
         for ids, remainder in laid_out:
             if not len(remainder):
-                raise RequestError(
-                    "a prompt must have a text or a medium, got neither; add what is asked"
-                )
+                raise RunError(EMPTY_PROMPT)
             if problem := too_long(len(ids) + len(remainder), answer, context_of(self.llm.config)):
                 raise RunError(problem)
         cache, mask = self.prefixes.cache([ids for ids, _ in laid_out])
         return Prefilled(cache, mask, [remainder for _, remainder in laid_out])
 
     def misfit(self, prompt: Prompt, answer: str) -> str | None:
-        """Return why a prompt and its answer are too long for the language model, else None."""
+        """Return why the language model cannot read a prompt and its answer, else None."""
         base = self.base
         length = sum(
             len(piece.features) * self.paths[piece.path].spec.num_queries
@@ -159,6 +161,8 @@ class PathWeave(nn.Module):
             else len(piece)
             for piece in lay_out(prompt, base.tokenizer, base.template, self.cues)
         )
+        if not length:
+            return EMPTY_PROMPT
         return too_long(length, len(self.answer_ids(answer)), context_of(self.llm.config))
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:

@@ -13,20 +13,21 @@ from typing import Any
 from pathweave.bases.llm import load_tokenizer
 from pathweave.bases.pretrained import PICTURE_PATH
 from pathweave.data.examples import common_width
+from pathweave.encoders import hub_id
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes
-from pathweave.methods import METHODS, stages_of
+from pathweave.methods import METHODS, method_of, stages_of
+from pathweave.methods.path import WHOLE_CONNECTOR
 from pathweave.model.pathweave import context_of
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
 from pathweave.train.curriculum import lacking_data
-from pathweave.train.manifests import ManifestReport, Manifests, Reading
+from pathweave.train.manifest_reports import ManifestReport, Manifests, Reading
 from pathweave.train.presence import (
     Presence,
     check_weights,
-    hub_id,
     is_published_base,
     llm_files,
 )
@@ -236,9 +237,9 @@ def _predecessors(recipe: Recipe, name: str) -> tuple[str, ...]:
     def has_adapters(stage: str) -> bool:
         return _state(recipe, stage, []) == "to learn" and not recipe.training_of(stage).connector
 
-    if recipe.method.name != "pathweave" or not has_adapters(name):
+    if method_of(recipe, name) is not METHODS["pathweave"] or not has_adapters(name):
         return ()
-    declared = recipe.modalities[name].predecessors
+    declared = recipe.predecessors_of(name)
     earlier = recipe.curriculum[: recipe.curriculum.index(name)]
     return tuple(filter(has_adapters, earlier)) if declared is None else declared
 
@@ -246,8 +247,8 @@ def _predecessors(recipe: Recipe, name: str) -> tuple[str, ...]:
 def _trains(recipe: Recipe, name: str) -> tuple[str, ...]:
     parts = ["queries", "input norm and projection"]
     if recipe.training_of(name).connector:
-        return (*parts, "Q-Former", "projector")
-    if trains := METHODS[recipe.method.name].trains:
+        return (*parts, *WHOLE_CONNECTOR)
+    if trains := method_of(recipe, name).trains:
         return (*parts, *trains)
     method, earlier = recipe.method, _predecessors(recipe, name)
     parts.append(f"adapters of rank {method.rank}")
@@ -268,7 +269,7 @@ def _num_media(modality: Modality, manifests: Manifests) -> int:
 
 def _medium_bytes(modality: Modality) -> int | None:
     _, encoder = modality.parts
-    name = hub_id(encoder)
+    name = hub_id(encoder.kind, encoder.options)
     if name is not None and name not in known_sizes()["bases"]:
         return None  # its sizes are on the hub, too
     if encoder.kind == "precomputed":

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from pathweave.train.dry_run import Plan, StagePlan
-from pathweave.train.manifests import ManifestReport
+from pathweave.train.manifest_reports import ManifestReport
 
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 

@@ -6,26 +6,17 @@ from pathlib import Path
 
 from transformers import PretrainedConfig
 
-from pathweave.bases.fetch import ready_dir
-from pathweave.bases.hub import cached_snapshot, is_remote
+from pathweave.bases.fetch import fetched_dir
+from pathweave.bases.hub import is_remote, local_directory
 from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
-from pathweave.bases.mini import LLM, TEXT
-from pathweave.bases.pretrained import BLIP2, INSTRUCTBLIP, QFORMER_TOKENIZER
+from pathweave.bases.mini import LLM, PARTS
+from pathweave.bases.pretrained import open_pretrained
 from pathweave.bases.shards import Shards
-from pathweave.bases.weights_manifest import find_weights
-from pathweave.encoders import check_encoder, weights_of
-from pathweave.encoders.eva_weights import LAVIS
-from pathweave.encoders.published import Published
-from pathweave.errors import FetchError, PathWeaveError, RecipeError
-from pathweave.model.base import LLM_DIRECTORY, TEXT_DIRECTORY
+from pathweave.encoders import check_files
+from pathweave.errors import PathWeaveError, RecipeError
+from pathweave.model.base import LLM_DIRECTORY, open_directory
 from pathweave.recipe.schema import Component, Recipe
 from pathweave.validation import unknown
-
-_PROCESSORS = (
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +46,7 @@ def check_weights(recipe: Recipe) -> list[Presence]:
     for part, names in readers.values():
         place = part.options.get("directory") or part.options.get("model") or part.kind
         what = f"encoder of {', '.join(names)}"
-        found.append(_presence(what, str(place), _check_encoder, part))
+        found.append(_presence(what, str(place), check_files, part.kind, part.options))
     return found
 
 
@@ -66,11 +57,9 @@ def llm_files(recipe: Recipe) -> tuple[Path, PretrainedConfig]:
         FetchError: If they are not on this machine.
     """
     if recipe.llm is None and recipe.base == "mini":
-        _check_fetched(LLM)
-        directory = ready_dir(LLM)
-        assert directory is not None  # or it would have been refused
+        directory = fetched_dir(LLM)
     else:
-        directory = _local(recipe.llm or recipe.base)
+        directory = local_directory(recipe.llm or recipe.base)
         if recipe.llm is None and not (directory / CONFIG).is_file():
             directory /= LLM_DIRECTORY
     config = read_config(directory)
@@ -84,15 +73,7 @@ def is_published_base(name: str) -> bool:
     return is_remote(name) or (Path(name) / CONFIG).is_file()
 
 
-def hub_id(part: Component) -> str | None:
-    """Return the identifier of the model of the hub that an encoder is read from, if it is one."""
-    # Of the published encoders this one alone is also read from a whole model.
-    is_read = "model" in part.options or weights_of(part.kind) is LAVIS
-    name = str(part.options.get("model") or part.options.get("directory") or "")
-    return name if is_read and is_remote(name) else None
-
-
-def _presence(part: str, place: str, check: Callable[..., None], *what: object) -> Presence:
+def _presence(part: str, place: str, check: Callable[..., object], *what: object) -> Presence:
     try:
         check(*what)
     except PathWeaveError as error:
@@ -103,17 +84,7 @@ def _presence(part: str, place: str, check: Callable[..., None], *what: object) 
 def _base(name: str) -> list[Presence]:
     if name != "mini":
         return [_presence("base", name, _check_base, name)]
-    parts = {"base's language model": LLM, "base's Q-Former": TEXT}
-    return [_presence(part, weights, _check_fetched, weights) for part, weights in parts.items()]
-
-
-def _check_fetched(name: str) -> None:
-    if ready_dir(name) is None:
-        size = find_weights(name).sources[0].num_bytes / 1e6
-        raise FetchError(
-            f"weights {name} ({size:,.0f} MB) must be in the cache, got none; run pathweave fetch "
-            f"{name}, or let the run fetch them"
-        )
+    return [_presence(part, weights, fetched_dir, weights) for part, weights in PARTS.items()]
 
 
 def _check_base(name: str) -> None:
@@ -122,79 +93,16 @@ def _check_base(name: str) -> None:
             f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a "
             "base"
         )
-    directory = _local(name)
-    if not (directory / CONFIG).is_file():
-        _check_saved_base(directory)
-        return
-    config = read_config(directory)
-    if config.model_type not in (INSTRUCTBLIP, BLIP2):
-        raise RecipeError(
-            f"{directory} must hold an InstructBLIP or a BLIP-2, got {config.model_type!r}; name "
-            "one of these as base, and any causal language model as llm beside it"
-        )
-    Shards(directory)
-    load_tokenizer(directory)
-    if config.model_type == INSTRUCTBLIP:
-        load_tokenizer(directory / QFORMER_TOKENIZER)
-
-
-def _check_saved_base(directory: Path) -> None:
-    for file in ("base.json", "connector.safetensors"):
-        if not (directory / file).is_file():
-            raise FetchError(f"{directory} must hold {file}, got none; copy the whole directory")
-    _check_llm(str(directory / LLM_DIRECTORY))
-    if (directory / TEXT_DIRECTORY).is_dir():
-        load_tokenizer(directory / TEXT_DIRECTORY)
+    directory = local_directory(name)
+    if (directory / CONFIG).is_file():
+        open_pretrained(directory)
+    else:
+        open_directory(directory)
+        _check_llm(str(directory / LLM_DIRECTORY))
 
 
 def _check_llm(name: str) -> None:
-    directory = _local(name)
+    directory = local_directory(name)
     read_config(directory)
     Shards(directory)
     load_tokenizer(directory)
-
-
-def _check_encoder(part: Component) -> None:
-    check_encoder(part.kind, part.options)
-    weights = weights_of(part.kind)
-    if "model" in part.options:
-        _check_model(_local(part.options["model"]))
-    elif "directory" in part.options:
-        _check_directory(weights, str(part.options["directory"]))
-    elif isinstance(weights, str):
-        _check_fetched(weights)
-
-
-def _check_model(directory: Path) -> None:
-    read_config(directory)
-    Shards(directory)
-    if not any((directory / file).is_file() for file in _PROCESSORS):
-        raise FetchError(
-            f"{directory} must hold the settings of a processor ({' or '.join(_PROCESSORS)}), got "
-            "none; download the model's small files too"
-        )
-
-
-def _check_directory(weights: str | Published | None, name: str) -> None:
-    is_model = weights is LAVIS and ((Path(name) / CONFIG).is_file() or is_remote(name))
-    if isinstance(weights, Published) and not is_model:
-        weights.find(Path(name))
-    else:
-        Shards(_local(name))
-
-
-def _local(name: str) -> Path:
-    """Return the directory of a model: itself, or a whole copy in the hub's cache."""
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        if not is_remote(name):
-            raise FileNotFoundError(name)
-        return cached_snapshot(name)
-    except FileNotFoundError as error:
-        raise FetchError(
-            f"{name} must be a directory, or in the cache of the Hugging Face hub, got neither; "
-            "connect to the hub, from which the run fetches it, or put its files (config.json, "
-            "model*.safetensors with the index, tokenizer or preprocessor_config.json) into a "
-            "directory and name that"
-        ) from error

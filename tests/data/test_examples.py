@@ -9,7 +9,7 @@ from pathweave.data.decode import build_decoder
 from pathweave.data.examples import Examples, FeatureReader, JointReader, Readers
 from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
-from pathweave.model.prompt import Medium
+from pathweave.model.prompt import Medium, Template
 from pathweave.recipe.reading import parse_recipe
 from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
@@ -329,3 +329,19 @@ def test_samples_longer_than_the_language_model_reads_are_bad(directory, where):
     assert said.startswith("sound-train-2: a prompt and its answer must have at most 2,048 tokens")
     with pytest.raises(RunError, match=r"must have at most 5\.0% bad samples, got 1 of"):
         examples(directory).drop_bad_samples(0.05, model.misfit)
+
+
+def test_a_sample_that_asks_nothing_is_bad_unless_the_template_has_words(directory):
+    model = tiny_model(*chain("sight", "sound"))
+    file = directory / "sound-train.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows[2]["messages"][0]["content"] = [{"type": "text", "text": " "}]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    found = examples(directory)
+    found.encode(ignore)
+    found.drop_bad_samples(0.5, model.misfit)
+    assert len(found) == COUNT
+    model.base.template = Template()
+    found.drop_bad_samples(0.5, model.misfit)
+    assert len(found) == COUNT - 1
+    assert found.bad[0].startswith("sound-train-2: a prompt must put at least one token")

@@ -75,7 +75,7 @@ def test_a_step_of_a_path_costs_what_it_does_with_real_tensors(gate, text):
     model.to("meta")
     found, bytes_found = on_shapes(step)
     assert found == flops
-    assert bytes_found == pytest.approx(kept, rel=0.06)
+    assert bytes_found == kept
 
 
 def test_a_step_of_the_connector_costs_what_it_does_with_real_tensors():
@@ -84,7 +84,7 @@ def test_a_step_of_the_connector_costs_what_it_does_with_real_tensors():
     flops, kept = measured_flops(step), saved_bytes(model, step)
     model.to("meta")
     assert on_shapes(step)[0] == flops
-    assert on_shapes(step)[1] == pytest.approx(kept, rel=0.06)
+    assert on_shapes(step)[1] == kept
 
 
 @settings(max_examples=5, deadline=None)
@@ -115,7 +115,9 @@ def test_any_frozen_language_model(name, dtype):
     llm.to("meta")
     found, bytes_found = on_shapes(loss)
     assert found == flops
-    assert bytes_found == pytest.approx(kept, rel=0.03)
+    # Of each row a layer norm keeps two numbers: in float32, but on a CPU in the type of the rows.
+    norms = sum(isinstance(module, torch.nn.LayerNorm) for module in llm.modules())
+    assert bytes_found == kept + norms * 2 * 33 * 2 * (4 - dtype.itemsize)
 
 
 def test_what_was_seen_before_is_counted_again():

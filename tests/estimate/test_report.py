@@ -28,23 +28,38 @@ def estimate():
     return estimate_of("image", "sound", "range", "shape", "point_cloud", "sixth")
 
 
-def shown(estimate):
-    console = Console(width=80, file=io.StringIO())
+def shown(estimate, width=80):
+    console = Console(width=width, file=io.StringIO())
     console.print(heading(estimate))
     for table in tables(estimate):
-        console.print(table)
+        console.print(table, crop=False)
     return console.file.getvalue()
 
 
-def test_every_number_is_whole_in_80_columns(estimate):
-    text = shown(estimate)
-    assert "…" not in text
-    assert max(map(len, text.splitlines())) <= 80
-    for stage in estimate.stages:
-        assert f"{stage.trained.total:,}" in text
-        assert f"{stage.full_tuning:,}" in text
+@pytest.mark.parametrize("width", [80, 100])
+def test_every_header_and_number_is_whole(estimate, width):
+    text = shown(estimate, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert_whole(estimate, text)
     assert text.count("Trained parameters") == 2  # five stages a table
     assert "6,738,423,808" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_the_longest_names_are_whole(width):
+    names = [f"a_point_cloud_of_the_sensor_number_{i}" for i in range(3)]
+    found = estimate_of(*names, method={**VICUNA["method"], "name": "joint"}, base="mini")
+    assert_whole(found, shown(found, width))
+
+
+def assert_whole(estimate, text):
+    """Every word of every cell is in the tables as it is: a cell may wrap between words alone."""
+    assert "…" not in text
+    words = set(text.split())
+    for table in tables(estimate):
+        for column in table.columns:
+            for cell in (column.header, *column.cells):
+                assert words >= {*str(cell).split()}
 
 
 def test_it_says_how_the_reduction_is_counted(estimate):

@@ -260,3 +260,22 @@ def test_what_is_longer_than_the_language_model_reads_is_refused_by_name(model):
         log_likelihoods(model, [longer], ["b" * 8])
     assert model.misfit(fits, "b" * 8) is None
     assert "got 55 and 10" in model.misfit(longer, "b" * 8)
+
+
+@pytest.mark.parametrize("prompt", [[], [""], [" "]])
+def test_a_prompt_without_tokens_is_refused(model, prompt):
+    model.base.template = Template()
+    model.eval()
+    said = "must put at least one token, of text or of a medium, before its answer, got none; give"
+    # In company too: the rest of the batch would lend it its last position.
+    for prompts in ([prompt], [["What?"], prompt], [[medium("sight"), "What?"], prompt]):
+        with pytest.raises(RunError, match=said):
+            model(prompts, ["a dog"] * len(prompts))
+        with pytest.raises(RunError, match=said):
+            generate(model, prompts, max_tokens=2)
+        with pytest.raises(RunError, match=said):
+            log_likelihoods(model, prompts, ["a dog"] * len(prompts))
+    assert said in model.misfit(prompt, "a dog")
+    model.base.template = Template(before="User:")
+    model([prompt], ["a dog"])
+    assert model.misfit(prompt, "a dog") is None

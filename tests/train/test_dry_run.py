@@ -280,7 +280,7 @@ def test_a_published_base(tiny, instructblip, tmp_path):
         (lambda d: shutil.rmtree(d / "qformer_tokenizer"), "must hold a tokenizer"),
         (
             lambda d: (d / "config.json").write_text('{"model_type": "llama"}'),
-            "must hold an InstructBLIP or a BLIP-2, got 'llama'; name one of these as base",
+            "got 'llama'; name one of these as base, and any causal language model as llm",
         ),
     ],
 )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from transformers import AutoModel
 
@@ -21,12 +20,13 @@ from pathweave.encoders.towers import (
     read_part,
 )
 from pathweave.errors import RecipeError
+from pathweave.estimate.measure import Shapes
 from pathweave.estimate.network import Network, weight_size
 
 SIDE = 64  # pixels of a picture before the model's processor resizes it
 
 
-def tower_network(options: dict[str, Any], decoder: Any, pictures: int) -> Network:  # noqa: ANN401
+def pretrained_network(options: dict[str, Any], decoder: Any, pictures: int) -> Network:  # noqa: ANN401
     """Return an encoder of the kind ``transformers`` as a network of shapes.
 
     Args:
@@ -48,7 +48,7 @@ def tower_network(options: dict[str, Any], decoder: Any, pictures: int) -> Netwo
     config = read_part("AutoConfig", directory)
     place, input_name = find_encoder(config, str(directory))
     processor = load_processor(directory, input_name)
-    with torch.device("meta"):
+    with Shapes():
         module = AutoModel.from_config(config).get_submodule(place)
     if input_name in PICTURES:
         inputs, units = _pictures(processor, pictures)

@@ -32,7 +32,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pathweave.encoders.eva_weights import VIT_G, empty_tower
+from pathweave.encoders.eva_weights import VIT_G, empty_vision_model
 from pathweave.estimate.costs import Memory
 from pathweave.estimate.estimate import FLOAT32, MOMENTS
 from pathweave.estimate.measure import Saved, weight_bytes
@@ -212,7 +212,7 @@ def build_llm(config: LlamaConfig) -> PreTrainedModel:
 
 def build_tower(sizes: Sizes) -> nn.Module:
     """Return a ViT in bfloat16 with random weights, made in place."""
-    tower = empty_tower(InstructBlipVisionConfig(**sizes.vision)).bfloat16()
+    tower = empty_vision_model(InstructBlipVisionConfig(**sizes.vision)).bfloat16()
     materialise(tower)
     return tower
 

@@ -3,7 +3,7 @@
     python benchmarks/load_base.py --gigabytes 2
 
 Writes a checkpoint of random weights with the shapes of InstructBLIP-Vicuna-7B in bfloat16 (the
-vision tower, which a base does not read, is left out), with as many layers of the language model as
+vision model, which a base does not read, is left out), with as many layers of the language model as
 the size allows; 14 GB are all 32. Drops it from the system's cache, loads it, and computes once
 with it, so that every weight is touched. Anonymous memory is what cannot be dropped: a copy of the
 weights would show there. The Q-Former is held in float32 and is therefore copied.

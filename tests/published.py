@@ -77,7 +77,7 @@ class Published:
 
     @torch.no_grad()
     def features(self):
-        """What comes out of the vision tower before its last norm."""
+        """What comes out of the vision model before its last norm."""
         out = self.model.vision_model(self.inputs()["pixel_values"], output_hidden_states=True)
         return out.hidden_states[-1]
 

@@ -1,7 +1,7 @@
 """InstructBLIP (arXiv 2305.06500) and BLIP-2 (arXiv 2301.12597) of transformers as bases.
 
 Their sequence is: the medium's tokens, the beginning-of-sequence token, the text. Their path for
-pictures comes with them: its queries, and the last norm of the vision tower as its input norm.
+pictures comes with them: its queries, and the last norm of the vision model as its input norm.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ def load_pretrained(
 ) -> Base:
     """Return the base in a directory as transformers saves it; weights are mapped, not copied.
 
-    The Q-Former and the projector are held in float32. The vision tower is not read: it is the
+    The Q-Former and the projector are held in float32. The vision model is not read: it is the
     encoder ``eva-clip-g`` of the base's ready path.
 
     Args:
@@ -111,7 +111,7 @@ def check_config(config: PretrainedConfig, directory: Path) -> None:
     """
     if config.model_type not in (INSTRUCTBLIP, BLIP2):
         raise RecipeError(
-            f"{directory} must hold an InstructBLIP or a BLIP-2, which have a vision tower, a "
+            f"{directory} must hold an InstructBLIP or a BLIP-2, which have a vision model, a "
             f"Q-Former, a projection and a language model, got {config.model_type!r}; name one of "
             "these as base, and any causal language model as llm beside it"
         )

@@ -18,13 +18,13 @@ from pathweave.encoders.efficientnet import EfficientNetLite0
 from pathweave.encoders.encoder import Encoder
 from pathweave.encoders.eva_clip import EvaClip
 from pathweave.encoders.eva_weights import LAVIS
+from pathweave.encoders.inner_encoder import CONFIG, check_model
 from pathweave.encoders.point_bert import PUBLISHED as ULIP2
 from pathweave.encoders.point_bert import PointBert
 from pathweave.encoders.precomputed import Precomputed
 from pathweave.encoders.pretrained import Pretrained
 from pathweave.encoders.published import Published
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
-from pathweave.encoders.towers import CONFIG, check_model
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
 from pathweave.validation import unknown

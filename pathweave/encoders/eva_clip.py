@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
 
-from pathweave.encoders.eva_weights import load_tower
+from pathweave.encoders.eva_weights import load_vision_model
 from pathweave.encoders.media import Frames
 from pathweave.encoders.published import device
 from pathweave.storage.tensors import tensors_hash
@@ -55,11 +55,11 @@ class EvaClip:
         size: int | None = None,
     ) -> None:
         self.dtype = half_dtype() if precision == "half" else torch.float32
-        self.tower = load_tower(directory, size, self.dtype)
-        self.size = int(self.tower.config.image_size)
-        self.width = int(self.tower.config.hidden_size)
-        weights = tensors_hash(self.tower.state_dict())[:16]
-        self.tower.to(device())
+        self.network = load_vision_model(directory, size, self.dtype)
+        self.size = int(self.network.config.image_size)
+        self.width = int(self.network.config.hidden_size)
+        weights = tensors_hash(self.network.state_dict())[:16]
+        self.network.to(device())
         precise = str(self.dtype).removeprefix("torch.")
         self.fingerprint = f"eva-clip-g size={self.size} precision={precise} weights={weights}"
 
@@ -77,13 +77,13 @@ class EvaClip:
         self, pixels: Float32[Tensor, "frames 3 size size"]
     ) -> Float32[Tensor, "frames tokens width"]:
         """Return the tokens of normalised pixels, the class token first."""
-        embed = self.tower.embeddings
+        embed = self.network.embeddings
         is_half = self.dtype != torch.float32
         with torch.no_grad(), torch.autocast(device().type, self.dtype, enabled=is_half):
             patches = embed.patch_embedding(pixels.to(device())).flatten(2).transpose(1, 2).float()
             first = embed.class_embedding.expand(len(patches), -1, -1)
             x = torch.cat([first, patches], dim=1) + embed.position_embedding
-            return self.tower.encoder(inputs_embeds=x).last_hidden_state.float().cpu()
+            return self.network.encoder(inputs_embeds=x).last_hidden_state.float().cpu()
 
     def _resize(self, frames: Frames) -> UInt8[Tensor, "frames 3 size size"]:
         # Pillow, as in training: other libraries round between rows and columns elsewhere.

@@ -1,6 +1,6 @@
 """The weights of EVA-CLIP's ViT-g/14 from the two formats they are published in.
 
-Transformers: a directory of an InstructBLIP or BLIP-2, of which only the vision tower's tensors are
+Transformers: a directory of an InstructBLIP or BLIP-2, of which only the vision model's tensors are
 read. LAVIS: the file ``eva_vit_g.pth``. Both end in the class of transformers, whose parameter
 names are used here. Nothing is copied before a tensor is brought to its type.
 """
@@ -30,7 +30,7 @@ LAVIS = Published(
     "MIT",
 )
 TRANSFORMERS = Published(
-    "the vision tower of an InstructBLIP or BLIP-2",
+    "the vision model of an InstructBLIP or BLIP-2",
     ("config.json and model*.safetensors",),
     "the hub (such as Salesforce/instructblip-vicuna-7b)",
     "MIT",
@@ -58,13 +58,13 @@ _PLACES = {
     "mlp.fc1": "mlp.fc1",
     "mlp.fc2": "mlp.fc2",
 }
-# The last norm and the projection of CLIP; the tower is used without them, and without its last
+# The last norm and the projection of CLIP; the network is used without them, and without its last
 # block.
 _UNUSED = ("norm.", "fc_norm.", "head.")
 
 
-def load_tower(place: Path, size: int | None, dtype: torch.dtype) -> Any:  # noqa: ANN401
-    """Return the frozen vision tower at ``place``, without its final norm.
+def load_vision_model(place: Path, size: int | None, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    """Return the frozen vision model at ``place``, without its final norm.
 
     Args:
         place: A directory of transformers' format or its identifier on the hub, ``eva_vit_g.pth``,
@@ -90,28 +90,28 @@ def load_tower(place: Path, size: int | None, dtype: torch.dtype) -> Any:  # noq
         config.image_size = size
     if _POSITIONS in state and state[_POSITIONS].ndim == 3:
         state[_POSITIONS] = resized_positions(state[_POSITIONS], config.image_size // patch)
-    tower = empty_tower(config)
+    model = empty_vision_model(config)
     multiplied = {
         f"{name}.{parameter}"
-        for name, module in tower.named_modules()
+        for name, module in model.named_modules()
         if isinstance(module, nn.Linear | nn.Conv2d)
         for parameter, _ in module.named_parameters()
     }
     for name in state:
         state[name] = state[name].to(dtype if name in multiplied else torch.float32)
-    assign(tower, state, place, TRANSFORMERS if is_transformers else LAVIS)
-    return tower
+    assign(model, state, place, TRANSFORMERS if is_transformers else LAVIS)
+    return model
 
 
-def empty_tower(config: Any) -> Any:  # noqa: ANN401
-    """Return transformers' tower without memory for its weights, and without its final norm."""
+def empty_vision_model(config: Any) -> Any:  # noqa: ANN401
+    """Return the vision model of transformers, on the meta device and without its last norm."""
     # Importing the models of transformers takes seconds.
     from transformers import InstructBlipVisionModel
 
     with torch.device("meta"):
-        tower: Any = InstructBlipVisionModel(config)
-        tower.post_layernorm = nn.Identity()
-    return tower
+        model: Any = InstructBlipVisionModel(config)
+        model.post_layernorm = nn.Identity()
+    return model
 
 
 def resized_positions(
@@ -173,10 +173,10 @@ def renamed(state: Mapping[str, Tensor], num_layers: int, file: Path) -> dict[st
 
 
 def read_transformers(directory: Path) -> tuple[Any, dict[str, Tensor]]:
-    """Return the configuration and the tensors of the vision tower in an InstructBLIP or BLIP-2.
+    """Return the configuration and the tensors of the vision model in an InstructBLIP or BLIP-2.
 
     Raises:
-        FetchError: If a file is missing or damaged, or the model has no such tower.
+        FetchError: If a file is missing or damaged, or the model has no such model.
     """
     from transformers import InstructBlipVisionConfig
 
@@ -188,13 +188,13 @@ def read_transformers(directory: Path) -> tuple[Any, dict[str, Tensor]]:
     try:
         config: Any = InstructBlipVisionConfig(**settings)
         config.patch_size, config.image_size = int(config.patch_size), int(config.image_size)
-        empty_tower(config)
+        empty_vision_model(config)
     # The classes check sizes with errors of their own.
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise TRANSFORMERS.wrong(file, "hold the sizes of a vision tower", reason) from error
+        raise TRANSFORMERS.wrong(file, "hold the sizes of a vision model", reason) from error
     state = Shards(directory).under(_PREFIX)
-    # The final norm is the first thing on the path that reads the tower.
+    # The final norm is the first thing on the path that reads its output.
     return config, {k: v for k, v in state.items() if not k.startswith("post_layernorm.")}
 
 

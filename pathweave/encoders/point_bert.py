@@ -34,7 +34,7 @@ PUBLISHED = Published(
     "ckpt_zero-sho_classification/pointbert_ULIP-2.pt",
     "BSD-3-Clause",
 )
-# The other towers that the checkpoint was trained with, and the temperature of their loss.
+# The other encoders that the checkpoint was trained with, and the temperature of their loss.
 _UNUSED = (
     "image_projection",
     "ln_final.",
@@ -158,7 +158,7 @@ class PointBertNetwork(nn.Module):
 
 
 def read_point_bert(file: Path, shape: PointBertShape = SHAPE) -> PointBertNetwork:
-    """Return the network of a published checkpoint, without the towers it was trained with.
+    """Return the network of a published checkpoint, without the encoders it was trained with.
 
     Raises:
         FetchError: If the file is damaged or of another model.

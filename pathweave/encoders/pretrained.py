@@ -16,9 +16,14 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.func import functional_call
 
+from pathweave.encoders.inner_encoder import (
+    PICTURES,
+    as_tokens,
+    load_inner_encoder,
+    processed_pictures,
+)
 from pathweave.encoders.media import Frames, Waveform
 from pathweave.encoders.published import device
-from pathweave.encoders.towers import PICTURES, as_tokens, load_tower, processed_pictures
 from pathweave.errors import FetchError, MediaError, RecipeError
 
 Inputs = dict[str, Tensor]
@@ -71,17 +76,17 @@ class Pretrained:
         self.layer, self.pool = layer, pool
         self.device = device()
         self.dtype = native_dtype() if precision == "half" else torch.float32
-        tower = load_tower(model, self.dtype)
-        self.network, self.processor = tower.network.to(self.device), tower.processor
-        self.accepts: type = Frames if tower.network.main_input_name in PICTURES else Waveform
-        own = tower.window if self.accepts is Waveform else None
+        encoder = load_inner_encoder(model, self.dtype)
+        self.network, self.processor = encoder.network.to(self.device), encoder.processor
+        self.accepts: type = Frames if encoder.network.main_input_name in PICTURES else Waveform
+        own = encoder.window if self.accepts is Waveform else None
         self.window = own if seconds is None else self._given_window(seconds, own)
         self.extractor_pads = own is not None
-        self.width = self._width(tower.missing)
+        self.width = self._width(encoder.missing)
         self._check_repeatable()
         self.fingerprint = (
             f"transformers layer={layer} pool={pool} seconds={seconds} "
-            f"dtype={str(self.dtype).removeprefix('torch.')} {tower.fingerprint()}"
+            f"dtype={str(self.dtype).removeprefix('torch.')} {encoder.fingerprint()}"
         )
 
     def __call__(

@@ -18,7 +18,7 @@ from pathweave.data.examples import common_width
 from pathweave.encoders import check_encoder
 from pathweave.encoders.beats import Beats, BeatsNetwork, BeatsShape
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
-from pathweave.encoders.eva_weights import VIT_G, empty_tower
+from pathweave.encoders.eva_weights import VIT_G, empty_vision_model
 from pathweave.encoders.point_bert import PointBertNetwork, PointBertShape
 from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNetwork
 from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
@@ -146,7 +146,7 @@ def _vision_network(settings: str, size: int) -> Network:
     from transformers import InstructBlipVisionConfig
 
     config: Any = InstructBlipVisionConfig(**json.loads(settings))
-    module = empty_tower(config)
+    module = empty_vision_model(config)
     pixels = (1, 3, config.image_size, config.image_size)
     return Network(module, lambda: module(empty(*pixels)).last_hidden_state, 1, size)
 

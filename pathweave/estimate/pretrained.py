@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 from transformers import AutoModel
 
-from pathweave.encoders.towers import (
+from pathweave.encoders.inner_encoder import (
     PICTURES,
-    Tower,
+    InnerEncoder,
     as_tokens,
     find_encoder,
     load_processor,
@@ -53,7 +53,7 @@ def pretrained_network(options: dict[str, Any], decoder: Any, pictures: int) -> 
     if input_name in PICTURES:
         inputs, units = _pictures(processor, pictures)
     else:
-        window = Tower(module, processor, frozenset()).window
+        window = InnerEncoder(module, processor, frozenset()).window
         inputs, units = _windows(processor, decoder, options.get("seconds"), window)
     known = inspect.signature(module.forward).parameters
     unit = {name: value[:1].to("meta") for name, value in inputs.items() if name in known}

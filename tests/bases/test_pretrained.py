@@ -162,7 +162,7 @@ def test_weights_stay_in_the_file(checkpoints):
     """A weight of the wanted type is the page of the file itself: no second copy."""
     published = checkpoints["instructblip-llama"]
     model = load(published.directory)
-    maps = Path("/proc/self/maps").read_text().splitlines()
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     own = [line.split()[0].split("-") for line in maps if str(published.directory) in line]
     places = [range(int(start, 16), int(end, 16)) for start, end in own]
     for module in (model.llm, model.qformer, model.projector):
@@ -213,7 +213,7 @@ def test_shards_and_pickles_are_read(checkpoints, tmp_path, safe):
             torch.save({n: state[n] for n in names}, tmp_path / "other" / file)
         index = {name: file for file, names in shards.items() for name in names}
         (tmp_path / "other" / "pytorch_model.bin.index.json").write_text(
-            json.dumps({"weight_map": index})
+            json.dumps({"weight_map": index}), encoding="utf-8"
         )
         (tmp_path / "other" / "model.safetensors").unlink()
     a, b = load_pretrained(one.directory), load_pretrained(tmp_path / "other")
@@ -285,7 +285,7 @@ def test_where_generation_stops_is_read_from_the_checkpoint(tmp_path):
     write_llm(tmp_path, "llama")
     assert load_llm_directory(tmp_path).model.generation_config.eos_token_id == 2
     settings = {"eos_token_id": [7, 2], "do_sample": True, "temperature": 0.3}
-    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
     base = tiny_base()
     use_llm(base, tmp_path)
     assert base.llm.generation_config.eos_token_id == [7, 2]
@@ -327,8 +327,8 @@ def test_quantising_is_done_by_transformers(checkpoints, monkeypatch, bits, flag
 
 
 def edit(directory, **changes):
-    config = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps({**config, **changes}))
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    (directory / "config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
 
 
 def test_a_model_without_a_qformer_is_refused(tmp_path):
@@ -338,7 +338,7 @@ def test_a_model_without_a_qformer_is_refused(tmp_path):
         match=r"must hold an InstructBLIP or a BLIP-2, which have .* Q-Former.*, got 'llama'; name",
     ):
         load_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava"}), encoding="utf-8")
     with pytest.raises(RecipeError, match=r"got 'llava'; name one of these as base"):
         load_pretrained(tmp_path)
 
@@ -351,14 +351,15 @@ def test_an_encoder_decoder_is_refused(copy):
 
 def test_a_model_whose_layers_look_up_the_words_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(
-        json.dumps({"model_type": "gemma3n_text", "hidden_size_per_layer_input": 8})
+        json.dumps({"model_type": "gemma3n_text", "hidden_size_per_layer_input": 8}),
+        encoding="utf-8",
     )
     with pytest.raises(RecipeError, match=r"from embeddings alone, got 'gemma3n_text', whose"):
         load_llm(read_config(tmp_path), {}, tmp_path)
 
 
 def test_another_activation_of_the_qformer_is_refused(copy):
-    config = json.loads((copy / "config.json").read_text())
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     edit(copy, qformer_config={**config["qformer_config"], "hidden_act": "relu"})
     with pytest.raises(RecipeError, match="must use gelu, got 'relu'"):
         load_pretrained(copy)
@@ -367,7 +368,7 @@ def test_another_activation_of_the_qformer_is_refused(copy):
 @pytest.mark.parametrize("content", [None, "{", '{"model_type": "unheard_of"}', "{}"])
 def test_a_broken_configuration_is_refused(copy, content):
     file = copy / "config.json"
-    file.unlink() if content is None else file.write_text(content)
+    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
     with pytest.raises(FetchError, match=r"must hold the config\.json of a model of transformers"):
         load_pretrained(copy)
 
@@ -380,7 +381,7 @@ def test_a_missing_tokenizer_is_named(copy, part):
 
 
 def test_a_damaged_tokenizer_is_refused(copy):
-    (copy / "tokenizer.json").write_text('{"cut')
+    (copy / "tokenizer.json").write_text('{"cut', encoding="utf-8")
     with pytest.raises(
         FetchError, match=r"must hold a whole tokenizer, got .*; download its files"
     ):
@@ -410,7 +411,7 @@ def test_missing_shards_are_named(tmp_path):
         FetchError, match=r"got no model-0.*, model-0.*, model-0.* \.\.\.; download"
     ):
         load_pretrained(directory)
-    (directory / "model.safetensors.index.json").write_text("[]")
+    (directory / "model.safetensors.index.json").write_text("[]", encoding="utf-8")
     with pytest.raises(FetchError, match=r"index\.json must list the shards .* download it again"):
         load_pretrained(directory)
     (directory / "model.safetensors.index.json").unlink()
@@ -449,7 +450,7 @@ def test_a_missing_tensor_is_named(copy, name, message):
     ],
 )
 def test_weights_of_another_size_are_refused(copy, section, field, message):
-    config = json.loads((copy / "config.json").read_text())
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     edit(copy, **{section: {**config[section], field: 40}})
     with pytest.raises(FetchError, match=message):
         load_pretrained(copy)

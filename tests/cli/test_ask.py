@@ -136,7 +136,7 @@ def test_a_missing_file_is_one_line(finished_run, capsys):
 
 
 def test_a_file_that_cannot_be_read_is_one_line(finished_run, tmp_path, capsys):
-    (tmp_path / "text.npy").write_text("not an array")
+    (tmp_path / "text.npy").write_text("not an array", encoding="utf-8")
     assert command("ask", finished_run, "--sound", tmp_path / "text.npy", "How is it?") == 2
     error = capsys.readouterr().err
     assert "text.npy must be a whole .npy or safetensors file" in error

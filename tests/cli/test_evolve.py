@@ -46,9 +46,9 @@ def test_a_missing_recipe_is_one_line(tmp_path, capsys):
 
 
 def test_quick_needs_its_section(recipe_file, tmp_path, capsys):
-    recipe = json.loads(recipe_file.read_text())
+    recipe = json.loads(recipe_file.read_text(encoding="utf-8"))
     del recipe["quick"]
-    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
     words = ("evolve", tmp_path / "recipe.yaml", "--out", tmp_path / "run", "--quick")
     assert command(*words) == 2
     assert "must have a section quick: for --quick, got none" in capsys.readouterr().err

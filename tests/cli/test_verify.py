@@ -26,7 +26,9 @@ def test_every_path_holds(finished_run, capsys):
 
 def test_a_proof_has_four_samples(finished_run):
     for name in ("sight", "sound", "tilt"):
-        proof = json.loads((finished_run / "paths" / name / "path.json").read_text())["proof"]
+        proof = json.loads(
+            (finished_run / "paths" / name / "path.json").read_text(encoding="utf-8")
+        )["proof"]
         assert len(proof["texts"]) == len(proof["logits"]) == len(proof["answers"]) == 4
 
 
@@ -36,9 +38,9 @@ def tamper(directory):
     tensors = load_file(file)
     tensors["queries"] *= -1
     save_file(tensors, file)
-    description = json.loads(about.read_text())
+    description = json.loads(about.read_text(encoding="utf-8"))
     description["files"]["path.safetensors"] = sha256_file(file)
-    about.write_text(json.dumps(description))
+    about.write_text(json.dumps(description), encoding="utf-8")
 
 
 def test_a_path_that_computes_something_else_is_exit_code_1(copied_run, capsys):

@@ -25,7 +25,7 @@ def write_grid(beside: Path, **changes) -> Path:
         **changes,
     }
     file = beside.parent / "grid.yaml"
-    file.write_text(json.dumps({k: v for k, v in tree.items() if v is not None}))
+    file.write_text(json.dumps({k: v for k, v in tree.items() if v is not None}), encoding="utf-8")
     return file
 
 

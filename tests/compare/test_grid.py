@@ -38,7 +38,7 @@ def test_a_method_may_have_a_recipe_of_its_own(tiny_recipe, tmp_path):
     here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
     other = {"extends": "../recipe.yaml", "training": {"lr": 0.25}, "method": {"name": "ewc"}}
     (here / "methods").mkdir()
-    (here / "methods/ewc.yaml").write_text(json.dumps(other))
+    (here / "methods/ewc.yaml").write_text(json.dumps(other), encoding="utf-8")
     ewc = {"recipe": "methods/ewc.yaml", "method.ewc.samples": 3}
     grid = write_grid(
         here / tiny_recipe.name,
@@ -112,7 +112,7 @@ def test_a_bad_declaration_is_refused(tiny_recipe, tmp_path, changes, message):
 def test_a_file_that_is_no_grid_is_refused(tmp_path, text, message):
     file = tmp_path / "grid.yaml"
     if text:
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     with pytest.raises(RecipeError, match=message):
         load_grid(file)
 
@@ -129,7 +129,10 @@ def test_the_hash_is_of_what_decides_the_results(tiny_recipe, tmp_path):
     assert len(hashes_of) == 1 + len(CHANGES)
     manifest = Path(moved.modalities["tilt"].train["qa"].manifest)
     assert recipe_hash(moved.cut(2)) == recipe_hash(here.cut(2))
-    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    manifest.write_text(
+        "".join(manifest.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]),
+        encoding="utf-8",
+    )
     assert recipe_hash(moved) != recipe_hash(here)
     assert recipe_hash(moved.cut(2)) == recipe_hash(here.cut(2))
     manifest.unlink()
@@ -236,7 +239,7 @@ def test_the_shipped_grid_at_full_length_is_the_recipe_itself():
 
 
 def test_the_document_has_a_place_for_every_shipped_grid():
-    text = (RECIPES.parent / "docs/mcl.md").read_text()
+    text = (RECIPES.parent / "docs/mcl.md").read_text(encoding="utf-8")
     for file in RECIPES.glob("*grid*.yaml"):
         begin, end = marks(load_grid(file).declared.name)
         assert text.index(begin) < text.index(end)

@@ -125,7 +125,7 @@ def test_whole_sets_have_intervals_of_their_own(tmp_path):
 
 
 def read_csv(file) -> list[dict[str, str]]:
-    with file.open() as stream:
+    with file.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -143,7 +143,7 @@ def test_everything_is_written(directory, tmp_path, capsys):
         picture = Image.open(out / f"results/hand_made_{name}.png")
         assert picture.format == "PNG"
         assert np.asarray(picture.convert("L")).std() > 8
-    text = (out / "mcl.md").read_text()
+    text = (out / "mcl.md").read_text(encoding="utf-8")
     assert all(len(line) <= 100 for line in text.splitlines() if line.startswith("|"))
     assert "| ours   |     2 | 70.0 ±127/" in text
     assert "| theirs | +10.0 |" in text
@@ -166,11 +166,11 @@ def test_everything_is_written(directory, tmp_path, capsys):
         -2
     ].items()
     assert scores[-2]["score"] == "30"
-    more = (out / "results/hand_made_details.md").read_text()
+    more = (out / "results/hand_made_details.md").read_text(encoding="utf-8")
     assert "| see qa   | 90.0 | 35.0 |       |" in more
     assert "T of each modality" in more
     assert "T of each modality" not in text
-    latex = (out / "results/hand_made.tex").read_text()
+    latex = (out / "results/hand_made.tex").read_text(encoding="utf-8")
     assert latex.count(r"\bottomrule") == (text + more.split("## Score")[0]).count("\n**")
 
 
@@ -178,27 +178,31 @@ def test_the_text_around_the_tables_is_kept(directory, tmp_path):
     out = tmp_path / "docs"
     out.mkdir()
     document = out / "mcl.md"
-    document.write_text(f"# Ours\n\nBefore.\n\n{BEGIN}\nearlier\n{END}\n\nAfter.\n")
+    document.write_text(
+        f"# Ours\n\nBefore.\n\n{BEGIN}\nearlier\n{END}\n\nAfter.\n", encoding="utf-8"
+    )
     write_report(directory, out)
-    first = document.read_text()
+    first = document.read_text(encoding="utf-8")
     assert first.startswith(f"# Ours\n\nBefore.\n\n{BEGIN}\nhand-made:")
     assert first.endswith(f"\n{END}\n\nAfter.\n")
     assert "earlier\n" not in first
     write_report(directory, out)
-    assert document.read_text() == first
-    document.write_text("# Ours\n")
+    assert document.read_text(encoding="utf-8") == first
+    document.write_text("# Ours\n", encoding="utf-8")
     write_report(directory, out)
-    assert document.read_text().startswith(f"# Ours\n\n# hand-made\n\n{BEGIN}\nhand-made:")
+    assert document.read_text(encoding="utf-8").startswith(
+        f"# Ours\n\n# hand-made\n\n{BEGIN}\nhand-made:"
+    )
 
 
 @pytest.mark.parametrize("text", [f"# Ours\n{BEGIN}\n", f"# Ours\n{END}\n", f"{END}\n{BEGIN}\n"])
 def test_a_document_with_one_mark_is_refused_and_kept(directory, tmp_path, text):
     document = tmp_path / "docs" / "mcl.md"
     document.parent.mkdir()
-    document.write_text(text)
+    document.write_text(text, encoding="utf-8")
     with pytest.raises(RunError, match=r"mcl\.md must have a line <!-- hand_made: begin -->"):
         write_report(directory, document.parent)
-    assert document.read_text() == text
+    assert document.read_text(encoding="utf-8") == text
 
 
 def test_the_command_shows_the_means(directory, tmp_path, capsys):
@@ -213,7 +217,7 @@ def test_one_seed_has_no_interval_over_seeds_and_says_so(tmp_path):
     write_cell(tmp_path, answers(9, 9, 2))
     write_cell(tmp_path, answers(9, 1, 9), method="theirs")
     write_report(tmp_path, tmp_path / "report")
-    text = (tmp_path / "report" / "mcl.md").read_text()
+    text = (tmp_path / "report" / "mcl.md").read_text(encoding="utf-8")
     assert "20.0 ±?/" in text
     assert "?: not known, as with one seed" in text
     differences = [line for line in text.splitlines() if line.startswith("| theirs | +70.0")]
@@ -233,11 +237,11 @@ def test_orders_and_captions_have_tables_of_their_own(tmp_path):
             tmp_path, turned, seed=seed, order="other", curriculum=("hear", "see"), captions=other
         )
     write_report(tmp_path, tmp_path / "report")
-    text = (tmp_path / "report" / "mcl.md").read_text()
+    text = (tmp_path / "report" / "mcl.md").read_text(encoding="utf-8")
     assert "| ours, main    | 90.0 ±0.0 | 60.0 ±0.0 | 60.0 ±0.0 |      0 |" in text
     assert "| ours, other   | 30.0 ±0.0 | 80.0 ±0.0 | 30.0 ±0.0 |      0 |" in text
     assert "| ours, main    | 200.0 ±0.0 | 200.0 ±0.0 | 200.0 ±0.0 |      0 |" in text
-    more = (tmp_path / "report" / "results" / "hand_made_details.md").read_text()
+    more = (tmp_path / "report" / "results" / "hand_made_details.md").read_text(encoding="utf-8")
     assert "Orders, T of each modality: accuracy and captions mixed, as in the paper" in more
     assert (tmp_path / "report/results/hand_made_matrices_captions.png").exists()
     assert not (tmp_path / "report/results/hand_made_differences.png").exists()
@@ -247,7 +251,7 @@ def test_a_grid_that_has_just_begun_is_reported(tmp_path):
     write_about(tmp_path, num_cells=4)
     write_cell(tmp_path, answers(9, 9, 6), method="theirs")
     write_report(tmp_path, tmp_path / "report")
-    text = (tmp_path / "report" / "mcl.md").read_text()
+    text = (tmp_path / "report" / "mcl.md").read_text(encoding="utf-8")
     assert "1 of 4 cells, seed 0, " in text
     assert "Without a result yet: ours, seed 1." in text
 
@@ -258,20 +262,22 @@ def test_means_over_different_seeds_are_said_to_be(tmp_path):
         write_cell(tmp_path, answers(9, 9, 6), seed=seed)
     write_cell(tmp_path, answers(9, 1, 9), method="theirs")
     write_report(tmp_path, tmp_path / "report")
-    text = " ".join((tmp_path / "report" / "mcl.md").read_text().split())
+    text = " ".join((tmp_path / "report" / "mcl.md").read_text(encoding="utf-8").split())
     assert "the seeds that a method has (0, 1: ours; 0: theirs)" in text
     write_cell(tmp_path, answers(9, 1, 9), method="theirs", seed=1)
     write_report(tmp_path, tmp_path / "report")
-    assert "the seeds that a method has" not in (tmp_path / "report" / "mcl.md").read_text()
+    assert "the seeds that a method has" not in (tmp_path / "report" / "mcl.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_methods_that_started_from_another_first_stage_are_named(directory, tmp_path):
     write_report(directory, tmp_path / "report")
-    assert "another machine" not in (tmp_path / "report" / "mcl.md").read_text()
+    assert "another machine" not in (tmp_path / "report" / "mcl.md").read_text(encoding="utf-8")
     write_cell(directory, answers(8, 4, 9), method="theirs", seed=1)
     assert load_analysis(directory).other_bases() == {1: ["theirs"]}
     write_report(directory, tmp_path / "report")
-    text = " ".join((tmp_path / "report" / "mcl.md").read_text().split())
+    text = " ".join((tmp_path / "report" / "mcl.md").read_text(encoding="utf-8").split())
     assert "Started from another first stage than ours" in text
     assert "(seed 1: theirs)" in text
 
@@ -322,9 +328,9 @@ def test_a_result_without_its_samples_is_refused(directory):
 
 def test_a_score_that_its_samples_do_not_give_is_refused(directory):
     file = directory / "results" / "ours-main-seed1.json"
-    tree = json.loads(file.read_text())
+    tree = json.loads(file.read_text(encoding="utf-8"))
     tree["results"]["scores"]["scores"][0]["score"] = 91.0
-    file.write_text(json.dumps(tree))
+    file.write_text(json.dumps(tree), encoding="utf-8")
     with pytest.raises(RunError, match=r"must hold the scores that its samples give, got 91\.0"):
         load_analysis(directory).estimates  # noqa: B018 (computed when asked for)
 
@@ -348,8 +354,8 @@ def test_a_cell_that_the_grid_does_not_know_is_refused(directory):
 def test_a_second_result_of_a_cell_and_a_seed_of_no_grid_are_refused(directory, seed):
     """Counted as another seed, a copy would make an interval narrower."""
     results = directory / "results"
-    tree = json.loads((results / "ours-main-seed1.json").read_text())
-    (results / "copy.json").write_text(json.dumps(tree | {"seed": seed}))
+    tree = json.loads((results / "ours-main-seed1.json").read_text(encoding="utf-8"))
+    (results / "copy.json").write_text(json.dumps(tree | {"seed": seed}), encoding="utf-8")
     samples = (results / "ours-main-seed1.safetensors").read_bytes()
     (results / "copy.safetensors").write_bytes(samples)
     message = r"must be the only result of its method and order with its seed, one of grid\.json's"
@@ -360,9 +366,9 @@ def test_a_second_result_of_a_cell_and_a_seed_of_no_grid_are_refused(directory, 
 @pytest.mark.parametrize("metric", ["cider_d", "nonsense"])
 def test_results_of_different_metrics_are_refused(directory, metric):
     file = directory / "results" / "theirs-main-seed1.json"
-    tree = json.loads(file.read_text())
+    tree = json.loads(file.read_text(encoding="utf-8"))
     tree["results"]["datasets"]["hear"][0]["metric"] = metric
-    file.write_text(json.dumps(tree))
+    file.write_text(json.dumps(tree), encoding="utf-8")
     with pytest.raises(RunError, match="must be scored by the same known metric on hear/qa"):
         load_analysis(directory)
 

@@ -47,7 +47,7 @@ def results(out: Path) -> dict[str, dict]:
     """Return all results but what may differ between two runs."""
     found = {}
     for file in sorted((out / "results").glob("*-*.json")):
-        tree = json.loads(file.read_text())
+        tree = json.loads(file.read_text(encoding="utf-8"))
         for stage in tree["results"]["stages"]:
             del stage["seconds"], stage["num_bytes"]
         for field in ("seconds", "shared_seconds", "peak_memory_bytes"):
@@ -66,8 +66,10 @@ def test_a_cell_is_an_ordinary_run(grid_file, finished_grid, home, tmp_path):
     assert command("evolve", recipe, "--out", tmp_path / "alone", *words) == 0
     run = cell.directory(finished_grid)
     assert hashes(run) == hashes(tmp_path / "alone")
-    scores = (run / "scores.json").read_text()
-    assert json.loads(scores) == json.loads((tmp_path / "alone/scores.json").read_text())
+    scores = (run / "scores.json").read_text(encoding="utf-8")
+    assert json.loads(scores) == json.loads(
+        (tmp_path / "alone/scores.json").read_text(encoding="utf-8")
+    )
     assert command("verify", run) == 0
 
 
@@ -78,7 +80,7 @@ def test_every_cell_has_a_result(grid_file, finished_grid):
         file = cell.result(finished_grid)
         assert found[cell.name]["recipe_hash"] == recipe_hash(cell.recipe)
         assert file.stat().st_size < 20_000
-        assert str(finished_grid) not in file.read_text()
+        assert str(finished_grid) not in file.read_text(encoding="utf-8")
         loaded = load_cell(file)
         result = loaded.result
         assert (result.seconds > 0, result.shared_seconds > 0) == (True, True)
@@ -123,7 +125,10 @@ def test_running_again_skips_what_is_done(grid_file, finished_grid, home, capsys
     assert json.loads(capsys.readouterr().out) == {"done": NAMES, "failed": {}}
     changed = {file.name for file in before if file.stat().st_mtime_ns != before[file]}
     assert changed <= {".lock", "grid.json", "log.jsonl"}
-    grids = [json.loads(line) for line in (finished_grid / "log.jsonl").read_text().splitlines()]
+    grids = [
+        json.loads(line)
+        for line in (finished_grid / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert grids[-1]["event"] == "grid"
     assert grids[-1]["done"] == 2
 
@@ -173,7 +178,10 @@ def test_many_seeds_are_listed_whole(tiny_recipe, tmp_path, monkeypatch, capsys,
 def test_a_missing_manifest_is_told_before_anything_is_trained(grid_file, tmp_path, capsys):
     missing = {"modalities.sound.train": {"qa": {"manifest": "no.jsonl"}}}
     other = grid_file.with_name("without.yaml")
-    other.write_text(json.dumps(json.loads(grid_file.read_text()) | {"set": missing}))
+    other.write_text(
+        json.dumps(json.loads(grid_file.read_text(encoding="utf-8")) | {"set": missing}),
+        encoding="utf-8",
+    )
     for words in (("--dry-run",), ()):
         assert command("compare", other, "--out", tmp_path / "out", *words) == 2
         assert "no.jsonl must be a manifest, got No such file" in capsys.readouterr().err
@@ -184,7 +192,7 @@ def test_a_log_with_half_a_line_is_read(tmp_path):
     log = tmp_path / "log.jsonl"
     lines = [{"event": "session", "seconds": 2.0, "peak_memory_bytes": 7}, {"event": "session"}]
     lines.append({"event": "shared", "seconds": 5.0, "peak_memory_bytes": 99})
-    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"event": "ses')
+    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"event": "ses', encoding="utf-8")
     assert sessions(log) == Spent(2.0, 5.0, 7)
 
 
@@ -202,7 +210,7 @@ def when_training(run: Path, do) -> threading.Thread:
     def watch() -> None:
         while not any(e["event"] == "step" for e in events(run)):
             time.sleep(0.001)
-        process = int((run / ".lock.pid").read_text())
+        process = int((run / ".lock.pid").read_text(encoding="utf-8"))
         os.kill(process, signal.SIGSTOP)
         do(process)
         os.kill(process, signal.SIGCONT)
@@ -322,7 +330,7 @@ def test_results_of_another_recipe_are_refused(tiny_recipe, finished_grid, tmp_p
 def test_a_damaged_result_is_refused(grid_file, finished_grid, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(finished_grid / "results", out / "results")
-    (out / "results" / f"{NAMES[0]}.json").write_text("{")
+    (out / "results" / f"{NAMES[0]}.json").write_text("{", encoding="utf-8")
     assert command("compare", grid_file, "--out", out) == 2
     assert f"{NAMES[0]}.json must hold the result of a cell, got" in capsys.readouterr().err
 
@@ -352,11 +360,11 @@ def test_an_unknown_method_is_refused(grid_file, tmp_path, capsys):
 def test_what_a_cell_is_doing_is_read_from_its_log(tmp_path):
     log = tmp_path / "log.jsonl"
     assert current(log, {}) == "starting"
-    log.write_text('{"event": "stage", "stage": "sound"}\n')
+    log.write_text('{"event": "stage", "stage": "sound"}\n', encoding="utf-8")
     assert current(log, {}) == "stage sound"
     step = {"event": "step", "stage": "sound", "step": 3, "loss": 1.234}
-    log.write_text("x" * 5000 + "\n" + json.dumps(step) + '\n{"event": "st')
+    log.write_text("x" * 5000 + "\n" + json.dumps(step) + '\n{"event": "st', encoding="utf-8")
     assert current(log, {"sound": 9}) == "train sound 3/9, loss 1.23"
     score = {"event": "score", "after": "sound", "modality": "sight", "dataset": "qa"}
-    log.write_text(json.dumps(score) + "\n")
+    log.write_text(json.dumps(score) + "\n", encoding="utf-8")
     assert current(log, {}) == "score after sound: sight/qa"

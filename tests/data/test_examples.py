@@ -118,7 +118,7 @@ def test_samples_that_were_not_there_to_convert_belong_to_the_published_set(dire
 
 
 def test_broken_rows_count_as_bad(directory):
-    with (directory / "sound-train.jsonl").open("a") as file:
+    with (directory / "sound-train.jsonl").open("a", encoding="utf-8") as file:
         file.write("{broken\n")
     found = examples(directory)
     found.drop_bad_samples(0.2)
@@ -166,7 +166,7 @@ def joint(directory):
         asked = {"role": "user", "content": [*media, {"type": "text", "text": "Alike?"}]}
         rows.append({"id": str(i), "messages": [asked, {"role": "assistant", "content": "yes"}]})
     file = directory / "both.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return file, readers(directory, sound=Counting("sound"), tilt=Counting("tilt"))
 
 
@@ -222,7 +222,7 @@ def test_text_alone_needs_no_reader(directory):
             ],
         }
     ]
-    (directory / "sound-train.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    (directory / "sound-train.jsonl").write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
     found = Examples(directory / "sound-train.jsonl", {})
     found.encode(ignore)
     found.drop_bad_samples(0.0)
@@ -264,7 +264,7 @@ def test_media_stay_before_the_templates_text(directory):
         answer = {"role": "assistant", "content": "low"}
         rows.append({"id": str(i), "messages": [{"role": "user", "content": said}, answer]})
     lines = [json.dumps(row) for row in rows]
-    (directory / "sound-train.jsonl").write_text("\n".join(lines) + "\n")
+    (directory / "sound-train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     medium, text = examples(directory, prompts=["{}"]).prompt(0)
     assert isinstance(medium, Medium)
     assert text == "Which is it?"
@@ -279,8 +279,8 @@ def test_each_sample_draws_a_template_by_its_id_and_the_seed(directory):
     assert len({tuple(texts) for texts in drawn.values()}) > 1
     assert len(set(drawn[0])) > 1
     assert drawn[0] == [examples(directory, prompts=templates).prompt(i)[1] for i in range(COUNT)]
-    rows = (directory / "sound-train.jsonl").read_text().splitlines()
-    (directory / "sound-train.jsonl").write_text("\n".join(rows[::-1]) + "\n")
+    rows = (directory / "sound-train.jsonl").read_text(encoding="utf-8").splitlines()
+    (directory / "sound-train.jsonl").write_text("\n".join(rows[::-1]) + "\n", encoding="utf-8")
     again = examples(directory, prompts=templates)
     assert [again.prompt(i)[1] for i in range(COUNT)] == drawn[0][::-1]
 

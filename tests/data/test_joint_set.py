@@ -205,7 +205,7 @@ def test_answers_by_rule_from_what_single_media_were_called(tmp_path, monkeypatc
     }
     for name, said in answers.items():
         lines = (json.dumps({"id": f"{name}-{key}", "answer": a}) for key, a in said.items())
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     kinds = joint_baselines.seen_kinds(tmp_path)
     assert kinds["../b/media.parquet#2"] == "a chair"
     # The second sample pairs two chairs, so one of them is picked, and it happens to be right.

@@ -28,7 +28,9 @@ def row(i: int, **fields):
 
 
 def lines(path, *rows):
-    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    path.write_text(
+        "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8"
+    )
     return path
 
 
@@ -146,7 +148,7 @@ def test_nothing_but_problems(tmp_path):
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
 def test_empty_file(tmp_path, content):
-    (tmp_path / "m.jsonl").write_text(content)
+    (tmp_path / "m.jsonl").write_text(content, encoding="utf-8")
     with pytest.raises(ManifestError, match="must have at least one row, got none"):
         Manifest(tmp_path / "m.jsonl")
 
@@ -232,7 +234,7 @@ def test_writing_broken_rows(tmp_path, rows, reason):
 
 def test_opening_parses_nothing(tmp_path):
     path = tmp_path / "m.jsonl"
-    path.write_text((json.dumps(row(0)) + "\n") * 50_000)
+    path.write_text((json.dumps(row(0)) + "\n") * 50_000, encoding="utf-8")
     start = time.perf_counter()
     assert len(Manifest(path)) == 50_000
     assert time.perf_counter() - start < 1
@@ -363,6 +365,6 @@ def test_another_ending_and_a_directory_that_cannot_be_written(tmp_path):
         ManifestError, match=r"must be a \.jsonl or \.parquet file, got a\.csv; convert or rename"
     ):
         write_samples(tmp_path / "a.csv", samples(1))
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(DiskError, match="cannot be written"):
         write_samples(tmp_path / "file" / "a.jsonl", samples(1))

@@ -369,7 +369,9 @@ def write(root: Path, path: str, content) -> Path:
     if isinstance(content, bytes):
         file.write_bytes(content)
     else:
-        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        file.write_text(
+            content if isinstance(content, str) else json.dumps(content), encoding="utf-8"
+        )
     return file
 
 

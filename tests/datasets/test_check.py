@@ -113,7 +113,7 @@ def test_what_is_no_file_is_not_absent(place, tmp_path):
 def test_names_that_no_file_can_have(tmp_path):
     with pytest.raises(ManifestError, match=r"must be a directory of data sets, got none; correct"):
         check_root(tmp_path / ("a" * 300))
-    (tmp_path / "vizwiz").write_text("a file")
+    (tmp_path / "vizwiz").write_text("a file", encoding="utf-8")
     assert report_of(tmp_path, "vizwiz", "val").state == "absent"
 
 

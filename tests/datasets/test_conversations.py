@@ -27,7 +27,7 @@ def only_problem(root, record, **options):
                                      {"role": "assistant", "content": "Hello"}]}  # fmt: skip
     coverage, _, out = convert(root, "a.json", [sound, record], **options)
     assert coverage.usable == 1
-    (line,) = problems_file(out).read_text().splitlines()
+    (line,) = problems_file(out).read_text(encoding="utf-8").splitlines()
     return json.loads(line)["reason"]
 
 

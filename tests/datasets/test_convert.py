@@ -54,7 +54,7 @@ def test_what_is_missing_is_counted_and_listed(tmp_path):
     out = tmp_path / "clotho.jsonl"
     coverage = converted("clotho_v2", root, out, split="evaluation")
     assert str(coverage) == "1 of 3"
-    assert json.loads(coverage_file(out).read_text()) == {
+    assert json.loads(coverage_file(out).read_text(encoding="utf-8")) == {
         "dataset": "clotho_v2",
         "split": "evaluation",
         "usable": 1,
@@ -63,7 +63,9 @@ def test_what_is_missing_is_counted_and_listed(tmp_path):
         "flawed": 0,
         "left_out": 0,
     }
-    listed = [json.loads(line) for line in problems_file(out).read_text().splitlines()]
+    listed = [
+        json.loads(line) for line in problems_file(out).read_text(encoding="utf-8").splitlines()
+    ]
     assert {problem["kind"]: problem["reason"][:40] for problem in listed} == {
         "missing": "no file clotho_v2/evaluation/b.wav",
         "broken": "a row must have the columns file_name, c",
@@ -78,7 +80,7 @@ def test_a_failure_leaves_nothing(tmp_path):
     case = next(case for case in CASES if case.name == "flickr30k")
     root = write_case(tmp_path / "data", case)
     file = root / "flickr30k/annotations/test.json"
-    file.write_text(file.read_text()[:-8])
+    file.write_text(file.read_text(encoding="utf-8")[:-8], encoding="utf-8")
     out = tmp_path / "out" / "flickr.jsonl"
     with pytest.raises(ManifestError, match="must be whole JSON"):
         converted("flickr30k", root, out)
@@ -100,7 +102,7 @@ def test_without_a_split_the_first_that_is_scored_is_taken():
 
 def test_a_manifest_without_coverage_and_one_with_another_file(tmp_path):
     assert load_coverage(tmp_path / "a.jsonl") is None
-    (tmp_path / "a.jsonl.coverage.json").write_text('{"score": 1}')
+    (tmp_path / "a.jsonl.coverage.json").write_text('{"score": 1}', encoding="utf-8")
     with pytest.raises(ManifestError, match=r"must hold the coverage of a\.jsonl, got another"):
         load_coverage(tmp_path / "a.jsonl")
 
@@ -145,7 +147,7 @@ def test_a_failure_keeps_the_media_of_an_earlier_manifest(whole_root, tmp_path):
     converted("modelnet40", root, out)
     files = {file: file.read_bytes() for file in out.parent.iterdir()}
     names = root / "modelnet40_normal_resampled/modelnet40_shape_names.txt"
-    names.write_text("x\ny\nz\n")
+    names.write_text("x\ny\nz\n", encoding="utf-8")
     with pytest.raises(ManifestError, match=r"got 3 broken; the first: .* a label must be one o"):
         converted("modelnet40", root, out)
     with pytest.raises(ManifestError, match=r"must be a \.jsonl or \.parquet file, got mod"):
@@ -177,7 +179,7 @@ def test_problems_of_a_file_whose_path_is_not_utf_8(tmp_path):
     source = write(tmp_path, f"{LATIN}/a.json", [{"conversations": turns()}, 5])
     out = tmp_path / "a.jsonl"
     converted("sharegpt", source, out, media=tmp_path)
-    (problem,) = map(json.loads, problems_file(out).read_text().splitlines())
+    (problem,) = map(json.loads, problems_file(out).read_text(encoding="utf-8").splitlines())
     assert problem["place"] == f"{source}, row 2"
 
 
@@ -248,7 +250,7 @@ def test_captions_of_marks_alone_cannot_be_learnt(tmp_path):
     marks = {**COCO, "annotations": [{"image_id": 1, "caption": "..."}, *COCO["annotations"]]}
     coverage, _, out = captions(tmp_path, marks, every_caption=True)
     assert (coverage.usable, coverage.broken) == (3, 1)
-    assert "a target must hold words, got '...'" in problems_file(out).read_text()
+    assert "a target must hold words, got '...'" in problems_file(out).read_text(encoding="utf-8")
 
 
 def test_captions_need_a_modality_and_their_images(tmp_path):
@@ -259,7 +261,9 @@ def test_captions_need_a_modality_and_their_images(tmp_path):
     annotations = [*COCO["annotations"], {"image_id": 9, "caption": "x"}]
     broken = {"images": COCO["images"], "annotations": annotations}
     _, _, out = captions(tmp_path, broken)
-    assert "image_id must name one record of 'images', got '9'" in problems_file(out).read_text()
+    assert "image_id must name one record of 'images', got '9'" in problems_file(out).read_text(
+        encoding="utf-8"
+    )
     with pytest.raises(ManifestError, match=r"must hold the list 'images', got the fields"):
         captions(tmp_path, {"annotations": []})
 
@@ -269,5 +273,5 @@ def test_a_picture_of_captions_that_names_no_file_below_the_media(name, tmp_path
     images = [{**COCO["images"][0], "file_name": name}, *COCO["images"][1:]]
     coverage, _, out = captions(tmp_path, {**COCO, "images": images})
     assert (coverage.usable, coverage.broken) == (1, 1)
-    (problem,) = map(json.loads, problems_file(out).read_text().splitlines())
+    (problem,) = map(json.loads, problems_file(out).read_text(encoding="utf-8").splitlines())
     assert problem["reason"].endswith("; correct the row or remove it")

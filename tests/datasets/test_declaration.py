@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "datasets.md"
 
 def test_the_document_is_that_of_the_declarations():
     """Otherwise run ``python -m scripts.datasets_table``."""
-    text = DOCUMENT.read_text()
+    text = DOCUMENT.read_text(encoding="utf-8")
     assert with_tables(text) == text
     for dataset in datasets().values():
         assert f"`{dataset.name}`" in text

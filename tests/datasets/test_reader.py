@@ -376,7 +376,7 @@ def test_a_damaged_file_raises_after_its_sound_part(tmp_path):
     case = next(case for case in CASES if case.name == "flickr30k")
     root = write_case(tmp_path, case)
     file = root / "flickr30k/annotations/test.json"
-    file.write_text(file.read_text()[:-8])
+    file.write_text(file.read_text(encoding="utf-8")[:-8], encoding="utf-8")
     reading = SplitReader(find_dataset("flickr30k"), "test", root).read()
     assert next(reading).kind == "usable"
     with pytest.raises(

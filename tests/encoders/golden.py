@@ -24,7 +24,7 @@ def parameters(name):
 
 
 def real(name):
-    return json.loads((DIRECTORY / f"real_{name}.json").read_text())
+    return json.loads((DIRECTORY / f"real_{name}.json").read_text(encoding="utf-8"))
 
 
 def expanded(shapes):

@@ -68,7 +68,7 @@ def test_the_fingerprint_names_kind_size_and_weights(random_weights):
     directory = random_weights(EfficientNet())
     ready = {"files": {"model.safetensors": {"sha256": "0123456789abcdef" * 4}}}
     unnamed = EfficientNetLite0(directory).fingerprint
-    (directory / "READY.json").write_text(json.dumps(ready))
+    (directory / "READY.json").write_text(json.dumps(ready), encoding="utf-8")
     named = EfficientNetLite0(directory, size=64).fingerprint
     assert named == "efficientnet-lite0 size=64 weights=0123456789abcdef"
     assert unnamed.startswith("efficientnet-lite0 size=96 weights=")

@@ -15,7 +15,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from pathweave.encoders import Encoder, build_encoder, eva_clip, eva_weights
 from pathweave.encoders.eva_clip import EvaClip
-from pathweave.encoders.eva_weights import LAVIS, empty_tower, renamed, resized_positions
+from pathweave.encoders.eva_weights import LAVIS, empty_vision_model, renamed, resized_positions
 from pathweave.encoders.media import Frames
 from pathweave.encoders.published import assign
 from pathweave.errors import FetchError, RecipeError
@@ -41,7 +41,7 @@ def lavis(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def instructblip(tmp_path_factory, lavis):
-    """A whole tiny InstructBLIP in shards, with the stored weights in its vision tower."""
+    """A whole tiny InstructBLIP in shards, with the stored weights in its vision model."""
     directory = tmp_path_factory.mktemp("instructblip")
     text = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16, "vocab_size": 50}
     text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
@@ -117,8 +117,8 @@ def test_half_precision_is_close(lavis, monkeypatch):
     expected, found = full.encode(pixels), half.encode(pixels)
     assert 0 < (found - expected).norm() / expected.norm() < 0.01
     assert found.dtype == torch.float32
-    assert half.tower.encoder.layers[0].mlp.fc1.weight.dtype == torch.bfloat16
-    assert half.tower.encoder.layers[0].layer_norm1.weight.dtype == torch.float32
+    assert half.network.encoder.layers[0].mlp.fc1.weight.dtype == torch.bfloat16
+    assert half.network.encoder.layers[0].layer_norm1.weight.dtype == torch.float32
     assert "precision=bfloat16" in half.fingerprint
     assert "precision=float32" in full.fingerprint
 
@@ -166,10 +166,10 @@ def test_every_tensor_of_the_full_size_network_has_a_place(tmp_path):
     shapes = last | head | {"head.bias": [1024]} | listed["state_dict"]
     assert len(shapes) == 511 + 13 + 4
     state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    tower = empty_tower(InstructBlipVisionConfig(**eva_weights.VIT_G))
-    assign(tower, renamed(state, 39, tmp_path), tmp_path, LAVIS)
+    network = empty_vision_model(InstructBlipVisionConfig(**eva_weights.VIT_G))
+    assign(network, renamed(state, 39, tmp_path), tmp_path, LAVIS)
     # The biases of the keys are zeros that the file does not hold.
-    assert sum(p.numel() for p in tower.parameters()) == listed["n_elements"] + 39 * 1408
+    assert sum(p.numel() for p in network.parameters()) == listed["n_elements"] + 39 * 1408
 
 
 @pytest.mark.usefixtures("tiny")
@@ -236,16 +236,16 @@ def test_a_missing_file_says_what_to_put_where(tmp_path):
         ("[]", "must hold a vision_config, got none"),
         (
             '{"vision_config": {"hidden_size": "wide"}}',
-            "hold the sizes of a vision tower, got .*wide",
+            "hold the sizes of a vision model, got .*wide",
         ),
-        ('{"vision_config": {"hidden_size": 10}}', "sizes of a vision tower, got .* divisible by"),
-        ('{"vision_config": {"patch_size": 0}}', "must hold the sizes of a vision tower, got"),
-        ('{"vision_config": {"image_size": [28, 14]}}', "must hold the sizes of a vision tower"),
+        ('{"vision_config": {"hidden_size": 10}}', "sizes of a vision model, got .* divisible by"),
+        ('{"vision_config": {"patch_size": 0}}', "must hold the sizes of a vision model, got"),
+        ('{"vision_config": {"image_size": [28, 14]}}', "must hold the sizes of a vision model"),
         ('{"vision_config": {}}', r"must hold model\.safetensors or .* got none"),
     ],
 )
 def test_a_directory_without_a_tower(tmp_path, config, message):
-    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
     with pytest.raises(FetchError, match=message):
         EvaClip(tmp_path)
 
@@ -265,9 +265,9 @@ def test_a_shard_that_is_missing_or_truncated(instructblip, tmp_path):
 def test_a_wider_configuration_than_the_weights(instructblip, tmp_path):
     for file in instructblip.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     config["vision_config"]["hidden_size"] = 48
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with pytest.raises(FetchError, match=r"of the shape \[1, 1, 48\], got \[1, 1, 24\]: another"):
         EvaClip(tmp_path)
 
@@ -277,7 +277,7 @@ def test_a_model_of_the_hub_is_read_from_its_cache(instructblip, tmp_path, monke
     snapshot.parent.mkdir(parents=True)
     snapshot.symlink_to(instructblip)
     (tmp_path / "models--owner--blip" / "refs").mkdir()
-    (tmp_path / "models--owner--blip" / "refs" / "main").write_text("0123")
+    (tmp_path / "models--owner--blip" / "refs" / "main").write_text("0123", encoding="utf-8")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     encoder = build_encoder("eva-clip-g", directory="owner/blip", precision="full")

@@ -142,7 +142,9 @@ def small_vjepa(directory):
     )
     hf.VJEPA2Model(config).save_pretrained(directory)
     settings = {"video_processor_type": "VJEPA2VideoProcessor", "crop_size": 32}
-    (directory / "video_preprocessor_config.json").write_text(json.dumps(settings))
+    (directory / "video_preprocessor_config.json").write_text(
+        json.dumps(settings), encoding="utf-8"
+    )
     return directory
 
 
@@ -288,9 +290,9 @@ def test_the_fingerprint_names_content_and_options(made, copied, tmp_path):
     prints.add(encoder(moved).fingerprint)
     hf.CLIPImageProcessorPil(do_normalize=False, **CROPPED).save_pretrained(moved)
     prints.add(encoder(moved).fingerprint)
-    config = json.loads((moved / "config.json").read_text())
+    config = json.loads((moved / "config.json").read_text(encoding="utf-8"))
     config["vision_config"]["hidden_act"] = "relu"
-    (moved / "config.json").write_text(json.dumps(config))
+    (moved / "config.json").write_text(json.dumps(config), encoding="utf-8")
     prints.add(encoder(moved).fingerprint)
     assert len(prints) == 7
     assert first.fingerprint.startswith("transformers layer=-1 pool=None ")
@@ -301,7 +303,7 @@ def test_a_model_in_the_hubs_cache(made, saved, tmp_path, monkeypatch):
     repository = tmp_path / "models--someone--tiny"
     shutil.copytree(saved("dinov2"), repository / "snapshots" / ("a" * 40))
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("a" * 40)
+    (repository / "refs" / "main").write_text("a" * 40, encoding="utf-8")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(hub, "is_reachable", lambda: False)
     encode = encoder("someone/tiny")
@@ -334,7 +336,9 @@ def test_without_a_hub_the_files_are_named(tmp_path, monkeypatch):
             r"must be a directory with config\.json, .*got '.*clip' \(",
         ),
         (
-            lambda d: (d / "config.json").write_text('{"model_type": "telepathy"}'),
+            lambda d: (d / "config.json").write_text(
+                '{"model_type": "telepathy"}', encoding="utf-8"
+            ),
             r"got '.*clip' \(.*telepathy",
         ),
     ],

@@ -41,7 +41,7 @@ def sound(samples, rate, seed=0):
 def whisper(random_weights):
     torch.manual_seed(0)
     directory = random_weights(network())
-    (directory / "config.json").write_text(json.dumps(CONFIG))
+    (directory / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     return lambda **options: WhisperEncoder(directory, **options)
 
 

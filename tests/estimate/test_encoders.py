@@ -183,6 +183,6 @@ def test_a_directory_without_an_encoder_of_media(tmp_path):
     hf.LlamaConfig(num_hidden_layers=1).save_pretrained(tmp_path)
     with pytest.raises(RecipeError, match="must have one encoder of pictures or sounds"):
         shape({"kind": "picture"}, {"kind": "transformers", "model": str(tmp_path)})
-    (tmp_path / "config.json").write_text(json.dumps({}))
+    (tmp_path / "config.json").write_text(json.dumps({}), encoding="utf-8")
     with pytest.raises(FetchError, match="must be a directory with config"):
         shape({"kind": "picture"}, {"kind": "transformers", "model": str(tmp_path)})

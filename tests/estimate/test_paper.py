@@ -98,7 +98,7 @@ def test_the_recorded_run_of_the_small_base():
 
 def test_the_documented_table_is_that_of_the_estimate(stages):
     rows = {}
-    for line in (ROOT / "docs/full_size.md").read_text().splitlines():
+    for line in (ROOT / "docs/full_size.md").read_text(encoding="utf-8").splitlines():
         name, *cells = [cell.strip() for cell in line.strip("|").split("|")]
         rows.setdefault(name, cells)
     documented = dict(zip(stages, ("video", "audio", "depth", "3D"), strict=True))

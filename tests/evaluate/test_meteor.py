@@ -12,16 +12,19 @@ from tests.evaluate.golden import captions
 def program(tmp_path, monkeypatch):
     """Put a package and a Java in place that answer with given lines; return what was asked."""
     (tmp_path / "pycocoevalcap" / "meteor").mkdir(parents=True)
-    (tmp_path / "pycocoevalcap" / "__init__.py").write_text("")
+    (tmp_path / "pycocoevalcap" / "__init__.py").write_text("", encoding="utf-8")
     (tmp_path / "bin").mkdir()
     monkeypatch.delitem(sys.modules, "pycocoevalcap", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
 
     def answer(lines, ending="exit 0"):
-        (tmp_path / "answers").write_text("".join(f"{line}\n" for line in lines))
+        (tmp_path / "answers").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         java = tmp_path / "bin" / "java"
-        java.write_text(f"#!/bin/sh\ncat > {tmp_path}/asked\ncat {tmp_path}/answers\n{ending}\n")
+        java.write_text(
+            f"#!/bin/sh\ncat > {tmp_path}/asked\ncat {tmp_path}/answers\n{ending}\n",
+            encoding="utf-8",
+        )
         java.chmod(0o755)
         return tmp_path / "asked"
 
@@ -35,7 +38,7 @@ def test_scores_follow_from_the_answers_as_in_the_program(program):
     np.testing.assert_allclose(meteor(counts) / 100, found["meteor"]["each"], atol=1e-6)
     whole = meteor(counts.sum(0)[None])[0] / 100
     assert whole == pytest.approx(found["meteor"]["score"], abs=1e-6)
-    lines = asked.read_text().splitlines()
+    lines = asked.read_text(encoding="utf-8").splitlines()
     assert lines[-10].startswith(
         "SCORE ||| a dog which is n't small runs ||| the man 's dog ||| a man 's dog is n't here"
     )

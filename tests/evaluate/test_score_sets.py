@@ -43,8 +43,10 @@ def load(tmp_path):
 
     def examples(edit=lambda i, row: row, split="test"):
         file = tmp_path / f"sound-{split}.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()]
-        file.write_text("".join(json.dumps(edit(i, row)) + "\n" for i, row in enumerate(rows)))
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        file.write_text(
+            "".join(json.dumps(edit(i, row)) + "\n" for i, row in enumerate(rows)), encoding="utf-8"
+        )
         return Examples(file, readers)
 
     return examples

@@ -128,7 +128,7 @@ def test_an_error_names_the_rule_and_the_nearest_field(method, message):
 
 def test_an_override_may_open_a_section(tmp_path):
     file = tmp_path / "recipe.json"
-    file.write_text(dump_recipe(parse_recipe(tree())))
+    file.write_text(dump_recipe(parse_recipe(tree())), encoding="utf-8")
     overrides = {"method.name": "ewc", "method.ewc.strength": 5.0}
     assert load_recipe(file, overrides).method.ewc.strength == 5.0
 
@@ -186,7 +186,7 @@ def test_a_dry_run_misses_the_data_of_earlier_stages(recipe_file, tmp_path):
 def extend(directory, stem, **fields):
     file = directory / f"{stem}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(fields))
+    file.write_text(yaml.safe_dump(fields), encoding="utf-8")
     return file
 
 

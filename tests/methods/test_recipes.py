@@ -88,7 +88,7 @@ def test_a_method_differs_in_itself_and_in_how_it_is_trained(name):
     if METHODS[name].options and name != "mera":
         assert getattr(recipe.method, name) == METHODS[name].options()
     assert recipe.training_of("image") == MINI.training_of("image")
-    assert f"recipes/methods/{name}.yaml --out runs/{name}\n" in file.read_text()
+    assert f"recipes/methods/{name}.yaml --out runs/{name}\n" in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -100,7 +100,7 @@ def test_an_ablation_differs_in_what_its_name_says(name):
     for field, value in ABLATIONS[name].items():
         assert values(recipe, field) == value
     assert recipe.name != MINI.name
-    assert f"recipes/ablations/{name}.yaml --out runs/{name}\n" in file.read_text()
+    assert f"recipes/ablations/{name}.yaml --out runs/{name}\n" in file.read_text(encoding="utf-8")
     assert load_recipe(file, quick=True).limit == load_recipe(MINI_FILE, quick=True).limit
 
 

@@ -28,7 +28,7 @@ def tree(**changes):
 
 def write(directory, value):
     file = directory / "recipe.yaml"
-    file.write_text(value if isinstance(value, str) else yaml.safe_dump(value))
+    file.write_text(value if isinstance(value, str) else yaml.safe_dump(value), encoding="utf-8")
     return file
 
 
@@ -291,7 +291,7 @@ def test_weights_of_encoders_are_relative_to_the_recipe(tmp_path, option, given,
     )
     for _ in range(2):  # what is stored is read back as it is
         recipe = load_recipe(tmp_path / "recipe.yaml")
-        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+        (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
         expected = resolved.format(tmp_path) if isinstance(resolved, str) else resolved
         options = recipe.modalities["sight"].encoder.options
         assert options == {option: expected, "size": "weights/vit"}
@@ -326,7 +326,7 @@ def test_dump_and_parse_round_trip(tmp_path):
     changes = {"method": {"gate": None, "sites": ["*/key"]}, "quick": {"training.lr": 0.5}}
     recipe = load_recipe(write(tmp_path, tree(**changes)))
     assert parse_recipe(json.loads(dump_recipe(recipe))) == recipe
-    (tmp_path / "again.json").write_text(dump_recipe(recipe))
+    (tmp_path / "again.json").write_text(dump_recipe(recipe), encoding="utf-8")
     assert load_recipe(tmp_path / "again.json") == recipe
 
 

@@ -151,8 +151,10 @@ def answer(text):
 )
 def test_rows_that_cannot_be_learnt(copied, tmp_path, edit, message):
     file = copied.parent / "sound-train.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    file.write_text("\n".join(json.dumps(row) for row in [edit(rows[0]), *rows[1:]]))
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    file.write_text(
+        "\n".join(json.dumps(row) for row in [edit(rows[0]), *rows[1:]]), encoding="utf-8"
+    )
     assert message in problems(copied, tmp_path)
 
 
@@ -211,7 +213,7 @@ def test_finished_stages(tiny, tmp_path):
 
 def test_a_directory_that_is_no_run(tiny, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "recipe.json").write_text("{")
+    (tmp_path / "run" / "recipe.json").write_text("{", encoding="utf-8")
     assert "run must be the directory of a run" in problems(tiny, tmp_path)
 
 
@@ -279,7 +281,7 @@ def test_a_published_base(tiny, instructblip, tmp_path):
         (lambda d: (d / "model.safetensors").unlink(), "must hold model.safetensors or"),
         (lambda d: shutil.rmtree(d / "qformer_tokenizer"), "must hold a tokenizer"),
         (
-            lambda d: (d / "config.json").write_text('{"model_type": "llama"}'),
+            lambda d: (d / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8"),
             "got 'llama'; name one of these as base, and any causal language model as llm",
         ),
     ],
@@ -305,7 +307,7 @@ def test_a_copy_in_the_hubs_cache_counts(tiny, instructblip, tmp_path):
     repository = tmp_path / "hub" / "models--someone--blip"
     shutil.copytree(instructblip, repository / "snapshots" / ("a" * 40))
     (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("a" * 40)
+    (repository / "refs" / "main").write_text("a" * 40, encoding="utf-8")
     assert weights_problem(with_base(tiny, "someone/blip"), tmp_path).strip() == ""
     assert "someone/other must be a directory, or in the cache" in weights_problem(
         with_base(tiny, "someone/other"), tmp_path

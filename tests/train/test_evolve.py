@@ -92,10 +92,10 @@ def test_running_again_does_nothing(recipe_file, finished_run, capsys):
 def test_the_peak_memory_is_that_of_the_largest_session(recipe_file, finished_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished_run, run)
-    kept = json.loads((run / "results.json").read_text())
+    kept = json.loads((run / "results.json").read_text(encoding="utf-8"))
     for earlier, expected in ((10**12, 10**12), (1, None)):
         kept["environment"]["peak_memory_bytes"] = earlier
-        (run / "results.json").write_text(json.dumps(kept))
+        (run / "results.json").write_text(json.dumps(kept), encoding="utf-8")
         assert evolve(recipe_file, run) == 0
         found = Results.load(run / "results.json").environment.peak_memory_bytes
         assert found == expected if expected else 50_000_000 < found < 10**12
@@ -130,8 +130,8 @@ def test_a_kill_at_any_moment_changes_nothing(recipe_file, finished_run, tmp_pat
     assert run.exit_code() == -signal.SIGKILL
     assert evolve(recipe_file, out) == 0
     assert hashes(out) == hashes(finished_run)
-    assert json.loads((out / "scores.json").read_text()) == json.loads(
-        (finished_run / "scores.json").read_text()
+    assert json.loads((out / "scores.json").read_text(encoding="utf-8")) == json.loads(
+        (finished_run / "scores.json").read_text(encoding="utf-8")
     )
 
 
@@ -147,9 +147,9 @@ def test_ctrl_c_stops_and_a_second_run_is_refused_meanwhile(
     assert busy in capsys.readouterr().err
     run.signal(signal.SIGINT)
     run.signal(signal.SIGCONT)
-    assert run.exit_code() == 130, output.read_text()
-    assert "stopped in stage 'sight' after step" in output.read_text()
-    assert "run the same command again to go on" in output.read_text()
+    assert run.exit_code() == 130, output.read_text(encoding="utf-8")
+    assert "stopped in stage 'sight' after step" in output.read_text(encoding="utf-8")
+    assert "run the same command again to go on" in output.read_text(encoding="utf-8")
     assert evolve(recipe_file, out) == 0
     assert hashes(out) == hashes(finished_run)
 
@@ -179,7 +179,10 @@ def test_bad_samples_are_counted_and_too_many_end_the_run(tmp_path, capsys):
     recipe = write_recipe(tmp_path, "hum", training={"steps": 1, "batch_size": 2})
     write_sensor_data(tmp_path, "hum", count=200)
     test_set = tmp_path / "hum-test.jsonl"
-    test_set.write_text("".join(test_set.read_text().splitlines(keepends=True)[:2]))
+    test_set.write_text(
+        "".join(test_set.read_text(encoding="utf-8").splitlines(keepends=True)[:2]),
+        encoding="utf-8",
+    )
     metric = "modalities.hum.test.qa.metric=exact_match"
     (tmp_path / "hum-train-7.npy").write_bytes(b"not an array")
     assert evolve(recipe, tmp_path / "one", "--set", metric) == 0
@@ -189,7 +192,10 @@ def test_bad_samples_are_counted_and_too_many_end_the_run(tmp_path, capsys):
     (tmp_path / "hum-train-8.npy").write_bytes(b"")
     (tmp_path / "hum-train-9.npy").unlink()
     train_set = tmp_path / "hum-train.jsonl"
-    train_set.write_text("".join(train_set.read_text().splitlines(keepends=True)[:100]))
+    train_set.write_text(
+        "".join(train_set.read_text(encoding="utf-8").splitlines(keepends=True)[:100]),
+        encoding="utf-8",
+    )
     capsys.readouterr()
     assert evolve(recipe, tmp_path / "three", "--set", metric) == 2
     error = capsys.readouterr().err
@@ -201,7 +207,9 @@ def test_bad_samples_are_counted_and_too_many_end_the_run(tmp_path, capsys):
 def test_a_sixth_modality_needs_no_code(tmp_path, capsys):
     """A sensor that no code knows: twenty readings of an accelerometer with three axes."""
     package = Path(pathweave.__file__).parent
-    assert not any("vibration" in file.read_text() for file in package.rglob("*.py"))
+    assert not any(
+        "vibration" in file.read_text(encoding="utf-8") for file in package.rglob("*.py")
+    )
     recipe = write_recipe(tmp_path, "sight", "sound", "vibration", training={"steps": 1})
     write_sensor_data(tmp_path, "vibration", width=3)
     out = tmp_path / "run"

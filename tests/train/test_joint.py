@@ -61,7 +61,7 @@ def test_the_stage_is_added_and_every_earlier_path_stays_as_it_is(runs, capsys):
 
 def test_the_path_builds_on_all_earlier_ones_and_says_what_it_reads(runs, capsys):
     _, after = runs
-    about = json.loads((after / "paths" / "both" / "path.json").read_text())
+    about = json.loads((after / "paths" / "both" / "path.json").read_text(encoding="utf-8"))
     assert list(about["predecessors"]) == ["sound", "tilt"]
     assert about["modality"] == {
         "reads": {

@@ -11,7 +11,7 @@ STEP = {"stage": "sound", "step": 1, "loss": 2.5, "lr": 0.1, "samples_per_second
 
 
 def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_events_are_json_lines_with_their_time(tmp_path):
@@ -36,7 +36,7 @@ def test_a_log_is_appended_to_and_a_line_that_a_full_disk_cut_is_dropped(tmp_pat
     RunLog(file).event("first", note="x" * 900)
     with full_disk(), pytest.raises(DiskError, match=r"log.jsonl cannot be written"):
         RunLog(file).event("second", note="y" * 900)
-    assert not file.read_text().endswith("\n")
+    assert not file.read_text(encoding="utf-8").endswith("\n")
     RunLog(file).event("third")
     assert [event["event"] for event in lines(file)] == ["first", "third"]
 

@@ -34,7 +34,7 @@ def root(tmp_path_factory):
 
 def plain(root):
     """A recipe of the two sensors on that base; neither stage trains the connector."""
-    tree = json.loads((root / "sensors.yaml").read_text())
+    tree = json.loads((root / "sensors.yaml").read_text(encoding="utf-8"))
     tree["modalities"]["sound"]["training"] = {}
     tree["training"]["steps"] = 2
     tree["base"] = "blip"
@@ -69,7 +69,7 @@ def with_pictures(tree, root, **training):
 
 
 def evolve(root, tree, out, *words):
-    (root / "recipe.yaml").write_text(json.dumps(tree))
+    (root / "recipe.yaml").write_text(json.dumps(tree), encoding="utf-8")
     return command("evolve", root / "recipe.yaml", "--out", out, "--json", *words)
 
 
@@ -130,7 +130,9 @@ def test_the_path_of_the_base_may_be_a_stage(root, recipe, tmp_path):
     verdicts = events(tmp_path / "run", "verified")
     assert [v["path"] for v in verdicts] == ["image", "image", "sound"]
     assert all(v["identical"] for v in verdicts)
-    scores = json.loads((tmp_path / "run" / "scores.json").read_text())["matrix"]["scores"]
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text(encoding="utf-8"))["matrix"][
+        "scores"
+    ]
     assert len([entry for entry in scores if entry["modality"] == "image"]) == 2
     shutil.rmtree(tmp_path / "run" / "paths" / "sound")
     before = hashes(tmp_path / "run")

@@ -39,7 +39,7 @@ def one_and_two(recipe_file, shared_home, tmp_path_factory):
             log = root / f"two-{rank}.txt"
             runs.append(start(recipe_file, root / "two", log, rank, 2, port))
         for run in runs:
-            assert run.exit_code() == 0, run.log.read_text()
+            assert run.exit_code() == 0, run.log.read_text(encoding="utf-8")
     return root / "one", root / "two"
 
 

@@ -46,7 +46,7 @@ _FILES = "config.json, model.safetensors and preprocessor_config.json"
 
 
 @dataclass(frozen=True)
-class Tower:
+class InnerEncoder:
     """A frozen encoder.
 
     Args:
@@ -86,7 +86,7 @@ class Tower:
         return f"weights={tensors_hash(sampled)[:_DIGITS]} settings={described[:_DIGITS]}"
 
 
-def load_tower(model: str, dtype: torch.dtype) -> Tower:
+def load_inner_encoder(model: str, dtype: torch.dtype) -> InnerEncoder:
     """Return the encoder of a model of transformers, without the rest of the model.
 
     A model with other parts is read whole, then all but its encoder is dropped.
@@ -119,7 +119,7 @@ def load_tower(model: str, dtype: torch.dtype) -> Tower:
     network.eval().requires_grad_(False)
     prefix = f"{place}." if place else ""
     missing = (key.removeprefix(prefix) for key in about["missing_keys"] if key.startswith(prefix))
-    return Tower(network, processor, frozenset(missing))
+    return InnerEncoder(network, processor, frozenset(missing))
 
 
 def check_model(directory: Path) -> None:

@@ -74,7 +74,8 @@ def test_large_weights_repeat_no_row(full_size_step, monkeypatch):
 def test_the_sizes_are_the_papers(full_size_step):
     sizes = full_size_step.Sizes.full()
     with torch.device("meta"):
-        tower = full_size_step.empty_tower(full_size_step.InstructBlipVisionConfig(**sizes.vision))
-    assert sum(p.numel() for p in tower.parameters()) == 985_949_440
+        config = full_size_step.InstructBlipVisionConfig(**sizes.vision)
+        vision = full_size_step.empty_vision_model(config)
+    assert sum(p.numel() for p in vision.parameters()) == 985_949_440
     assert (sizes.qformer.num_layers, sizes.llm["num_hidden_layers"]) == (12, 32)
     assert list(sizes.widths.values()) == [1408, 1408, 768, 512, 1408]

@@ -404,5 +404,6 @@ def test_json_of_any_depth_is_read_or_refused():
         for file in PACKAGE.rglob("*.py")
         if (lines := _unguarded(ast.parse(file.read_text(encoding="utf-8"))))
     }
-    assert list(found) == ["datasets/convert.py"], found  # a line that it has written itself
+    # What these parse they have written themselves.
+    assert set(found) == {"datasets/convert.py", "estimate/encoders.py"}, found
     assert _unguarded(ast.parse("try:\n json.loads(a)\nexcept ValueError:\n pass")) == [2]

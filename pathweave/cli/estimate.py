@@ -35,9 +35,9 @@ def estimate(
     """
     from rich.console import Console
 
+    from pathweave.estimate.cost_tables import as_json as plain
+    from pathweave.estimate.cost_tables import heading, tables
     from pathweave.estimate.estimate import estimate_recipe
-    from pathweave.estimate.report import as_json as plain
-    from pathweave.estimate.report import heading, tables
     from pathweave.recipe.reading import load_recipe, parse_override
 
     loaded = load_recipe(recipe, dict(parse_override(text) for text in overrides or []))

@@ -6,9 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pathweave.bases import check as check_weights
-from pathweave.bases import fetch as fetch_weights
-from pathweave.bases import find_weights, manifest, ready_dir
 from pathweave.errors import FetchError
 
 
@@ -35,16 +32,18 @@ def fetch(
 
     Example: pathweave fetch smollm2-135m-instruct minilm-l6-v2
     """
-    chosen = [find_weights(name).name for name in names or manifest()]
+    from pathweave import bases
+
+    chosen = [bases.find_weights(name).name for name in names or bases.manifest()]
     problems: dict[str, str] = {}
     for name in chosen:
         if check:
             try:
-                check_weights(name)
+                bases.check(name)
             except FetchError as error:
                 problems[name] = str(error)
         elif not list_only:
-            fetch_weights(name, source)
+            bases.fetch(name, source)
     rows = [_row(name, problems.get(name, "")) for name in chosen]
     typer.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_lines(rows)))
     if problems:
@@ -52,6 +51,8 @@ def fetch(
 
 
 def _row(name: str, problem: str) -> dict[str, Any]:
+    from pathweave.bases import find_weights, ready_dir
+
     weights = find_weights(name)
     directory = ready_dir(name)
     state = "ready" if directory else "absent"

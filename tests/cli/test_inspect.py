@@ -57,5 +57,5 @@ def test_a_damaged_path_is_one_line(finished_run, tmp_path, capsys):
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     assert command("inspect", tmp_path / "run") == 2
     error = capsys.readouterr().err
-    assert "the path is damaged: copy the directory again" in error
+    assert "the file is damaged: copy the whole directory again" in error
     assert error.count("\n") == 1

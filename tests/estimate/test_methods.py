@@ -4,6 +4,8 @@ import pytest
 
 from pathweave.estimate.estimate import estimate_recipe
 from pathweave.methods import METHODS
+from pathweave.model.paths import matches
+from pathweave.nn import woven_sites
 from pathweave.recipe.reading import load_recipe
 from tests.tiny import WIDTH, tiny_base, write_tiny_recipe
 
@@ -71,8 +73,8 @@ def test_joint_training_trains_every_path(recipe):
 
 
 def test_a_low_rank_update_is_counted(recipe):
-    hosts = [m.host for m in tiny_base().qformer.modules() if type(m).__name__ == "WovenLinear"]
-    hosts.append(tiny_base().projector.linear.host)
+    sites = woven_sites(tiny_base().qformer) | woven_sites(tiny_base().projector)
+    hosts = [woven.host for site, woven in sites.items() if matches(site, ("*",))]
     expected = sum(2 * (host.in_features + host.out_features) for host in hosts)
     for stage in estimated(recipe, "lora")[1:]:
         assert (stage.trained.low_rank, stage.trained.connector) == (expected, 0)

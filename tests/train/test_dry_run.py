@@ -45,6 +45,12 @@ def tiny(tmp_path_factory):
     return write_tiny_recipe(tmp_path_factory.mktemp("tiny"), "sight", "sound")
 
 
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """The recipe of three sensors."""
+    return write_tiny_recipe(tmp_path_factory.mktemp("three"), "sight", "sound", "tilt")
+
+
 @pytest.fixture
 def copied(tiny, tmp_path):
     return shutil.copytree(tiny.parent, tmp_path / "copy") / "recipe.yaml"
@@ -89,8 +95,8 @@ def test_nothing_is_written(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_later_stages_build_on_earlier_ones_with_adapters(tmp_path):
-    recipe = load_recipe(write_tiny_recipe(tmp_path / "r", "sight", "sound", "tilt"))
+def test_later_stages_build_on_earlier_ones_with_adapters(three, tmp_path):
+    recipe = load_recipe(three)
     third = make_plan(recipe, tmp_path / "run").stages[2]
     assert third.predecessors == ("sound",)
     assert third.trains[3:] == ("in-adapters for sound", "gates")

@@ -126,12 +126,10 @@ def test_ask_reads_media_with_the_joint_path(runs, recipe, capsys):
     asked = json.loads(capsys.readouterr().out)
     assistant = load(runs[1])
     assert asked["answer"] == assistant.ask([asked["prompt"]], max_tokens=3, path="both")[0]
-    own, joint = (
-        assistant._prompt([], path) + assistant._prompt(parts(asked["prompt"]), path)
-        for path in (None, "both")
-    )
-    assert [(m.path, m.modality) for m in own[:2]] == [("sound", None), ("tilt", None)]
-    assert [(m.path, m.modality) for m in joint[:2]] == [("both", "sound"), ("both", "tilt")]
+    media = [part for part in parts(asked["prompt"]) if not part.is_text]
+    own, joint = ([assistant._medium(m, path) for m in media] for path in (None, "both"))
+    assert [(m.path, m.modality) for m in own] == [("sound", None), ("tilt", None)]
+    assert [(m.path, m.modality) for m in joint] == [("both", "sound"), ("both", "tilt")]
 
 
 def parts(content):

@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
+from pathweave.estimate.cost_tables import as_json, heading, tables
 from pathweave.estimate.estimate import estimate_recipe
-from pathweave.estimate.report import as_json, heading, tables
 from pathweave.recipe.reading import parse_recipe
 
 VICUNA = {

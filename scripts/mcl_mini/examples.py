@@ -14,8 +14,8 @@ from pathweave.data.manifest import Manifest
 # Modality: sample of its question set, and the name of the file.
 CHOSEN = {
     "image": ("image-qa-clothes-t10k-00152", "trousers.png"),
-    "video": ("video-qa-tribes-workers-barbarians-ferry-walk_se-0", "boat.webp"),
-    "audio": ("audio-qa-fluid-019-0995", "organ.ogg"),
+    "video": ("video-qa-tribes-workers-amazons-ferry-walk_w-1", "boat.webp"),
+    "audio": ("audio-qa-fluid-019-0986", "organ.ogg"),
     "depth": ("depth-qa-blendswap-cc-0-143-view00", "chair.png"),
     "point_cloud": ("point_cloud-qa-blendswap-cc-0-152-turn04", "desk.npy"),
 }

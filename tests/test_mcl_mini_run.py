@@ -98,8 +98,14 @@ def test_the_python_of_the_readme_asks_the_run_about_the_examples(run):
 
 @pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(run):
-    before = (run / "log.jsonl").read_text(encoding="utf-8")
+    before = events(run)
     again = command("evolve", "recipes/mcl_mini.yaml", "--out", str(run), "--quick", "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)["curriculum"] == SENSES
-    assert (run / "log.jsonl").read_text(encoding="utf-8") == before
+    assert [event["event"] for event in events(run)[len(before) :]] == ["session"]
+    assert events(run)[: len(before)] == before
+
+
+def events(run):
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]

@@ -1,6 +1,6 @@
 """How the threads of matrix products should wait: idle machine, a busy neighbour, two jobs.
 
-    python benchmarks/busy.py            (last output: benchmarks/busy.txt)
+    python benchmarks/busy.py
 
 Products on several threads meet at barriers. While a thread waits there it may spin, which takes
 a core from whoever else could compute, or sleep. Three settings are compared in each situation:

@@ -60,7 +60,8 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        # Older versions of Progress.stop() print an empty line where there is no terminal.
+        self._progress.live.stop()
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""

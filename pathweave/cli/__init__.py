@@ -40,7 +40,7 @@ for command in (evolve, inspect, verify, evaluate, estimate, fetch):
 app.command("import")(import_)
 app.command()(export)
 app.command()(compare)
-app.command("mcl", hidden=True)(compare)  # its name until 0.1
+app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
 app.add_typer(data_app, name="data")
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(cls=AskCommand, context_settings={"ignore_unknown_options": True})(ask)

@@ -26,6 +26,11 @@ def test_help_explains_by_an_example(name, capsys):
     assert f"Example: pathweave {name}" in " ".join(capsys.readouterr().out.split())
 
 
+def test_compare_answers_to_its_older_name_too(capsys):
+    assert command("mcl") == 2
+    assert "compare must be given GRID and --out DIR" in capsys.readouterr().err
+
+
 def test_help_lists_every_command_and_the_exit_codes(capsys):
     assert command("--help") == 0
     shown = capsys.readouterr().out

@@ -7,7 +7,7 @@ a core from whoever else could compute, or sleep. Three settings are compared in
 
     default    what OpenMP does by itself: spin for a while, then sleep
     short      GOMP_SPINCOUNT=1000: spin for some microseconds, then sleep
-    passive    OMP_WAIT_POLICY=PASSIVE: sleep at once; what the command line sets
+    passive    OMP_WAIT_POLICY=PASSIVE: sleep at once; what the command line sets on a busy machine
 
 Every setting has processes of its own, as it is read when torch is imported. They are kept and take
 turns, so each round measures all settings within seconds of each other. Figures are medians over

@@ -6,7 +6,6 @@ Commands import what they need when they run, so that ``--help`` answers at once
 import io
 import os
 import sys
-from collections.abc import MutableMapping
 
 import typer
 
@@ -21,10 +20,9 @@ from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
 from pathweave.cli.verify import verify
+from pathweave.cli.waiting import choose_waiting
 from pathweave.errors import PathWeaveError
 
-# Whoever sets one of these has chosen how threads wait (OpenMP of GNU, or of Intel and LLVM).
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -46,20 +44,10 @@ app.add_typer(data_app, name="data")
 app.command(cls=AskCommand, context_settings={"ignore_unknown_options": True})(ask)
 
 
-def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let threads of matrix products sleep while they wait, unless the user chose how they wait.
-
-    By default they spin, which takes the core that another process needs: beside one that is busy,
-    training is several times as slow (``benchmarks/busy.py``). OpenMP reads the setting when torch
-    is imported, so this comes first.
-    """
-    if not any(name in environment for name in WAITING):
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"
-
-
 def main() -> None:
     """Run the command line; errors that a user can cause are one line, never a traceback."""
-    wait_passively()
+    if "--help" not in sys.argv and "torch" not in sys.modules:
+        choose_waiting(os.environ)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the terminal has no letter for
     try:

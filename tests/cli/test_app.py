@@ -1,10 +1,8 @@
-import os
 import subprocess
 import sys
 
 import pytest
 
-from pathweave.cli import WAITING
 from tests.whole_runs import command
 
 COMMANDS = (
@@ -69,21 +67,3 @@ def test_help_answers_at_once():
     show = "import pathweave.cli, sys; print({'torch', 'transformers'} & {*sys.modules})"
     shown = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True)
     assert shown.stdout == "set()\n"
-
-
-@pytest.mark.parametrize(
-    ("chosen", "seen"),
-    [
-        ({}, "OMP_WAIT_POLICY = 'PASSIVE'"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
-        ({"GOMP_SPINCOUNT": "1234"}, "GOMP_SPINCOUNT = '1234'"),
-    ],
-)
-def test_threads_wait_passively_unless_the_user_chose(chosen, seen):
-    """OpenMP itself tells what it was told when the program imported torch."""
-    program = [sys.executable, "-m", "pathweave.cli", "ask", "none", "Hello"]
-    environment = {k: v for k, v in os.environ.items() if k not in WAITING}
-    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", **chosen}
-    told = subprocess.run(program, env=environment, capture_output=True, encoding="utf-8")
-    assert told.returncode == 2  # there is no such run; torch has been imported by then
-    assert seen in told.stderr

@@ -20,6 +20,7 @@ from tests.compare.grids import METHODS, write_grid
 from tests.whole_runs import command, events, hashes
 
 RECIPES = Path(__file__).parents[2] / "recipes"
+STEPS = {"training.steps": 30}  # time enough to be stopped before the last
 OURS, ADAPTERS = NAMES = ["pathweave-main-seed0", "adapters-main-seed0"]
 
 
@@ -30,7 +31,7 @@ def cell_directory(out: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def grid_file(tiny_recipe):
-    return write_grid(tiny_recipe, seeds=[0])
+    return write_grid(tiny_recipe, seeds=[0], set=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def test_a_cell_is_an_ordinary_run(grid_file, finished_grid, home, tmp_path):
     cell = load_grid(grid_file).cells[1]
     assert cell.name == ADAPTERS
     words = ("--set", "method.name=adapters", "--set", "curriculum=[sight, sound]", "--json")
+    words += ("--set", "training.steps=30")
     recipe = grid_file.parent / "recipe.yaml"
     assert command("evolve", recipe, "--out", tmp_path / "alone", *words) == 0
     run = cell.directory(finished_grid)
@@ -239,7 +241,7 @@ def test_a_stopped_grid_goes_on_to_equal_results(grid_file, finished_grid, home,
     assert json.loads(capsys.readouterr().out)["done"] == [ADAPTERS]
     assert results(out) == results(finished_grid)
     assert hashes(run) == hashes(cell_directory(finished_grid, ADAPTERS))
-    assert [e["step"] for e in events(run, "step")] == [1, 2, 3, 4]
+    assert [e["step"] for e in events(run, "step")] == list(range(1, 31))
     assert len(events(run, "session")) == 2
 
 
@@ -248,7 +250,7 @@ def test_cells_side_by_side_are_stopped_together_and_give_equal_results(
 ):
     """First stages are trained beside one another too; what waits for one makes place."""
     here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
-    grid, out = write_grid(here / tiny_recipe.name), tmp_path / "out"
+    grid, out = write_grid(here / tiny_recipe.name, set=STEPS), tmp_path / "out"
     words = ("--out", out, "--jobs", "2", "--only", "pathweave")
     watcher = when_training(cell_directory(out, OURS), interrupt)
     assert command("compare", grid, *words) == 130
@@ -269,7 +271,7 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(
 ):
     here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
     methods = {**METHODS, "broken": {"base": "nowhere/at/all"}}
-    grid = write_grid(here / tiny_recipe.name, methods=methods, seeds=[0])
+    grid = write_grid(here / tiny_recipe.name, methods=methods, seeds=[0], set=STEPS)
     out = tmp_path / "out"
     shutil.copytree(finished_grid, out)
     assert command("compare", grid, "--out", out) == 1
@@ -298,7 +300,8 @@ def test_a_cell_outlives_its_grid_only_to_be_saved(grid_file, finished_grid, hom
     out = tmp_path / "out"
     run = begin_again(finished_grid, out, ADAPTERS)
     words = [sys.executable, "-m", "pathweave.cli", "compare", str(grid_file), "--out", str(out)]
-    grid = subprocess.Popen(words, cwd=RECIPES.parent, env=os.environ)
+    # Without nohup the kernel would end the cell: a held process whose parent dies gets SIGHUP.
+    grid = subprocess.Popen(["nohup", *words], cwd=RECIPES.parent, env=os.environ)
 
     def end_grid(_: int) -> None:
         grid.kill()

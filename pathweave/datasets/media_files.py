@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pathweave.data.decode import build_decoder
-from pathweave.data.decode.damage import describe
+from pathweave.data.decode.decoder import SIGNATURES, describe
 from pathweave.data.decode.whole import stated_length
 from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError, PathWeaveError
@@ -20,24 +20,6 @@ _NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 _HEAD = 64
 
-# Of files with these endings, from which byte on they hold one of which marks.
-_STARTS: dict[str, tuple[int, tuple[bytes, ...]]] = {
-    ".jpg": (0, (b"\xff\xd8\xff",)),
-    ".jpeg": (0, (b"\xff\xd8\xff",)),
-    ".png": (0, (b"\x89PNG\r\n\x1a\n",)),
-    ".gif": (0, (b"GIF8",)),
-    ".wav": (8, (b"WAVE",)),
-    ".avi": (8, (b"AVI ",)),
-    ".webp": (8, (b"WEBP",)),
-    ".flac": (0, (b"fLaC", b"ID3")),
-    ".ogg": (0, (b"OggS",)),
-    ".mp3": (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")),
-    ".mp4": (4, (b"ftyp", b"moov", b"mdat", b"free")),
-    ".mkv": (0, (b"\x1aE\xdf\xa3",)),
-    ".webm": (0, (b"\x1aE\xdf\xa3",)),
-    ".npy": (0, (b"\x93NUMPY",)),
-    ".npz": (0, (b"PK\x03\x04",)),
-}
 _PNG_END = b"IEND\xaeB`\x82"
 
 
@@ -127,8 +109,8 @@ def _check_file(file: Path, size: int, _changed: int) -> str:
         stream.seek(max(0, size - _HEAD))
         tail = stream.read(_HEAD)
     ending = file.suffix.lower()
-    at, marks = _STARTS.get(ending, (0, (b"",)))
-    if not head or not head.startswith(marks, at):
+    starts = [head.startswith(mark, at) for at, mark, _, of in SIGNATURES if ending in of.split()]
+    if not head or (starts and not any(starts)):
         return f"must be a {ending} file, got {describe(head)}; download it again"
     truncated = (
         stated_length(head) > size

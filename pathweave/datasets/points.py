@@ -150,12 +150,12 @@ def read_points(file: Path, names_file: Path, ids_file: Path) -> Iterator[Record
     for number, (name, cloud, label) in enumerate(zip(ids, *loaded, strict=True), start=1):
         record = Record(f"{file}, row {number}")
         try:
-            check_points(cloud, name)
+            check_points(cloud)
             known = classes[label.item() if isinstance(label, np.ndarray) else label]
             record.values = {"sample_id": name, "label": known, "points": cloud}
         except MediaError as error:
             # Without its remedy, which is one for files.
-            record = record.fail(str(error).rsplit("; ", 1)[0])
+            record = record.fail(f"{name} {error}".rsplit("; ", 1)[0])
         except (KeyError, TypeError, ValueError):
             rule = f"a label must be a whole number below {len(names)}"
             record = record.fail(f"{rule}, got {label!r:.40}")

@@ -1,7 +1,9 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import Field
 
+from pathweave.data.decode.array import Values
 from pathweave.data.decode.pair import unpack_pair
 from pathweave.data.examples import JointReader
 from pathweave.errors import MediaError, PathError, RequestError
@@ -54,22 +56,23 @@ def test_a_string_is_a_question(assistant):
     assert assistant.ask(["How is it?"]) == assistant.ask([[TEXT]])
 
 
-class PairDecoder:
+class PairDecoder(Values):
     """Decodes the medium of a pair, and keeps what it is given."""
 
-    fingerprint = "pair"
+    seen: list = Field(default_factory=list)
 
-    def __init__(self, decoder):
-        self.decoder, self.seen = decoder, []
+    @property
+    def fingerprint(self):
+        return "pair"
 
     def __call__(self, data, name):
-        self.seen.append((*unpack_pair(data, name), name))
-        return self.decoder(self.seen[-1][1], name)
+        self.seen.append((*unpack_pair(data), name))
+        return super().__call__(self.seen[-1][1], name)
 
 
 def test_a_medium_is_read_with_its_companion(assistant):
     reader = assistant.readers["tilt"]
-    decoder = PairDecoder(reader.decoder)
+    decoder = PairDecoder(width=reader.decoder.width)
     readers = {"tilt": replace(reader, decoder=decoder)}
     pairs = Assistant(assistant.model, readers, assistant.root)
     asked = {**part("tilt"), "companion": "sound-test-0.npy"}
@@ -87,7 +90,7 @@ def test_a_companion_is_read_with_a_path_that_reads_several_modalities(assistant
         return Assistant(assistant.model, readers, assistant.root)
 
     reader = assistant.readers["tilt"]
-    decoder = PairDecoder(reader.decoder)
+    decoder = PairDecoder(width=reader.decoder.width)
     asked = {**part("tilt", 1), "companion": "sound-test-1.npy"}
     answers = joint(replace(reader, decoder=decoder)).ask([[asked, TEXT]], 3, path="sound")
     assert answers == joint(reader).ask([[part("tilt", 1), TEXT]], 3, path="sound")
@@ -98,5 +101,5 @@ def test_a_missing_or_broken_medium_is_refused(assistant, tmp_path):
     with pytest.raises(MediaError, match=r"none.npy must be a file, got No such file"):
         assistant.ask([[{"type": "tilt", "path": "none.npy"}, TEXT]])
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(MediaError, match=r"cut.npy must have a readable .npy header"):
+    with pytest.raises(MediaError, match=r"cut.npy must be a whole .npy"):
         assistant.ask([[{"type": "tilt", "path": str(tmp_path / "cut.npy")}, TEXT]])

@@ -1,39 +1,18 @@
 """Turns the bytes of a medium into what an encoder accepts."""
 
-from typing import Protocol, cast, runtime_checkable
-
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from pathweave.data.decode.array import Values
 from pathweave.data.decode.clip import Clip
+from pathweave.data.decode.decoder import Decoder
 from pathweave.data.decode.picture import Picture
 from pathweave.data.decode.points import Points
 from pathweave.data.decode.range_map import RangeMap
 from pathweave.data.decode.sound import Sound
-from pathweave.encoders.media import Media
 from pathweave.errors import RecipeError
 from pathweave.validation import explain, unknown
 
-
-@runtime_checkable
-class Decoder(Protocol):
-    """Turns bytes into a medium; the same bytes always give the same medium."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the kind and every setting that changes the output."""
-        ...
-
-    def __call__(self, data: bytes, name: str) -> Media:
-        """Decode ``data``; ``name`` is used in error messages only.
-
-        Raises:
-            MediaError: If the bytes are not a medium of this kind.
-        """
-        ...
-
-
-_KINDS: dict[str, type[BaseModel]] = {
+_KINDS: dict[str, type[Decoder]] = {
     "picture": Picture,
     "clip": Clip,
     "sound": Sound,
@@ -61,7 +40,7 @@ def build_decoder(kind: str, **options: object) -> Decoder:
         raise RecipeError(unknown("decoder", kind, _KINDS))
     decoder = _KINDS[kind]
     try:
-        return cast(Decoder, decoder.model_validate(options))
+        return decoder.model_validate(options)
     except ValidationError as error:
         reason = explain(error, decoder)
         raise RecipeError(f"decoder {kind!r}: {reason}; correct it in the recipe") from error

@@ -8,11 +8,10 @@ import math
 
 import numpy as np
 import torch
-from pydantic import BaseModel, Field
-from safetensors import SafetensorError
+from pydantic import Field
 from safetensors.torch import load
 
-from pathweave.data.decode.damage import describe, mislabelled
+from pathweave.data.decode.decoder import Decoder
 from pathweave.encoders.media import Array
 from pathweave.errors import MediaError
 
@@ -24,7 +23,7 @@ _READ_HEADER = {
 }
 
 
-class Values(BaseModel, frozen=True, extra="forbid"):
+class Values(Decoder):
     """Decodes a ``.npy`` file, or a safetensors file with one tensor, to rows of numbers.
 
     An array with one axis becomes one token. Any real dtype is converted to float32.
@@ -38,6 +37,7 @@ class Values(BaseModel, frozen=True, extra="forbid"):
         (3, 8)
     """
 
+    noun = ".npy or safetensors file"
     width: int | None = Field(default=None, ge=1)
 
     @property
@@ -45,81 +45,63 @@ class Values(BaseModel, frozen=True, extra="forbid"):
         """Return the kind; the width changes what is refused, not the output."""
         return "array-1"
 
-    def __call__(self, data: bytes, name: str) -> Array:
+    def decode(self, data: bytes) -> Array:
         """Decode ``data``.
 
         Raises:
-            MediaError: If the bytes are not one array of finite numbers ``[tokens, width]``.
+            MediaError: If they are not one array of finite numbers ``[tokens, width]``.
         """
-        values = read_npy(data, name) if data.startswith(MAGIC) else _read_safetensors(data, name)
+        values = read_npy(data) if data.startswith(MAGIC) else _read_safetensors(data)
         with np.errstate(over="ignore"):
             values = np.atleast_2d(values).astype(np.float32)
         if values.ndim != 2 or values.size == 0:
             raise MediaError(
-                f"{name} must have the shape [tokens, width] or [width], got "
-                f"{list(values.shape)}; save one array a file, without a batch axis"
+                f"must have the shape [tokens, width] or [width], got {list(values.shape)}; save "
+                "one array a file, without a batch axis"
             )
         if self.width not in (None, values.shape[1]):
             raise MediaError(
-                f"{name} must have {self.width} numbers a token, got {values.shape[1]}; correct "
-                "the width of the decoder, or compute the array with the encoder it is meant for"
+                f"must have {self.width} numbers a token, got {values.shape[1]}; correct the width "
+                "of the decoder, or compute the array with the encoder it is meant for"
             )
         if not np.isfinite(values).all():
-            raise MediaError(
-                f"{name} must hold finite numbers, got NaN or infinity; compute it again or leave "
-                "it out"
-            )
+            raise MediaError("must hold finite numbers, got NaN or infinity; compute it again")
         return Array(values)
 
 
-def _read_safetensors(data: bytes, name: str) -> np.ndarray:
-    try:
-        tensors = load(data)
-    except SafetensorError as error:
-        raise mislabelled(name, ".npy or safetensors file", data) from error
+def _read_safetensors(data: bytes) -> np.ndarray:
+    tensors = load(data)
     if len(tensors) != 1:
+        listed = ", ".join(sorted(tensors)[:5])
         raise MediaError(
-            f"{name} must hold one tensor, got {len(tensors)} ({', '.join(sorted(tensors)[:5])}); "
-            "save one array a file"
+            f"must hold one tensor, got {len(tensors)} ({listed}); save one array a file"
         )
-    tensor = next(iter(tensors.values()))
+    [tensor] = tensors.values()
     if tensor.is_complex():
         raise MediaError(
-            f"{name} must hold real numbers, got {tensor.dtype}; save the parts as separate columns"
+            f"must hold real numbers, got {tensor.dtype}; save the parts as separate columns"
         )
     return tensor.to(torch.float32).numpy()
 
 
-def read_npy(data: bytes, name: str) -> np.ndarray:
-    """Return the numbers in ``data`` as a read-only view, without a copy.
+def read_npy(data: bytes) -> np.ndarray:
+    """Return the numbers in a ``.npy`` file as a read-only view, without a copy.
 
     Raises:
-        MediaError: If the bytes are not a whole ``.npy`` file of plain numbers.
+        MediaError: If they are no plain numbers.
+        Exception: If it is no whole file: NumPy lets errors of its Python tokenizer escape, too.
     """
-    if not data.startswith(MAGIC):
-        raise MediaError(
-            f"{name} must be a NumPy .npy file, got {describe(data)}; write it with numpy.save"
-        )
     stream = io.BytesIO(data)
-    try:
-        shape, is_fortran, dtype = _READ_HEADER[np.lib.format.read_magic(stream)](stream)
-        if min(shape, default=0) < 0:
-            raise ValueError(f"the shape {shape}")
-    except Exception as error:  # NumPy lets errors of its Python tokenizer escape, too.
-        raise MediaError(
-            f"{name} must have a readable .npy header, got {error}; write it again with numpy.save"
-        ) from error
+    shape, is_fortran, dtype = _READ_HEADER[np.lib.format.read_magic(stream)](stream)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"the shape {shape}")
     if dtype.kind not in "biuf":
         found = "pickled Python objects" if dtype.hasobject else f"dtype {dtype}"
         raise MediaError(
-            f"{name} must hold real numbers, got {found}; convert with array.astype('float32') "
-            "and save again"
+            f"must hold real numbers, got {found}; convert with array.astype('float32')"
         )
     # Python's integers do not overflow, however large a shape the header claims.
     claimed, there = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     if there < claimed:
-        raise MediaError(
-            f"{name} must hold {claimed:,} bytes after its header (shape {shape}), got {there:,}; "
-            "the file is truncated: copy or write it again"
-        )
+        raise ValueError(f"{there:,} bytes of {claimed:,} after its header (shape {shape})")
     return np.ndarray(shape, dtype, data, stream.tell(), order="F" if is_fortran else "C")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from pathweave.data.decode.damage import damaged, describe, intact, mislabelled
+from pathweave.data.decode.decoder import Decoder, describe
 from pathweave.data.decode.picture import check_size, load_rgb, open_picture, resized
 from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Frames
@@ -30,7 +30,7 @@ _PILLOW_STARTS = (
 _DEFAULT_DURATION = 100
 
 
-class Clip(BaseModel, frozen=True, extra="forbid"):
+class Clip(Decoder):
     """Decodes moving pictures to ``frames`` frames: those shown at the middles of equal times.
 
     Animated GIF, WebP and PNG and the pages of TIFF, each shown as long as the others, are read by
@@ -49,6 +49,7 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
         (4, 4, 6, 3)
     """
 
+    noun = "clip (GIF, WebP, MP4, WebM, ...)"
     frames: int = Field(default=4, ge=1)
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_000_000)
 
@@ -57,50 +58,45 @@ class Clip(BaseModel, frozen=True, extra="forbid"):
         """Return the kind and the number of frames."""
         return f"clip-2 frames={self.frames}"
 
-    def __call__(self, data: bytes, name: str) -> Frames:
+    def decode(self, data: bytes) -> Frames:
         """Decode ``data``.
 
         Raises:
-            MediaError: If the bytes are not a whole clip, or it has too many pixels.
+            MediaError: If they are no moving pictures, or have too many pixels.
             PathWeaveError: If PyAV is needed and not installed.
         """
         if data.startswith(_PILLOW_STARTS) or data[8:12] == b"WEBP":
-            return self._from_pictures(data, name)
-        return self._from_container(data, name)
+            return self._from_pictures(data)
+        return self._from_container(data)
 
-    def _from_pictures(self, data: bytes, name: str) -> Frames:
-        picture = open_picture(data, name, self.max_pixels)
+    def _from_pictures(self, data: bytes) -> Frames:
+        picture = open_picture(data, self.max_pixels)
         chosen: dict[int, np.ndarray] = {}
-        with intact(name, "clip"):
-            *starts, end = _picture_times(picture)
-            wanted = shown(starts, end, self.frames)
-            for index in dict.fromkeys(wanted):
-                picture.seek(index)
-                check_size(picture, name, self.max_pixels)
-                chosen[index] = load_rgb(picture, name)
+        *starts, end = _picture_times(picture)
+        wanted = shown(starts, end, self.frames)
+        for index in dict.fromkeys(wanted):
+            picture.seek(index)
+            check_size(picture, self.max_pixels)
+            chosen[index] = load_rgb(picture)
         shape = chosen[wanted[0]].shape
         return Frames(np.stack([resized(chosen[index], shape) for index in wanted]))
 
-    def _from_container(self, data: bytes, name: str) -> Frames:
+    def _from_container(self, data: bytes) -> Frames:
         av = import_extra("av", "clip")
-        check_length(data, name, "clip")
-        try:
-            with _opened(av, data, name) as (container, stream):
-                check_size(stream, name, self.max_pixels)
-                starts, end, is_timed = _frame_times(container, stream, name)
-            with _opened(av, data, name) as (container, stream):
-                stream.thread_type = "AUTO"
-                wanted = [starts[index] for index in shown(starts, end, self.frames)]
-                timed = (
-                    (frame, frame.pts if is_timed and frame.pts is not None else start)
-                    for frame, start in zip(
-                        container.decode(stream), chain(starts, repeat(end)), strict=False
-                    )
+        check_length(data)
+        with _opened(av, data) as (container, stream):
+            check_size(stream, self.max_pixels)
+            starts, end, is_timed = _frame_times(container, stream)
+        with _opened(av, data) as (container, stream):
+            stream.thread_type = "AUTO"
+            wanted = [starts[index] for index in shown(starts, end, self.frames)]
+            timed = (
+                (frame, frame.pts if is_timed and frame.pts is not None else start)
+                for frame, start in zip(
+                    container.decode(stream), chain(starts, repeat(end)), strict=False
                 )
-                return Frames(_choose(timed, wanted, name))
-        except av.FFmpegError as error:
-            kind = "clip (GIF, WebP, MP4, WebM, ...)"
-            raise mislabelled(name, kind, data, error.strerror) from error
+            )
+            return Frames(_choose(timed, wanted))
 
 
 def spaced(count: int, wanted: int) -> list[int]:
@@ -138,20 +134,20 @@ def shown(starts: list[int], end: int, wanted: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _opened(av: ModuleType, data: bytes, name: str) -> Iterator[tuple[Any, Any]]:
+def _opened(av: ModuleType, data: bytes) -> Iterator[tuple[Any, Any]]:
     # A title may be in any encoding, and nobody asks for it.
     with av.open(io.BytesIO(data), metadata_errors="ignore") as container:
         # PyAV's word for moving pictures.
         stream = container.streams.best("video")
         if stream is None:
             raise MediaError(
-                f"{name} must have moving pictures, got {describe(data)} without any; the file "
-                "is truncated, or holds only sound: then declare the decoder 'sound'"
+                f"must have moving pictures, got {describe(data)} without any; the file is "
+                "truncated, or holds only sound: then declare the decoder 'sound'"
             )
         yield container, stream
 
 
-def _frame_times(container: Any, stream: Any, name: str) -> tuple[list[int], int, bool]:  # noqa: ANN401
+def _frame_times(container: Any, stream: Any) -> tuple[list[int], int, bool]:  # noqa: ANN401
     """Return when each frame begins, when the last ends, and whether frames know their time."""
     # One packet holds one frame, and reading packets needs no decoding.
     packets = [
@@ -160,7 +156,7 @@ def _frame_times(container: Any, stream: Any, name: str) -> tuple[list[int], int
         if packet.size > 0 and not packet.is_discard
     ]
     if not packets or packets[-1][3]:
-        raise damaged(name, "clip", f"{len(packets)} frames, and not all of the last")
+        raise ValueError(f"{len(packets)} frames, and not all of the last")
     decoded = [packet[1] for packet in packets if packet[1] is not None]
     # AVI has no display times, those of PyAV are a guess; and joined files begin again at zero.
     column = 1 if container.format.name == "avi" else 0
@@ -173,9 +169,7 @@ def _frame_times(container: Any, stream: Any, name: str) -> tuple[list[int], int
 
 
 def _choose(
-    timed: Iterator[tuple[Any, int]],
-    wanted: list[int],
-    name: str,
+    timed: Iterator[tuple[Any, int]], wanted: list[int]
 ) -> UInt8[np.ndarray, "frames height width 3"]:
     """Return the frames that are shown at the times wanted, which rise."""
     chosen: list[np.ndarray] = []
@@ -188,7 +182,7 @@ def _choose(
         if len(chosen) == len(wanted):
             return np.stack(chosen)
         first, current = first or frame, frame
-    raise damaged(name, "clip", "no frame can be decoded")
+    raise ValueError("no frame")
 
 
 def _rgb(frame: Any, like: Any) -> UInt8[np.ndarray, "height width 3"]:  # noqa: ANN401

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Shaped
 
 from pathweave.data.decode.array import MAGIC, read_npy
-from pathweave.data.decode.damage import damaged, describe, intact
 from pathweave.data.decode.pair import is_pair, unpacked
 from pathweave.errors import MediaError
 from pathweave.extras import import_extra
@@ -22,23 +21,22 @@ _NPZ_NAMES = ("points", "xyz", "pos", "vertices", "arr_0")
 _MOST_COLUMNS = 12
 
 
-def read_points(data: bytes, name: str, num_samples: int) -> Shaped[np.ndarray, "points 3"]:
+def read_points(data: bytes, num_samples: int) -> Shaped[np.ndarray, "points 3"]:
     """Return the coordinates of a cloud, or of ``num_samples`` points on the surface of a mesh.
 
     Raises:
-        MediaError: If the bytes are not a cloud or mesh with at least one point.
+        MediaError: If it has no point, or other arrays.
         PathWeaveError: If trimesh is needed and not installed.
+        Exception: If it is no whole cloud or mesh.
     """
     if data.startswith(MAGIC):
-        points = read_npy(data, name)
-    elif is_pair(data):
-        points = _read_npz(data, name)
-    else:
-        points = _read_mesh(data, name, num_samples)
-    return coordinates(points, name)
+        return coordinates(read_npy(data))
+    if is_pair(data):
+        return coordinates(_read_npz(data))
+    return coordinates(_read_mesh(data, num_samples))
 
 
-def coordinates(points: np.ndarray, name: str) -> Shaped[np.ndarray, "points 3"]:
+def coordinates(points: np.ndarray) -> Shaped[np.ndarray, "points 3"]:
     """Return x, y and z of an array, one row a point.
 
     Raises:
@@ -47,32 +45,30 @@ def coordinates(points: np.ndarray, name: str) -> Shaped[np.ndarray, "points 3"]
     rows, columns = points.shape if points.ndim == 2 else (0, 0)
     if columns < 3:
         raise MediaError(
-            f"{name} must have the shape [points, 3 or more], got {list(points.shape)}; save x, y "
-            "and z as columns"
+            f"must have the shape [points, 3 or more], got {list(points.shape)}; save x, y and z "
+            "as columns"
         )
     if rows < columns and (0 < rows <= _MOST_COLUMNS < columns or columns > 256):
         raise MediaError(
-            f"{name} must have a row for each point, got {rows:,} rows of {columns:,}; transpose it"
+            f"must have a row for each point, got {rows:,} rows of {columns:,}; transpose it"
         )
     if rows == 0:
-        raise MediaError(f"{name} must have at least one point, got none; leave it out")
+        raise MediaError("must have at least one point, got none; leave it out")
     return points[:, :3]
 
 
-def _read_npz(data: bytes, name: str) -> np.ndarray:
-    kind = ".npz archive"
-    with intact(name, kind, describe(data)), zipfile.ZipFile(io.BytesIO(data)) as archive:
+def _read_npz(data: bytes) -> np.ndarray:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {info.filename: info for info in archive.infolist()}
-        found = [f"{key}.npy" for key in _NPZ_NAMES if f"{key}.npy" in members]
+        found = [members[f"{key}.npy"] for key in _NPZ_NAMES if f"{key}.npy" in members]
         if not found and len(members) == 1:
-            found = list(members)
+            found = list(members.values())
         if not found:
             raise MediaError(
-                f"{name} must hold an array named {', '.join(_NPZ_NAMES[:-1])}, got "
+                f"must hold an array named {', '.join(_NPZ_NAMES[:-1])}, got "
                 f"{sorted(members)[:5]}; rename it when saving"
             )
-        contents = unpacked(archive, [members[key] for key in found], name)
-    arrays = [read_npy(data, f"{name}:{key}") for data, key in zip(contents, found, strict=True)]
+        arrays = [read_npy(content) for content in unpacked(archive, found)]
     # Beside the cloud, its number of points may stand under one of the names.
     return next((array for array in arrays if array.ndim == 2), arrays[0])
 
@@ -103,26 +99,25 @@ def _is_ragged(shape: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _read_mesh(data: bytes, name: str, num_samples: int) -> np.ndarray:
+def _read_mesh(data: bytes, num_samples: int) -> np.ndarray:
     data = data.removeprefix(codecs.BOM_UTF8)
     file_type = _mesh_type(data)
     if file_type is None:
-        raise MediaError(
-            f"{name} must be a cloud or mesh (.npy, .npz, .ply, .obj, .off, .glb), got "
-            f"{describe(data)}; replace the file or declare the right decoder"
-        )
+        raise ValueError("no format of clouds or meshes")
     trimesh = import_extra("trimesh", "mesh")
     try:
         data = _plain_obj(data) if file_type == "obj" else data
         scene = trimesh.load(io.BytesIO(data), file_type=file_type, skip_materials=True)
         if _is_ragged(scene):
             raise ValueError("its lists differ in length")
-        shape = scene.to_geometry() if isinstance(scene, trimesh.Scene) else scene
-        if isinstance(shape, trimesh.Trimesh) and len(shape.faces) and shape.area > 0:
-            return trimesh.sample.sample_surface(shape, num_samples, seed=0)[0]
-        return np.asarray(shape.vertices).reshape(-1, 3)
     except Exception as error:  # trimesh lets errors of every kind escape from broken files.
-        is_binary_ply = file_type == "ply" and b"\nformat ascii" not in data[:200]
-        also = ", triangulated or as ASCII if polygons or lists differ in size" * is_binary_ply
-        reason, kind = f"{type(error).__name__}: {error}", f"{file_type} mesh or cloud"
-        raise damaged(name, kind, reason, describe(data), also) from error
+        if file_type == "ply" and b"\nformat ascii" not in data[:200]:
+            raise MediaError(
+                f"must be a whole PLY file, got one that cannot be read ({error}); write it again, "
+                "triangulated or as ASCII if polygons or lists differ in size"
+            ) from error
+        raise
+    shape = scene.to_geometry() if isinstance(scene, trimesh.Scene) else scene
+    if isinstance(shape, trimesh.Trimesh) and len(shape.faces) and shape.area > 0:
+        return trimesh.sample.sample_surface(shape, num_samples, seed=0)[0]
+    return np.asarray(shape.vertices).reshape(-1, 3)

@@ -8,7 +8,6 @@ import io
 import zipfile
 from collections.abc import Sequence
 
-from pathweave.data.decode.damage import describe, intact
 from pathweave.errors import MediaError
 
 # An archive may claim any size; two pictures or maps are smaller, and so is a cloud.
@@ -24,7 +23,7 @@ def pack_pair(companion: bytes, medium: bytes) -> bytes:
     """Return an archive of two files.
 
     Example:
-        >>> unpack_pair(pack_pair(b"colours", b"distances"), "chair")
+        >>> unpack_pair(pack_pair(b"colours", b"distances"))
         (b'colours', b'distances')
     """
     stream = io.BytesIO()
@@ -35,28 +34,26 @@ def pack_pair(companion: bytes, medium: bytes) -> bytes:
     return stream.getvalue()
 
 
-def unpack_pair(data: bytes, name: str) -> tuple[bytes, bytes]:
+def unpack_pair(data: bytes) -> tuple[bytes, bytes]:
     """Return the companion and the medium itself, in the order of the archive.
 
     Raises:
-        MediaError: If the bytes are not a whole archive of two files, or they are too large.
+        MediaError: If there are not two files in the archive, or they are too large.
+        Exception: If it is no whole archive.
     """
-    kind = "archive of two files"
-    with intact(name, kind, describe(data)), zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) != 2:
             total = sum(member.file_size for member in members)
             raise MediaError(
-                f"{name} must be an {kind} (the companion, then the medium), got {len(members)} of "
-                f"{total:,} bytes; name the two files in the manifest instead"
+                f"must be an archive of two files (the companion, then the medium), got "
+                f"{len(members)} of {total:,} bytes; name the two files in the manifest instead"
             )
-        companion, medium = unpacked(archive, members, name)
+        companion, medium = unpacked(archive, members)
     return companion, medium
 
 
-def unpacked(
-    archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], name: str
-) -> list[bytes]:
+def unpacked(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> list[bytes]:
     """Return the contents of some files of an archive.
 
     Raises:
@@ -65,7 +62,7 @@ def unpacked(
     total = sum(member.file_size for member in members)
     if total > _MAX_UNPACKED_BYTES:
         raise MediaError(
-            f"{name} must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got {total >> 20} "
-            "MiB; thin or scale down what is in it"
+            f"must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got {total >> 20} MiB; thin "
+            "or scale down what is in it"
         )
     return [archive.read(member) for member in members]

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from pathweave.data.decode.damage import intact, mislabelled
+from pathweave.data.decode.decoder import Decoder
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
@@ -16,7 +16,7 @@ from pathweave.errors import MediaError
 _REFUSED_FORMATS = ("EPS",)
 
 
-class Picture(BaseModel, frozen=True, extra="forbid"):
+class Picture(Decoder):
     """Decodes a still picture to one frame of its own size, upright, transparency on white.
 
     Args:
@@ -29,6 +29,7 @@ class Picture(BaseModel, frozen=True, extra="forbid"):
         (1, 4, 6, 3)
     """
 
+    noun = "picture (PNG, JPEG, WebP, GIF, TIFF, ...)"
     max_pixels: int = Field(default=50_000_000, ge=1, le=178_000_000)
 
     @property
@@ -36,86 +37,73 @@ class Picture(BaseModel, frozen=True, extra="forbid"):
         """Return the kind; no setting changes the output."""
         return "picture-1"
 
-    def __call__(self, data: bytes, name: str) -> Frames:
+    def decode(self, data: bytes) -> Frames:
         """Decode ``data``; a file with several pictures gives its first.
 
         Raises:
-            MediaError: If the bytes are not a whole picture, or it has too many pixels.
+            MediaError: If the picture has too many pixels, or too many bits a channel.
         """
-        picture = open_picture(data, name, self.max_pixels)
-        return Frames(load_rgb(picture, name)[None])
+        return Frames(load_rgb(open_picture(data, self.max_pixels))[None])
 
 
-def open_picture(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def open_picture(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header of a picture and check its size, without decoding it.
 
     Raises:
-        MediaError: If the bytes are not a picture, or it has too many pixels.
+        MediaError: If it has too many pixels, or needs an external program.
+        Exception: If it is no picture.
     """
     try:
         picture = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(name, max_pixels, str(error)) from error
-    except Exception as error:  # Pillow lets errors of every kind escape from broken files.
-        kind = "picture (PNG, JPEG, WebP, GIF, TIFF, ...)"
-        raise mislabelled(name, kind, data) from error
+        raise _too_large(max_pixels, str(error)) from error
     if picture.format in _REFUSED_FORMATS:
         raise MediaError(
-            f"{name} must be a pixel format, got {picture.format}, which needs an external program "
-            "to read; convert it to PNG"
+            f"must be a pixel format, got {picture.format}, which needs an external program to "
+            "read; convert it to PNG"
         )
-    check_size(picture, name, max_pixels)
+    check_size(picture, max_pixels)
     return picture
 
 
-def check_size(picture: Any, name: str, max_pixels: int) -> None:  # noqa: ANN401
+def check_size(picture: Any, max_pixels: int) -> None:  # noqa: ANN401
     """Check that a picture, or anything else with a width and a height, is not too large.
 
     Raises:
         MediaError: If it has more pixels than the decoder accepts.
     """
     if picture.width * picture.height > max_pixels:
-        raise _too_large(name, max_pixels, f"{picture.width} x {picture.height}")
+        raise _too_large(max_pixels, f"{picture.width} x {picture.height}")
 
 
-def _too_large(name: str, max_pixels: int, found: str) -> MediaError:
+def _too_large(max_pixels: int, found: str) -> MediaError:
     return MediaError(
-        f"{name} must have at most {max_pixels:,} pixels, got {found}; scale it down, or raise "
-        "max_pixels of its decoder"
+        f"must have at most {max_pixels:,} pixels, got {found}; scale it down, or raise max_pixels "
+        "of its decoder"
     )
 
 
-def upright(picture: Image.Image, name: str) -> Image.Image:
-    """Decode an opened picture, turned and mirrored as its EXIF says.
-
-    Raises:
-        MediaError: If the pixel data is broken or truncated.
-    """
-    with intact(name, f"{picture.format} picture"):
-        return ImageOps.exif_transpose(picture)
-
-
-def load_rgb(picture: Image.Image, name: str) -> UInt8[np.ndarray, "height width 3"]:
+def load_rgb(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
     """Decode an opened picture: upright, 16-bit grey scaled to 8, transparency on white.
 
     Raises:
-        MediaError: If the pixel data is broken or truncated, or has more than 16 bits.
+        MediaError: If it has more than 16 bits a channel.
+        Exception: If the pixel data is broken or truncated.
     """
-    turned = upright(picture, name)
-    with intact(name, f"{picture.format} picture"):
-        if turned.mode[0] in "IF":
-            values = np.asarray(turned)
-            if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
-                raise MediaError(
-                    f"{name} must have at most 16 bits a channel, got values in "
-                    f"[{values.min():g}, {values.max():g}]; convert it to 8 bits, or use the "
-                    "decoder 'range_map' for distances"
-                )
-            return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=-1)
-        if turned.has_transparency_data:
-            rgba = turned.convert("RGBA")
-            turned = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return np.array(turned.convert("RGB"))
+    turned = ImageOps.exif_transpose(picture)
+    if turned.mode[0] in "IF":
+        values = np.asarray(turned)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+            raise MediaError(
+                "must have at most 16 bits a channel, got values in "
+                f"[{values.min():g}, {values.max():g}]; convert it to 8 bits, or use the decoder "
+                "'range_map' for distances"
+            )
+        return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=-1)
+    if turned.has_transparency_data:
+        rgba = turned.convert("RGBA")
+        turned = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(turned.convert("RGB"))
 
 
 def resized(

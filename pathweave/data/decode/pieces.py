@@ -5,7 +5,6 @@ import zlib
 from itertools import pairwise
 from typing import Any
 
-from pathweave.data.decode.damage import damaged
 from pathweave.data.decode.whole import known_size, ogg_pages
 
 # Where the chunks of a container begin, the widths of their names and sizes, and their byte order.
@@ -47,17 +46,17 @@ class _Endless(io.BytesIO):
         return super().tell() * (_MOST_KILOBITS_RATIO if self._is_at_end else 1)
 
 
-def pieces(data: bytes, name: str) -> list[io.BytesIO]:
+def pieces(data: bytes) -> list[io.BytesIO]:
     """Return the sounds that follow each other in a file, each with its length in its header.
 
     Raises:
-        MediaError: If an MP3 file has fewer frames than it says.
+        ValueError: If an MP3 file has fewer frames than it says.
     """
     if data[:4] == b"OggS":
         return [io.BytesIO(link) for link in _ogg_links(data)]
     if data[:4] in _CHUNKS:
         return [io.BytesIO(_with_sizes(data))]
-    return _mp3_files(data, name) or [io.BytesIO(data)]
+    return _mp3_files(data) or [io.BytesIO(data)]
 
 
 def _ogg_links(data: bytes) -> list[bytes]:
@@ -107,7 +106,7 @@ def _with_sizes(data: bytes) -> bytes:
     return data[:16] + len(data).to_bytes(8, "little") + data[24:] if is_wave64 else data
 
 
-def _mp3_files(data: bytes, name: str) -> list[io.BytesIO]:
+def _mp3_files(data: bytes) -> list[io.BytesIO]:
     """Cut joined MP3 files apart, and drop what is no frame of theirs."""
     frames = _mp3_frames(data)
     is_cut = bool(frames) and len(frames[-1]) < _mp3_length(frames[-1])
@@ -121,7 +120,7 @@ def _mp3_files(data: bytes, name: str) -> list[io.BytesIO]:
     for count, members in files:
         # Some programs count the tag's own frame.
         if count is not None and len(members) - 1 < count - (not is_cut):
-            raise damaged(name, "sound", f"{len(members) - 1:,} frames of {count:,}")
+            raise ValueError(f"{len(members) - 1:,} frames of {count:,}")
     return [
         (_Endless if count is None else io.BytesIO)(_ID3 + b"".join(members))
         for count, members in files

@@ -11,8 +11,9 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from pathweave.data.decode.decoder import Decoder
 from pathweave.data.decode.geometry import coordinates, read_points
 from pathweave.data.decode.range_map import brightness
 from pathweave.encoders.media import Array, Frames
@@ -26,7 +27,7 @@ _ELEVATION = math.radians(20)
 _MAX_BAD_SHARE = 0.01
 
 
-class Points(BaseModel, frozen=True, extra="forbid"):
+class Points(Decoder):
     """Decodes a cloud to grey pictures: nearest 255, farthest 64, background 0.
 
     The cloud is centred and scaled into a ball of radius 1, so neither its unit nor its place
@@ -55,6 +56,7 @@ class Points(BaseModel, frozen=True, extra="forbid"):
         (2, 96, 96, 3)
     """
 
+    noun = "cloud or mesh (.npy, .npz, .ply, .obj, .off, .glb)"
     views: int = Field(default=1, ge=1, le=64)
     size: int = Field(default=96, ge=8, le=1024)
     max_points: int = Field(default=50_000, ge=1)
@@ -71,15 +73,15 @@ class Points(BaseModel, frozen=True, extra="forbid"):
             f"up={self.up}"
         )
 
-    def __call__(self, data: bytes, name: str) -> Frames | Array:
+    def decode(self, data: bytes) -> Frames | Array:
         """Decode ``data``.
 
         Raises:
-            MediaError: If the bytes are not a cloud or mesh, or it is empty or not finite.
+            MediaError: If they are an empty cloud or mesh, or one that is not finite.
             PathWeaveError: If trimesh is needed and not installed.
         """
         max_points = max(self.max_points, self.count or 0)
-        points = _usable(read_points(data, name, max_points), max_points, name)
+        points = _usable(read_points(data, max_points), max_points)
         if points.dtype == np.float64:
             points = points - points[0]  # else the mean, too, would be rounded far from the origin
         if self.up == "z":
@@ -100,7 +102,7 @@ class Points(BaseModel, frozen=True, extra="forbid"):
         return Frames(np.repeat(grey[..., None], 3, axis=-1))
 
 
-def check_points(array: object, name: str) -> None:
+def check_points(array: object) -> None:
     """Check that an array in memory is a cloud as in a file that can be decoded.
 
     Raises:
@@ -108,10 +110,10 @@ def check_points(array: object, name: str) -> None:
     """
     if not isinstance(array, np.ndarray):
         raise MediaError(
-            f"{name} must be an array [points, 3 or more], got {type(array).__name__}; save x, y "
-            "and z as columns"
+            f"must be an array [points, 3 or more], got {type(array).__name__}; save x, y and z as "
+            "columns"
         )
-    _usable(coordinates(array, name), len(array), name)
+    _usable(coordinates(array), len(array))
 
 
 def render(
@@ -174,7 +176,7 @@ def exactly(points: Float32[np.ndarray, "points 3"], count: int) -> Float32[np.n
     return points[chosen]
 
 
-def _usable(points: np.ndarray, max_points: int, name: str) -> Float[np.ndarray, "points 3"]:
+def _usable(points: np.ndarray, max_points: int) -> Float[np.ndarray, "points 3"]:
     """Return at most so many points, and of those the finite ones."""
     if len(points) > max_points:
         # Drawn with a fixed seed: a stride would pick stripes out of scans stored row by row.
@@ -186,7 +188,7 @@ def _usable(points: np.ndarray, max_points: int, name: str) -> Float[np.ndarray,
     num_bad = int((~is_finite).sum())
     if num_bad > _MAX_BAD_SHARE * len(points):
         raise MediaError(
-            f"{name} must have finite coordinates in at least 99 % of its points, got "
-            f"{num_bad:,} bad of {len(points):,}; remove them before saving"
+            f"must have finite coordinates in at least 99 % of its points, got {num_bad:,} bad of "
+            f"{len(points):,}; remove them before saving"
         )
     return points[is_finite]

@@ -1,23 +1,23 @@
 """Maps of distances: one number a pixel becomes a grey picture, the nearest brightest."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from pathweave.data.decode.array import MAGIC, read_npy
-from pathweave.data.decode.damage import describe
+from pathweave.data.decode.decoder import Decoder, describe
 from pathweave.data.decode.pair import is_pair, unpack_pair
-from pathweave.data.decode.picture import load_rgb, open_picture, resized, upright
+from pathweave.data.decode.picture import Picture, load_rgb, open_picture, resized
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
 _MODES = ("L", "I", "F", "I;16", "I;16B", "I;16L")
 
 
-class RangeMap(BaseModel, frozen=True, extra="forbid"):
+class RangeMap(Decoder):
     """Decodes a map of distances to one grey frame: nearest 255, farthest 64, unmeasured 0.
 
     Accepted are pictures with one channel (PNG or TIFF of 8, 16 or 32 bits) and ``.npy`` arrays.
@@ -44,6 +44,7 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         array([[255,  64,   0]], dtype=uint8)
     """
 
+    noun = "map (a picture with one channel, .npy)"
     larger_is: Literal["nearer", "farther"] = "farther"
     scaling: Literal["own", "none"] = "own"
     pair: bool = False
@@ -56,44 +57,50 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         pair = " pair" if self.pair else ""
         return f"range_map-2 larger_is={self.larger_is}{scaling}{pair}"
 
-    def __call__(self, data: bytes, name: str) -> Frames:
+    def decode(self, data: bytes) -> Frames:
         """Decode ``data``.
 
         Raises:
-            MediaError: If the bytes are not a map with one channel, nothing was measured, or a
-                pair is wanted and there is none.
+            MediaError: If they are not a map with one channel, nothing was measured, or a pair is
+                wanted and there is none.
         """
-        companion, medium = unpack_pair(data, name) if is_pair(data) else (None, data)
+        companion, medium = unpack_pair(data) if is_pair(data) else (None, data)
         if not self.pair:
-            return Frames(self._grey(medium, name)[None])
+            return Frames(self._grey(medium)[None])
         if companion is None:
             raise MediaError(
-                f"{name} must have a companion, the picture taken beside it, got {describe(data)} "
-                "alone; name it in the manifest (companion: ...), or set pair: false in the recipe"
+                f"must have a companion, the picture taken beside it, got {describe(data)} alone; "
+                "name it in the manifest (companion: ...), or set pair: false in the recipe"
             )
-        picture = open_picture(companion, f"the companion of {name}", self.max_pixels)
-        colours = load_rgb(picture, f"the companion of {name}")
-        grey = self._grey(medium, name, picture)
+        picture = Picture(max_pixels=self.max_pixels)(companion, "has a companion, which")
+        [colours] = cast(Frames, picture).pixels
+        grey = self._grey(medium, open_picture(companion, self.max_pixels))
         return Frames(np.stack([colours, resized(grey, colours.shape)]))
 
     def _grey(
-        self, data: bytes, name: str, beside: Image.Image | None = None
+        self, data: bytes, beside: Image.Image | None = None
     ) -> UInt8[np.ndarray, "height width 3"]:
         """Return the map upright, by its own orientation or else by that of the picture beside."""
         own = None
         if self.scaling == "own" and data.startswith(MAGIC):
-            grey = self._scaled(_read_map(data, name), name)
+            values = read_npy(data)
+            values = values.squeeze() if values.ndim > 2 else values
+            if values.ndim != 2 or values.size == 0:
+                raise MediaError(
+                    f"must have the shape [height, width], got {list(values.shape)}; save one map "
+                    "a file"
+                )
+            grey = self._scaled(values)
         else:
-            picture = open_picture(data, name, self.max_pixels)
+            picture = open_picture(data, self.max_pixels)
             if self.scaling == "none":
-                grey = load_rgb(picture, name)
+                grey = load_rgb(picture)
             elif picture.mode in _MODES:
-                grey = self._scaled(np.asarray(upright(picture, name)), name)
+                grey = self._scaled(np.asarray(ImageOps.exif_transpose(picture)))
             else:
                 raise MediaError(
-                    f"{name} must have one channel of distances, got a {picture.format} picture of "
-                    f"mode {picture.mode}; save the distances themselves, or use the decoder "
-                    "'picture'"
+                    f"must have one channel of distances, got a {picture.format} picture of mode "
+                    f"{picture.mode}; save the distances, or use the decoder 'picture'"
                 )
             own = picture.getexif().get(ExifTags.Base.Orientation)
         # A map that stands while the picture is stored lying was turned before it was saved.
@@ -109,33 +116,22 @@ class RangeMap(BaseModel, frozen=True, extra="forbid"):
         )
         return np.array(ImageOps.exif_transpose(turned))
 
-    def _scaled(self, values: np.ndarray, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    def _scaled(self, values: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
         is_measured = np.isfinite(values) & (values != 0)
         if not is_measured.any():
             raise MediaError(
-                f"{name} must hold at least one measurement, got only zeros or NaN; leave it out"
+                "must hold at least one measurement, got only zeros or NaN; leave it out"
             )
-        if values[is_measured].min() < 0:
+        if (least := values[is_measured].min()) < 0:
             raise MediaError(
-                f"{name} must hold distances above 0 (0: not measured), got "
-                f"{values[is_measured].min():g}; shift or clip the map before saving"
+                f"must hold distances above 0 (0: not measured), got {least:g}; shift or clip the "
+                "map before saving"
             )
         nearness = np.where(is_measured, values, 0)
         nearness = nearness if self.larger_is == "nearer" else -nearness
         return np.repeat(brightness(nearness, is_measured)[..., None], 3, axis=-1)
-
-
-def _read_map(data: bytes, name: str) -> Shaped[np.ndarray, "height width"]:
-    values = read_npy(data, name)
-    values = values.squeeze() if values.ndim > 2 else values
-    if values.ndim != 2 or values.size == 0:
-        raise MediaError(
-            f"{name} must have the shape [height, width], got {list(values.shape)}; save one map "
-            "a file"
-        )
-    return values
 
 
 def brightness(

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from pathweave.data.decode.damage import damaged, mislabelled
+from pathweave.data.decode.decoder import Decoder
 from pathweave.data.decode.pieces import pieces
 from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Waveform
@@ -21,7 +21,7 @@ _BLOCK = 1 << 20
 _UNKNOWN_FRAMES = 1 << 62
 
 
-class Sound(BaseModel, frozen=True, extra="forbid"):
+class Sound(Decoder):
     """Decodes the beginning of a sound to one channel: whole windows of ``rate * seconds`` samples.
 
     Channels are averaged; a shorter sound is followed by silence, a longer one is cut. A sound
@@ -44,6 +44,7 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
         32000
     """
 
+    noun = "sound (WAV, FLAC, Ogg, MP3, AIFF)"
     rate: int = Field(default=16_000, ge=1)
     seconds: float = Field(default=2.0, gt=0, le=86_400)
     windows: int = Field(default=1, ge=1)
@@ -56,20 +57,17 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
         pad = "" if self.pad else " unpadded"
         return f"sound-2 rate={self.rate} seconds={self.seconds}{windows}{pad}"
 
-    def __call__(self, data: bytes, name: str) -> Waveform:
+    def decode(self, data: bytes) -> Waveform:
         """Decode ``data``.
 
         Raises:
-            MediaError: If the bytes are not a whole sound, or hold no sample or a NaN.
+            MediaError: If they hold no sample or a NaN.
             PathWeaveError: If soundfile or soxr is not installed.
         """
-        check_length(data, name, "sound")
-        mono, rate = _read(data, name, self.seconds * self.windows + _MARGIN_SECONDS)
+        check_length(data)
+        mono, rate = _read(data, self.seconds * self.windows + _MARGIN_SECONDS)
         if not np.isfinite(mono).all():
-            raise MediaError(
-                f"{name} must hold finite amplitudes, got NaN or infinity; export the sound again "
-                "or leave it out"
-            )
+            raise MediaError("must hold finite amplitudes, got NaN or infinity; export it again")
         mono /= max(1.0, float(np.abs(mono).max()))
         seconds = min(len(mono) / rate, self.seconds * self.windows)
         if self.pad:
@@ -85,33 +83,27 @@ class Sound(BaseModel, frozen=True, extra="forbid"):
         return Waveform(np.pad(mono, (0, length - len(mono))), self.rate)
 
 
-def _read(data: bytes, name: str, seconds: float) -> tuple[Float32[np.ndarray, " samples"], int]:
+def _read(data: bytes, seconds: float) -> tuple[Float32[np.ndarray, " samples"], int]:
     """Return the mean of the channels up to a time, and the rate of the first joined sound."""
     soundfile: Any = import_extra("soundfile", "sound")
     rate, parts = 0, []
-    try:
-        for piece in pieces(data, name):
-            with soundfile.SoundFile(piece) as file:
-                mono = _read_piece(file, math.ceil(seconds * file.samplerate), name)
-                seconds -= len(mono) / file.samplerate
-                rate = rate or file.samplerate
-                if file.samplerate != rate:
-                    soxr = import_extra("soxr", "sound")
-                    mono = soxr.resample(mono, file.samplerate, rate)
-            parts.append(mono)
-            if seconds <= 0:
-                break
-    except (soundfile.SoundFileError, TypeError) as error:
-        raise mislabelled(name, "sound (WAV, FLAC, Ogg, MP3, AIFF)", data) from error
+    for piece in pieces(data):
+        with soundfile.SoundFile(piece) as file:
+            mono = _read_piece(file, math.ceil(seconds * file.samplerate))
+            seconds -= len(mono) / file.samplerate
+            rate = rate or file.samplerate
+            if file.samplerate != rate:
+                mono = import_extra("soxr", "sound").resample(mono, file.samplerate, rate)
+        parts.append(mono)
+        if seconds <= 0:
+            break
     mono = np.concatenate(parts)
     if len(mono) == 0:
-        raise MediaError(
-            f"{name} must hold at least one sample, got none; record or export the sound again"
-        )
+        raise MediaError("must hold at least one sample, got none; record or export it again")
     return mono, rate
 
 
-def _read_piece(file: Any, most: int, name: str) -> Float32[np.ndarray, " samples"]:  # noqa: ANN401
+def _read_piece(file: Any, most: int) -> Float32[np.ndarray, " samples"]:  # noqa: ANN401
     wanted, parts, count = min(file.frames, most), [], 0
     # In blocks, as FLAC that was written to a pipe does not know how long it is, and without the
     # search for the next place after each, which fails at the end of it.
@@ -124,7 +116,7 @@ def _read_piece(file: Any, most: int, name: str) -> Float32[np.ndarray, " sample
         parts.append(block.mean(axis=1, dtype=np.float32))
         count += len(block)
     if count < wanted and file.frames < _UNKNOWN_FRAMES and file.format != "MP3":
-        raise damaged(name, "sound", f"{count:,} samples of {wanted:,}")
+        raise ValueError(f"{count:,} samples of {wanted:,}")
     if file.format == "FLAC" and wanted < file.frames < _UNKNOWN_FRAMES:
         # Fails where the end is missing.
         file.seek(file.frames - 1)

@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-from pathweave.data.decode.damage import damaged
-
 # What a program that writes to a pipe leaves as a size is 0 or near the largest number.
 _LEAST_UNKNOWN = {4: 0x7FFF0000, 8: 1 << 62}
 
@@ -13,14 +11,14 @@ _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _PACKET = 188
 
 
-def check_length(data: bytes, name: str, kind: str) -> None:
+def check_length(data: bytes) -> None:
     """Check that a medium is not shorter than it says.
 
     Raises:
-        MediaError: If it is.
+        ValueError: If it is.
     """
     if (stated := stated_length(data)) > len(data):
-        raise damaged(name, kind, f"{len(data):,} bytes of {stated:,}")
+        raise ValueError(f"{len(data):,} bytes of {stated:,}")
 
 
 def stated_length(data: bytes) -> int:

@@ -89,7 +89,7 @@ def test_npz_without_coordinates():
 
 
 def test_npz_truncated():
-    with pytest.raises(MediaError, match=r"must be a whole \.npz archive, got a ZIP archive"):
+    with pytest.raises(MediaError, match=r"must be a whole cloud .*, got a ZIP archive"):
         Points()(npz(points=noise((500, 3)))[:3000], "x.npz")
 
 
@@ -145,7 +145,9 @@ def test_wrong_shape(shape):
 
 @pytest.mark.parametrize("data", [b"", b"hello, I am a cloud", b"\xff\xd8\xff\xe0 jpeg"])
 def test_mislabelled(data):
-    with pytest.raises(MediaError, match=r"x\.ply must be a cloud or mesh .* got .*; replace"):
+    with pytest.raises(
+        MediaError, match=r"x\.ply must be a whole cloud or mesh .* got .*; replace"
+    ):
         Points()(data, "x.ply")
 
 
@@ -153,12 +155,12 @@ def test_mislabelled(data):
 def test_truncated_mesh(kind):
     data = trimesh.creation.icosphere(subdivisions=2).export(file_type=kind)
     data = data.encode() if isinstance(data, str) else data
-    with pytest.raises(MediaError, match=rf"x must be a whole {kind} mesh or cloud"):
+    with pytest.raises(MediaError, match=r"x must be a whole (cloud|PLY)"):
         Points()(data[: len(data) // 2], "x")
 
 
 def test_empty_mesh():
-    with pytest.raises(MediaError, match=r"must (have at least one point|be a whole obj)"):
+    with pytest.raises(MediaError, match=r"must (have at least one point|be a whole cloud)"):
         Points()(b"v nonsense\n", "x.obj")
 
 

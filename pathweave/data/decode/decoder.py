@@ -1,0 +1,105 @@
+"""What all decoders are, and what bytes look like that are no whole medium."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from pathweave.encoders.media import Media
+from pathweave.errors import MediaError, PathWeaveError
+
+# How files begin: at which byte, with what, what they are, and the endings of their names.
+SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "PNG data", ".png"),
+    (0, b"\xff\xd8\xff", "JPEG data", ".jpg .jpeg"),
+    (0, b"GIF8", "GIF data", ".gif"),
+    (0, b"II*\x00", "TIFF data", ""),
+    (0, b"MM\x00*", "TIFF data", ""),
+    (0, b"BM", "BMP data", ""),
+    (0, b"\x93NUMPY", "NumPy data", ".npy"),
+    (0, b"PK\x03\x04", "a ZIP archive", ".npz"),
+    (0, b"glTF", "binary glTF data", ""),
+    (0, b"fLaC", "FLAC data", ".flac"),
+    (0, b"OggS", "Ogg data", ".ogg"),
+    (0, b"ID3", "MP3 data", ".mp3 .flac"),
+    *((0, b"\xff" + second, "MP3 data", ".mp3") for second in (b"\xfb", b"\xf3", b"\xf2")),
+    (0, b"FORM", "AIFF data", ""),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM data", ".mkv .webm"),
+    (0, b"%PDF", "a PDF document", ""),
+    (0, b"PAR1", "Parquet data", ""),
+    (0, b"\x1f\x8b", "gzip data", ""),
+    (0, b"\x80\x02", "a Python pickle", ""),
+    (0, b"\x80\x04", "a Python pickle", ""),
+    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file", ""),
+    (0, b"<!DOCTYPE", "a web page", ""),
+    (0, b"<html", "a web page", ""),
+    (8, b"WAVE", "WAVE data", ".wav"),
+    (8, b"AVI ", "AVI data", ".avi"),
+    (8, b"WEBP", "WEBP data", ".webp"),
+    *((4, box, "MP4 data", ".mp4") for box in (b"ftyp", b"moov", b"mdat", b"free")),
+)
+
+
+def describe(data: bytes) -> str:
+    """Return what ``data`` looks like, from its first bytes.
+
+    Example:
+        >>> describe(b"hello")
+        "text beginning 'hello'"
+        >>> describe(b"")
+        'an empty file (0 bytes)'
+    """
+    if not data:
+        return "an empty file (0 bytes)"
+    for at, mark, words, _ in SIGNATURES:
+        if data.startswith(mark, at):
+            return f"{words} ({len(data):,} bytes)"
+    start = data[:24].decode("ascii", "replace").split("\n")[0].strip()
+    if start.isprintable() and start.isascii() and start:
+        return f"text beginning {start!r}"
+    return f"{len(data):,} bytes beginning {data[:8].hex(' ')}"
+
+
+class Decoder(BaseModel, ABC, frozen=True, extra="forbid"):
+    """Turns bytes into a medium; the same bytes always give the same medium.
+
+    Attributes:
+        noun: What the bytes must be a whole one of, for messages.
+    """
+
+    noun: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return the kind and every setting that changes the output."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Media:
+        """Decode ``data``.
+
+        Raises:
+            MediaError: Beginning with the rule, if they are a medium that cannot be used.
+            PathWeaveError: If a library is needed and not installed.
+            Exception: Whatever a library makes of bytes that are no whole medium of this kind.
+        """
+
+    def __call__(self, data: bytes, name: str) -> Media:
+        """Decode ``data``; ``name`` is used in error messages only.
+
+        Raises:
+            MediaError: If the bytes are no whole medium of this kind, or one that cannot be used.
+            PathWeaveError: If a library is needed and not installed.
+        """
+        try:
+            return self.decode(data)
+        except MediaError as error:
+            raise MediaError(f"{name} {error}") from error
+        except PathWeaveError:
+            raise
+        except Exception as error:  # Libraries let errors of every kind escape from broken files.
+            reason = f"{type(error).__name__}: {error}"
+            raise MediaError(
+                f"{name} must be a whole {self.noun}, got {describe(data)} that cannot be decoded "
+                f"({reason}); replace the file or declare the right decoder"
+            ) from error

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from os.path import getsize, isdir, lexists
 from pathlib import Path
 from typing import Any, Literal
@@ -105,60 +106,34 @@ def check_root(
     chosen = [find_dataset(name) for name in only] or list(datasets().values())
     with display or Display(quiet=True) as shown:
         return [
-            _check_split(_look(root, dataset, name, hashes), root, decode, listed, shown)
+            _check_split(root, dataset, name, hashes, decode, listed, shown)
             for dataset in chosen
             for name in dataset.splits
         ]
 
 
-def _look(root: Path, dataset: Dataset, name: str, hashes: bool) -> SplitReport:
-    """Return what there is of the annotation files of a split."""
+def _check_split(
+    root: Path,
+    dataset: Dataset,
+    name: str,
+    hashes: bool,
+    decode: bool,
+    listed: int | None,
+    display: Display,
+) -> SplitReport:
+    """Return what there is of a split; its annotations are read if their files are all there."""
     split = dataset.splits[name]
     files = [_describe(root, path, hashes) for path in split.annotations]
-    gone = {file.path: file.problem for file in files if file.num_bytes is None}
-    is_absent = set(split.records) <= gone.keys() and not any(gone.values())
-    return SplitReport(
-        dataset=dataset.name,
-        split=name,
-        state="absent" if is_absent else "damaged" if gone else "found",
-        files=files,
-        published=split.samples,
-        paper=split.paper,
-        problems=[
-            problem
-            or f"{root / path} must exist, got no such file; download it (docs/datasets.md says "
-            "where)"
-            for path, problem in gone.items()
-            if not is_absent
-        ],
-    )
-
-
-def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
-    file = root / path
-    try:
-        if is_file(file):
-            digest = sha256_file(file) if hashes else None
-            return AnnotationFile(path=path, num_bytes=getsize(file), sha256=digest)
-        there = lexists(file)
-        problem = f"{file} must be a file, got something else of its name; remove it" * there
-    except MediaError as error:
-        problem = str(error)
-    except OSError as error:
-        problem = f"{file} must be readable, got {error.strerror}; change its permissions"
-    return AnnotationFile(path=path, num_bytes=None, problem=problem)
-
-
-def _check_split(
-    report: SplitReport, root: Path, decode: bool, listed: int | None, display: Display
-) -> SplitReport:
-    """Read the annotations of a split whose files are there, and look at its media."""
-    if report.state != "found":
-        return report
-    dataset, name, state = find_dataset(report.dataset), report.split, "found"
-    kinds, told, problems = Counter[str](), Counter[str](), list[str]()
-    read = dataset.splits[name].records
-    size = sum((file.num_bytes or 0) >> 10 for file in report.files if file.path in read)
+    numbers = {"published": split.samples, "paper": split.paper}
+    report = partial(SplitReport, dataset=dataset.name, split=name, files=files, **numbers)
+    if gone := {file.path: file.problem for file in files if file.num_bytes is None}:
+        if set(split.records) <= gone.keys() and not any(gone.values()):
+            return report(state="absent")
+        rule = "must exist, got no such file; download it (docs/datasets.md says where)"
+        problems = [problem or f"{root / path} {rule}" for path, problem in gone.items()]
+        return report(state="damaged", problems=problems)
+    state, kinds, told, problems = "found", Counter[str](), Counter[str](), []
+    size = sum((file.num_bytes or 0) >> 10 for file in files if file.path in split.records)
     bar = display.bar(f"{dataset.name} {name} (KiB)", total=size)
     try:
         for record in SplitReader(dataset, name, root).read(bar.advance):
@@ -176,8 +151,23 @@ def _check_split(
         problems.insert(0, str(error))
     bar.close()
     coverage = Coverage(dataset=dataset.name, split=name, **kinds)
-    found = {"state": state, "coverage": coverage, "corrupt": told["corrupt"], "problems": problems}
-    return report.model_copy(update=found)
+    return report(state=state, coverage=coverage, corrupt=told["corrupt"], problems=problems)
+
+
+def _describe(root: Path, path: str, hashes: bool) -> AnnotationFile:
+    file = root / path
+    problem = ""
+    try:
+        if is_file(file):
+            digest = sha256_file(file) if hashes else None
+            return AnnotationFile(path=path, num_bytes=getsize(file), sha256=digest)
+        if lexists(file):
+            problem = f"{file} must be a file, got something else of its name; remove it"
+    except MediaError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"{file} must be readable, got {error.strerror}; change its permissions"
+    return AnnotationFile(path=path, num_bytes=None, problem=problem)
 
 
 def show_reports(reports: list[SplitReport]) -> None:
@@ -188,19 +178,20 @@ def show_reports(reports: list[SplitReport]) -> None:
     table.add_column("data set", no_wrap=True)
     for column in ("samples", "corrupt", "left out", "published", "paper"):
         table.add_column(column, justify="right", no_wrap=True)
-    lines = []
+    lines, absent = [], []
     for report in reports:
-        name, is_damaged = f"{report.dataset} {report.split}", report.state == "damaged"
+        name = f"{report.dataset} {report.split}"
+        if report.state == "absent":
+            absent.append(name)
+            continue
         coverage = report.coverage or Coverage(dataset=report.dataset, split=report.split)
-        if report.state != "absent":
-            numbers = (report.corrupt, coverage.left_out, report.published, report.paper)
-            shown = ("" if number is None else f"{number:,}" for number in numbers)
-            table.add_row(name, "damaged" if is_damaged else f"{coverage}", *shown)
-        if is_damaged:
+        samples = "damaged" if report.state == "damaged" else f"{coverage}"
+        numbers = (report.corrupt, coverage.left_out, report.published, report.paper)
+        table.add_row(name, samples, *("" if n is None else f"{n:,}" for n in numbers))
+        if samples == "damaged":
             lines.append(f"{name}: damaged: {coverage} read before it was seen")
         lines += [f"{name}: {problem}" for problem in report.problems]
         lines += [f"{file.sha256}  {file.path}" for file in report.files if file.sha256]
-    absent = [f"{report.dataset} {report.split}" for report in reports if report.state == "absent"]
     if absent:
         lines.append(f"absent: {', '.join(absent)}")
     console.print(table)

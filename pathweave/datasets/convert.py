@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -11,7 +10,6 @@ from importlib.resources import files as resources
 from itertools import chain
 from os.path import getsize, isdir, isfile, realpath
 from pathlib import Path
-from shutil import copyfileobj
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from pathweave.datasets.reader import SplitReader
 from pathweave.datasets.records import Advance, Record
 from pathweave.display import Display
 from pathweave.errors import ManifestError, RecipeError
-from pathweave.storage.atomic import new_file
+from pathweave.storage.atomic import new_file, write_atomic
 from pathweave.validation import unknown
 
 # Files of other projects.
@@ -174,40 +172,29 @@ def _write(
     """Write the samples that are read, what could not be used, and the coverage."""
     _check_out(out, sources)
     size = sum(getsize(file) >> 10 for file in sources if isfile(file))
-    kinds: Counter[str] = Counter()
-    # Whether there is a problem is known only at the end; the list may be as long as the data set.
-    with (
-        display or Display(quiet=True) as bars,
-        tempfile.SpooledTemporaryFile(max_size=1 << 20) as problems,
-    ):
+    kinds, problems = Counter[str](), list[dict[str, str]]()
+    with display or Display(quiet=True) as bars:
         bar = bars.bar(f"{coverage.dataset} {coverage.split} (KiB)", total=size)
         samples = _usable(read(bar.advance), kinds, problems)
-        if (first := next(samples, None)) is None:
-            rule = f"{out} must get at least one sample that can be used"
-            if not kinds:
-                raise ManifestError(
-                    f"{rule}, got no annotation at all; download or write the file again"
-                )
-            counts = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
-            problems.seek(0)
-            line = problems.readline()
-            shown = "; the first: {place}: {reason}".format(**json.loads(line)) if line else ""
-            raise ManifestError(f"{rule}, got {counts.replace('_', ' ')}{shown}")
-        write_samples(out, chain([first], samples))
-        listed = problems_file(out)
-        if problems.tell() == 0:
-            listed.unlink(missing_ok=True)
-        else:
-            problems.seek(0)
-            with new_file(listed) as temporary, temporary.open("wb") as file:
-                copyfileobj(problems, file)
+        if (sample := next(samples, None)) is None:
+            counts = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items()).replace("_", " ")
+            first = "; the first: {place}: {reason}".format(**problems[0]) if problems else ""
+            raise ManifestError(
+                f"{out} must get at least one sample that can be used, got "
+                f"{counts or 'no annotation at all; download or write the file again'}{first}"
+            )
+        write_samples(out, chain([sample], samples))
+    problems_file(out).unlink(missing_ok=True)
+    if problems:
+        lines = [json.dumps(problem, ensure_ascii=False) + "\n" for problem in problems]
+        write_atomic(problems_file(out), printable("".join(lines)).encode())
     coverage = coverage.model_copy(update=kinds)
     save_coverage(coverage, out)
     return coverage
 
 
 def _usable(
-    records: Iterable[Record], kinds: Counter[str], problems: tempfile.SpooledTemporaryFile
+    records: Iterable[Record], kinds: Counter[str], problems: list[dict[str, str]]
 ) -> Iterator[Sample]:
     """Yield the samples; count what is read and list what cannot be used."""
     for record in records:
@@ -216,5 +203,4 @@ def _usable(
             yield record.sample
         elif record.kind != "left_out":
             problem = {"place": record.place, "kind": record.kind, "reason": record.reason}
-            line = printable(json.dumps(problem, ensure_ascii=False))
-            problems.write(line.encode() + b"\n")
+            problems.append(problem)

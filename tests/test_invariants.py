@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parents[1] / "pathweave"
 FOREIGN = {
     ("data/decode/clip.py", "video"),
     ("bases/pretrained.py", "image"),
-    *(("released/names.py", name) for name in ("image", "depth", "pc", "point_cloud")),
+    *(("released/layout.py", name) for name in ("image", "depth", "pc", "point_cloud")),
 }
 SENSES = ("sight", "motion", "sound", "range", "shape")
 

@@ -1,21 +1,92 @@
-"""A published file with all its keys accounted for; a few tensors give the sizes of all others."""
+"""A published file with all its keys accounted for; a few tensors give the sizes of all others.
+
+Nothing that is in a file is run.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pathweave.errors import PathError
 from pathweave.nn import QFormerConfig
-from pathweave.released.layout import CheckpointStage, KeySpec, Role, key_specs
-from pathweave.released.names import OTHER_PARTS, PROJECTORS, prefixes, with_prefix
-from pathweave.released.read import TensorFile
+from pathweave.released.layout import (
+    OTHER_PARTS,
+    PROJECTORS,
+    CheckpointStage,
+    KeySpec,
+    Role,
+    key_specs,
+    prefixes,
+    with_prefix,
+)
+from pathweave.storage.torch_files import ForeignFile
+
+QUIRKS = "released_quirks"
+"""Entry of the metadata of the files we write: whether they are to be read with the quirks."""
+CHECKPOINT = ForeignFile("a whole checkpoint (.pth, .safetensors)", "download it again", PathError)
+
 
 HEAD_DIM = 64  # of BERT, which every published Q-Former is shaped after
 MAX_POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What a checkpoint holds.
+
+    Attributes:
+        file: The file.
+        tensors: Its tensors; they stay on disk until they are used.
+        beside: Entries beside the model, such as the state of the optimiser.
+        quirks: Whether the file says that it was trained with the defects of the released code;
+            None if it does not say.
+    """
+
+    file: Path
+    tensors: Mapping[str, Tensor]
+    beside: tuple[str, ...] = ()
+    quirks: bool | None = None
+
+
+def read_tensors(file: Path) -> TensorFile:
+    """Read a checkpoint: safetensors, or a pickle of tensors and plain values alone.
+
+    Args:
+        file: ``.safetensors``, or a file of ``torch.save``, with or without an outer entry
+            ``model``.
+
+    Raises:
+        PathError: If there is no such file, it is damaged or no checkpoint, or its pickle holds
+            anything but tensors and plain values.
+    """
+    if not file.is_file():
+        raise PathError(f"{file} must be a checkpoint, got no such file; correct the path")
+    if file.suffix == ".safetensors":
+        opened = CHECKPOINT.open_safetensors(file)
+        said = (opened.metadata() or {}).get(QUIRKS)
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return TensorFile(file, tensors, quirks=None if said is None else said == "true")
+    content = CHECKPOINT.load(file)
+    if not isinstance(content, dict):
+        raise PathError(
+            f"{file} must hold named tensors, got a {type(content).__name__}; give a checkpoint"
+        )
+    inner = content.get("model")
+    beside = tuple(str(key) for key in content if key != "model")
+    if not isinstance(inner, dict):
+        inner, beside = content, ()
+    for name, value in inner.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise PathError(
+                f"{file} must hold named tensors, got a {type(value).__name__} under {name!r}; "
+                "give the checkpoint of a model"
+            )
+    return TensorFile(file, inner, beside)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +105,6 @@ class Checkpoint(TensorFile):
     def name(self) -> str:
         """Name of the path."""
         return self.stage.name
-
-    @property
-    def position(self) -> int:
-        """Position among the stages with adapters; -1 for a file without."""
-        return -1 if self.stage.position is None else self.stage.position
 
     def keys(self, role: Role) -> list[str]:
         """Return the keys that the file has of one role."""
@@ -76,19 +142,28 @@ def parse_checkpoint(
     """
     stage = replace(_read_stage(read, num_heads), quirks=quirks)
     expected = key_specs(stage)
-    specs = {}
-    for key, spec in expected.items():
-        if key in read.tensors or not spec.optional:
-            _tensor(read, key)
-            specs[key] = spec
+    specs = {key: s for key, s in expected.items() if key in read.tensors or not s.optional}
+    for key, spec in specs.items():
+        tensor = _tensor(read, key)
+        if tensor.shape != spec.shape:
+            raise PathError(
+                f"{read.file}: {key} must have shape {spec.shape}, got {tuple(tensor.shape)}; the "
+                "checkpoint is of another width"
+            )
+        # As it will be used: a value of a wider type may be too large for it.
+        finite = tensor.float().isfinite()
+        if not finite.all():
+            raise PathError(
+                f"{read.file}: {key} must be finite, got {tensor[~finite][0].item()} in "
+                f"{int((~finite).sum())} of {finite.numel()} values; the training that wrote it "
+                "has diverged, or the file is damaged: give an earlier checkpoint"
+            )
     others = [key for key in read.tensors if key not in expected]
     if unexpected := [key for key in others if not OTHER_PARTS.match(key)]:
         raise PathError(
             f"{read.file} must hold no other key than those of a stage, got {unexpected[0]} "
             f"({len(unexpected)} such); it is a checkpoint of another layout"
         )
-    for key, spec in specs.items():
-        _check_tensor(read, key, spec)
     for key, spec in specs.items():
         if spec.role is Role.ALIAS and not same(read.tensors[key], read.tensors[spec.names[0]]):
             without = "--no-quirks" if stage.has_value_defect else "--quirks"
@@ -103,23 +178,6 @@ def parse_checkpoint(
 def same(a: Tensor, b: Tensor) -> bool:
     """Return whether two tensors have the same shape and values, whatever their types."""
     return a is b or torch.equal(a.float(), b.float())
-
-
-def _check_tensor(read: TensorFile, key: str, spec: KeySpec) -> None:
-    tensor = read.tensors[key]
-    if tensor.shape != spec.shape:
-        raise PathError(
-            f"{read.file}: {key} must have shape {spec.shape}, got {tuple(tensor.shape)}; the "
-            "checkpoint is of another width"
-        )
-    # As it will be used: a value of a wider type may be too large for it.
-    finite = tensor.float().isfinite()
-    if not finite.all():
-        raise PathError(
-            f"{read.file}: {key} must be finite, got {tensor[~finite][0].item()} in "
-            f"{int((~finite).sum())} of {finite.numel()} values; the training that wrote it "
-            "has diverged, or the file is damaged: give an earlier checkpoint"
-        )
 
 
 def _tensor(read: TensorFile, key: str) -> Tensor:
@@ -154,20 +212,19 @@ def _read_stage(read: TensorFile, num_heads: int | None) -> CheckpointStage:
             f"Qformer.bert...), got {what}; give the file of one modality"
         )
     key = partial(with_prefix, found[0])
-    weights = {name: key(f"{name}.weight") for name in (PROJECTORS[:1] if found[0] else PROJECTORS)}
-    projector = next((name for name in weights if weights[name] in read.tensors), None)
-    if projector is None:
+    weights = {key(f"{name}.weight"): name for name in (PROJECTORS[:1] if found[0] else PROJECTORS)}
+    if not (there := [weight for weight in weights if weight in read.tensors]):
         raise PathError(
-            f"{read.file} must hold a projector ({' or '.join(weights.values())}), got none; give "
+            f"{read.file} must hold a projector ({' or '.join(weights)}), got none; give "
             "a checkpoint that was trained with a language model"
         )
     stage = CheckpointStage(
         prefix=found[0],
         shape=_read_shape(read, key("Qformer.bert."), num_heads),
-        llm_dim=_size(read, weights[projector], 0),
+        llm_dim=_size(read, there[0], 0),
         num_queries=_size(read, key("query_tokens"), 1, axes=3),
         own_width=_size(read, key("ln.weight") if found[0] else "ln_vision.weight", 0, axes=1),
-        projector=projector,
+        projector=weights[there[0]],
     )
     block = key("Qformer.bert.encoder.layer.0.attention.self.")
     adapters = _numbers(read, f"{block}query_adapter_list.", "")
@@ -179,7 +236,7 @@ def _read_stage(read: TensorFile, num_heads: int | None) -> CheckpointStage:
         stage,
         position=_size(read, gate, 1) - 1 if gate in read.tensors else 0,
         num_adapters=adapters[-1] + 1,
-        num_in_adapters=in_adapters[-1] + 1 if in_adapters else 0,
+        num_in_adapters=max(in_adapters, default=-1) + 1,
         rank=_size(read, f"{block}query_adapter_list.0.down_proj.weight", 0),
     )
 

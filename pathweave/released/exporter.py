@@ -15,11 +15,10 @@ from pathweave.model.base import SAVED_BASE
 from pathweave.model.paths import ModalPath, Paths, matches
 from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
+from pathweave.released.checkpoint import QUIRKS
 from pathweave.released.importer import LIVE_SITES, Imported
-from pathweave.released.layout import CheckpointStage, KeySpec, Role, hosts, key_specs
-from pathweave.released.names import file_prefix
+from pathweave.released.layout import CheckpointStage, KeySpec, Role, file_prefix, hosts, key_specs
 from pathweave.released.projector import AdapterState, projector_adapters
-from pathweave.released.read import QUIRKS
 from pathweave.released.write import CONNECTOR
 from pathweave.runs.loading import new_model
 from pathweave.runs.path_directory import DESCRIPTION, describe_path, load_order, load_path
@@ -134,7 +133,7 @@ def _stage(path: ModalPath, adapted: Sequence[ModalPath], source: Imported) -> C
         llm_dim=source.llm_dim,
         num_queries=spec.num_queries,
         own_width=spec.encoder_width,
-        position=adapted.index(path) if spec.rank else None,
+        position=adapted.index(path) if spec.rank else -1,
         num_adapters=len(adapted),
         num_in_adapters=len(adapted) - 1,
         rank=spec.rank,

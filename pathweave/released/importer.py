@@ -11,11 +11,9 @@ from pathweave.errors import PathError
 from pathweave.model.paths import NAME, Paths, PathSpec
 from pathweave.nn import QFormerConfig
 from pathweave.nn.projector import PROJECTOR_SITE
-from pathweave.released.checkpoint import Checkpoint, parse_checkpoint, same
-from pathweave.released.layout import Role, hosts
-from pathweave.released.names import path_name
+from pathweave.released.checkpoint import Checkpoint, parse_checkpoint, read_tensors, same
+from pathweave.released.layout import Role, hosts, path_name
 from pathweave.released.projector import ProjectorDelta, projector_deltas
-from pathweave.released.read import read_tensors
 
 LIVE_SITES = (
     "*/self_attention/*",
@@ -92,7 +90,7 @@ def assemble(checkpoints: Sequence[Checkpoint], order: Sequence[str] | None = No
             f"{','.join(wanted)}; correct it, or give the right files"
         )
     _check_one_run(ordered)
-    stages = [c for c in ordered if c.stage.position is not None]
+    stages = [c for c in ordered if c.stage.position >= 0]
     deltas = dict(zip((c.name for c in stages), projector_deltas(stages), strict=True))
     shape = ordered[0].stage.shape
     paths = Paths(shape.dim, shape.encoder_width, hosts(shape, ordered[0].stage.llm_dim)).eval()
@@ -112,7 +110,7 @@ def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     Raises:
         PathError: If a modality or a stage is there twice, or a stage is missing.
     """
-    ordered = sorted(checkpoints, key=lambda c: c.position)
+    ordered = sorted(checkpoints, key=lambda c: c.stage.position)
     for i, checkpoint in enumerate(ordered):
         if not NAME.fullmatch(checkpoint.name):
             raise PathError(
@@ -125,9 +123,9 @@ def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
                     f"a modality must have one file, got {other.file} and {checkpoint.file} of "
                     f"{checkpoint.name!r}; give one of them"
                 )
-    stages = [c for c in ordered if c.stage.position is not None]
-    if [c.position for c in stages] != list(range(len(stages))):
-        found = ", ".join(f"{c.position} ({c.name}, {c.file.name})" for c in stages)
+    stages = [c for c in ordered if c.stage.position >= 0]
+    if [c.stage.position for c in stages] != list(range(len(stages))):
+        found = ", ".join(f"{c.stage.position} ({c.name}, {c.file.name})" for c in stages)
         raise PathError(
             f"the files must be of the stages 0, 1, ... with one file each, got {found}; give one "
             "file of every stage up to the last"
@@ -152,7 +150,7 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
                     "the files are of several connectors: import them one by one"
                 )
         _check_same(checkpoint, first, Role.CONNECTOR)
-        for stage in [c for c in ordered[:i] if c.stage.position is not None]:
+        for stage in [c for c in ordered[:i] if c.stage.position >= 0]:
             if stage.stage.has_value_defect:
                 raise PathError(
                     f"{stage.file} must be of the last stage, got {checkpoint.file} after it: "
@@ -171,7 +169,7 @@ def _check_same(checkpoint: Checkpoint, other: Checkpoint, role: Role) -> None:
         spec = checkpoint.specs[key]
         name = spec.names[0]
         # At the projector the list of one stage is compared with that of the stage before.
-        if not shared and (spec.stage != other.position or f".{PROJECTOR_SITE}." in name):
+        if not shared and (spec.stage != other.stage.position or f".{PROJECTOR_SITE}." in name):
             continue
         if not same(checkpoint.tensors[key], other.tensors[theirs[name]]):
             remedy = (

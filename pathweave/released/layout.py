@@ -1,10 +1,14 @@
 """The table of keys: what every key of a published file is, for reading and for writing.
 
+The modalities here are data of a foreign format: nothing else in the package knows them. In some
+stages the released code departs from its plan.
+
 Index legend: a list ``..._adapter_list`` has one adapter per adapted stage, ``..._in_adapter_list``
 one in-adapter per stage but the last, both in order of training. Stage k uses the adapters 0..k and
 the in-adapters 0..k-1; what lies beyond was never trained.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,16 +21,68 @@ from pathweave.bases.qformer_names import lavis_name
 from pathweave.model.paths import matches
 from pathweave.nn import Projector, QFormer, QFormerConfig, woven_sites
 from pathweave.nn.projector import PROJECTOR_SITE
-from pathweave.released.names import (
-    PROJECTOR_DEFECT,
-    VALUE_DEFECT,
-    path_name,
-    site_key,
-    with_prefix,
-)
 
 DEAD_VALUES, MISLED_VALUES = "cross_attention/value", "self_attention/value"
 KeySpecs = Iterator[tuple[str, "KeySpec"]]
+
+
+PATH_NAMES = {"": "image", "pc": "point_cloud"}
+"""Our names of modalities that are called otherwise in files (BLIP-2's keys bear none at all)."""
+
+VALUE_DEFECT = frozenset({"pc"})
+"""Stages whose value experts were trained without effect: in cross-attention they are added to
+keys already used; in self-attention they run through the in-adapters of the keys."""
+
+PROJECTOR_DEFECT: dict[str, tuple[int, ...]] = {"depth": (0,)}
+"""Stages that leave these adapters out at the projector, and train the other ones again."""
+
+PROJECTORS = ("llm_proj", "opt_proj", "t5_proj")
+"""BLIP-2's names of the projector, by language model."""
+
+OTHER_PARTS = re.compile(
+    r"(?:\w+_)?encoder\.|(?:llm|opt|t5)_model\.|(?:\w+_)?Qformer\.cls\."
+    r"|(?:vision_proj|text_proj|itm_head)\.|temp$"
+)
+"""Frozen encoder, language model (or their buffers) and heads for pretraining."""
+
+_PREFIX = re.compile(r"(?:(\w+)_)?Qformer\.bert\.")
+
+
+def path_name(prefix: str) -> str:
+    """Return our name of a modality of a file.
+
+    Example:
+        >>> path_name("pc"), path_name("audio")
+        ('point_cloud', 'audio')
+    """
+    return PATH_NAMES.get(prefix, prefix)
+
+
+def file_prefix(name: str) -> str:
+    """Return the name that a path's modality has in files.
+
+    Example:
+        >>> file_prefix("point_cloud"), file_prefix("image")
+        ('pc', 'image')
+    """
+    theirs = {ours: theirs for theirs, ours in PATH_NAMES.items() if theirs}
+    return theirs.get(name, name)
+
+
+def prefixes(keys: list[str]) -> list[str]:
+    """Return the modalities whose Q-Former is among ``keys``; "" is one without a name."""
+    found = (match for key in keys if (match := _PREFIX.match(key)))
+    return list(dict.fromkeys(match[1] or "" for match in found))
+
+
+def with_prefix(prefix: str, name: str) -> str:
+    """Return a key of a modality.
+
+    Example:
+        >>> with_prefix("audio", "ln.weight"), with_prefix("", "query_tokens")
+        ('audio_ln.weight', 'query_tokens')
+    """
+    return f"{prefix}_{name}" if prefix else name
 
 
 class Role(StrEnum):
@@ -72,7 +128,7 @@ class CheckpointStage:
         num_queries: Number of query tokens.
         own_width: Width of the encoder's features.
         projector: Name of the projector.
-        position: Position among the stages with adapters; None for a file without.
+        position: Position among the stages with adapters; -1 for a file without.
         num_adapters: Length of the lists of adapters.
         num_in_adapters: Length of the lists of in-adapters.
         rank: Bottleneck width of the adapters; 0 for a file without.
@@ -85,7 +141,7 @@ class CheckpointStage:
     num_queries: int
     own_width: int
     projector: str = "llm_proj"
-    position: int | None = None
+    position: int = -1
     num_adapters: int = 0
     num_in_adapters: int = 0
     rank: int = 0
@@ -99,12 +155,12 @@ class CheckpointStage:
     @property
     def has_value_defect(self) -> bool:
         """Whether its value experts are to be read as the released code uses them."""
-        return self.quirks and bool(self.position) and self.prefix in VALUE_DEFECT
+        return self.quirks and self.position > 0 and self.prefix in VALUE_DEFECT
 
     @property
     def projector_skips(self) -> tuple[int, ...]:
         """Adapters of earlier stages that it leaves out at the projector."""
-        return PROJECTOR_DEFECT.get(self.prefix, ()) if self.quirks and self.position else ()
+        return PROJECTOR_DEFECT.get(self.prefix, ()) if self.quirks and self.position > 0 else ()
 
     def is_dead(self, site: str) -> bool:
         """Return whether its value experts at a site have no effect."""
@@ -144,12 +200,13 @@ def qformer_shapes(shape: QFormerConfig) -> dict[str, tuple[int, ...]]:
 def key_specs(stage: CheckpointStage) -> Mapping[str, KeySpec]:
     """Return what every key of a stage's file is; parts of other models are not among them."""
     made = dict(_shared_and_input(stage))
-    if stage.position is not None:
+    if stage.position >= 0:
         for site, (in_dim, out_dim) in hosts(stage.shape, stage.llm_dim).items():
             if site == PROJECTOR_SITE:
                 made |= _adapters(stage, stage.key("llmProj"), site, in_dim, out_dim)
                 continue
-            base = stage.qformer(site_key(site))
+            ours = site.replace("layer_", "layers.").replace("/", ".")
+            base = stage.qformer(lavis_name(f"{ours}.host.weight").removesuffix(".weight"))
             made |= _adapters(stage, base, site, in_dim, out_dim)
             made |= _in_adapters(stage, base, site)
             made |= _gates(stage, base, site, in_dim)
@@ -190,7 +247,7 @@ def _adapters(stage: CheckpointStage, base: str, site: str, in_dim: int, out_dim
     The own adapter of a stage is its path's, unless nothing passes through it (``DEAD_VALUES``).
     Earlier ones are there as their stages left them; later ones are allocated and untrained.
     """
-    position = stage.position or 0
+    position = stage.position
     for index in range(max(stage.num_adapters, position + 1)):
         role = Role.FUTURE if index > position else Role.PREDECESSOR
         if index == position:
@@ -210,30 +267,27 @@ def _in_adapters(stage: CheckpointStage, base: str, site: str) -> KeySpecs:
     its ``middle_proj``: a file saved after one has it a second time. With the value defect those of
     the keys hang in the adapters of the values too, so what the keys trained goes to both.
     """
-    position, rank = stage.position or 0, stage.rank
+    position, rank = stage.position, stage.rank
     misled = stage.has_value_defect and site.endswith(MISLED_VALUES)
     misleads = stage.has_value_defect and site.endswith(MISLED_VALUES.replace("value", "key"))
     source = f"{base.removesuffix('value')}key" if misled else base
+    role = Role.NO_EFFECT if stage.is_dead(site) or misled else Role.PATH
     for index in range(max(stage.num_in_adapters, position)):
-        is_unused = stage.is_dead(site) or misled
-        role = Role.NO_EFFECT if is_unused else Role.PATH
         for kind, shape in (("weight", (rank, rank)), ("bias", (rank,))):
             names = [f"experts.{site}.in_adapters.{index}.{kind}"]
             if misleads:
                 names.append(names[0].replace("/key.", "/value."))
-            key = f"{base}_in_adapter_list.{index}.{kind}"
-            if index >= position:
-                yield key, KeySpec(Role.FUTURE, shape, tuple(names))
-                continue
-            yield key, KeySpec(role, shape, tuple(names))
-            repeats = (f"{source}_in_adapter_list.{index}.{kind}",)
-            alias = KeySpec(Role.ALIAS, shape, repeats, optional=True)
-            yield f"{base}_adapter_list.{index}.middle_proj.{kind}", alias
+            now = Role.FUTURE if index >= position else role
+            yield f"{base}_in_adapter_list.{index}.{kind}", KeySpec(now, shape, tuple(names))
+            if index < position:
+                repeats = (f"{source}_in_adapter_list.{index}.{kind}",)
+                alias = KeySpec(Role.ALIAS, shape, repeats, optional=True)
+                yield f"{base}_adapter_list.{index}.middle_proj.{kind}", alias
 
 
 def _gates(stage: CheckpointStage, base: str, site: str, in_dim: int) -> KeySpecs:
     """Return the keys of the gate at a site, which the first stage does not have."""
-    if not stage.position:
+    if stage.position == 0:
         return
     block, projection = base.rsplit(".", 1)
     role = Role.NO_EFFECT if stage.is_dead(site) else Role.PATH

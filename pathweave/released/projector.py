@@ -16,7 +16,7 @@ from torch import Tensor
 from pathweave.errors import PathError
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.released.checkpoint import Checkpoint, same
-from pathweave.released.names import PROJECTOR_DEFECT
+from pathweave.released.layout import PROJECTOR_DEFECT
 
 AdapterState = Mapping[str, Tensor]
 Term = tuple[int, int]

@@ -134,20 +134,20 @@ def report_import(imported: Imported, base_fingerprint: str = UNBOUND) -> dict[s
         out of the ordinary.
     """
     checkpoints = imported.checkpoints
-    before = [None, *(c if c.stage.position is not None else None for c in checkpoints)]
+    before = [None, *(c if c.stage.position >= 0 else None for c in checkpoints)]
     return {
         "files": [
             {
                 "file": checkpoint.file.name,
                 "path": checkpoint.name,
-                "position": checkpoint.stage.position,
+                "position": checkpoint.stage.position if checkpoint.stage.position >= 0 else None,
                 "keys": _keys(checkpoint, earlier),
                 "beside": list(checkpoint.beside),
             }
             for earlier, checkpoint in zip(before, checkpoints, strict=False)
         ],
         "parameters": {path.spec.name: path.count() for path in imported.paths},
-        "quirks": any(c.stage.quirks for c in checkpoints if c.stage.position),
+        "quirks": any(c.stage.quirks for c in checkpoints if c.stage.position > 0),
         "base_fingerprint": base_fingerprint,
         "notes": list(_notes(imported)),
     }
@@ -157,7 +157,7 @@ def _keys(checkpoint: Checkpoint, before: Checkpoint | None) -> dict[str, list[s
     """Return the keys of a file by role, given the file of the stage before."""
     keys = {role.value: found for role in Role if (found := checkpoint.keys(role))}
     if before is not None:
-        places = range(before.position + 1)
+        places = range(before.stage.position + 1)
         lists = [[c.adapter(PROJECTOR_SITE, i) for i in places] for c in (checkpoint, before)]
         for index in retrained(*lists):
             # What the stage trained again is in its own path and not in that of a predecessor.

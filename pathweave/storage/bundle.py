@@ -106,26 +106,22 @@ class Bundle:
         )
         try:
             made = self.format if self.format is None else about["format"]
-            if made == self.format and (missing := self.needed - about.keys()):
+            if made != self.format:
+                rule = f"{directory} must have format {self.format}"
+                raise self.error(f"{rule}, got {made}; install a newer version")
+            if missing := self.needed - about.keys():
                 raise KeyError(*sorted(missing))
             # Some kinds had no hashes at first.
-            listed = {
-                name: (entry["sha256"], entry["num_bytes"]) if self.sized else (str(entry), None)
-                for name, entry in about.get("files", {}).items()
-            }
+            for name, entry in about.get("files", {}).items():
+                expected = entry["sha256"] if self.sized else str(entry)
+                size = entry["num_bytes"] if self.sized else None
+                if (found := _found(directory / name, expected, size, quick)) != expected:
+                    raise self.error(
+                        f"{directory / name} must have sha256 {expected[:SHOWN]}..., got "
+                        f"{found[:SHOWN]}; the file is damaged: {self.remedy}"
+                    )
         except (KeyError, TypeError, AttributeError) as error:
             raise self.broken(directory, error) from error
-        if made != self.format:
-            raise self.error(
-                f"{directory} must have format {self.format}, got {made}; install a newer version"
-            )
-        for name, (expected, size) in listed.items():
-            found = _found(directory / name, expected, size, quick)
-            if found != expected:
-                raise self.error(
-                    f"{directory / name} must have sha256 {expected[:SHOWN]}..., got "
-                    f"{found[:SHOWN]}; the file is damaged: {self.remedy}"
-                )
         return about
 
     def load(self, directory: Path, file: str) -> dict[str, Tensor]:

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from pathweave.nn import QFormer
 from pathweave.released import Imported
-from pathweave.released.checkpoint import parse_checkpoint
+from pathweave.released.checkpoint import TensorFile, parse_checkpoint
 from pathweave.released.importer import assemble
-from pathweave.released.read import TensorFile
 from pathweave.storage.tensors import under
 from tests.released.files import GOLDEN, ORDER, seeded
 

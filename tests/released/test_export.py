@@ -13,9 +13,9 @@ from pathweave.model.base import save_base
 from pathweave.model.paths import PathSpec
 from pathweave.nn import QFormerConfig
 from pathweave.released import export_directory, import_files, write_import
+from pathweave.released.checkpoint import QUIRKS
 from pathweave.released.importer import assemble
 from pathweave.released.layout import CheckpointStage, Role
-from pathweave.released.read import QUIRKS
 from pathweave.runs.path_directory import describe_path, save_path
 from pathweave.storage.atomic import sha256_file
 from tests.released.files import (

@@ -8,10 +8,9 @@ import torch
 
 from pathweave.errors import PathError
 from pathweave.released import import_files
-from pathweave.released.checkpoint import parse_checkpoint
+from pathweave.released.checkpoint import TensorFile, parse_checkpoint
 from pathweave.released.importer import assemble
 from pathweave.released.layout import Role
-from pathweave.released.read import TensorFile
 from pathweave.released.write import report_import
 from tests.released.files import (
     ORDER,

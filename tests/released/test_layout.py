@@ -4,12 +4,15 @@ import pytest
 
 from pathweave.bases.qformer_names import lavis_name, our_name
 from pathweave.nn import QFormerConfig
-from pathweave.released.layout import CheckpointStage, Role, key_specs, qformer_shapes
-from pathweave.released.names import (
+from pathweave.released.layout import (
     OTHER_PARTS,
+    CheckpointStage,
+    Role,
     file_prefix,
+    key_specs,
     path_name,
     prefixes,
+    qformer_shapes,
 )
 from tests.released.files import ORDER, key_list
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from pathweave.errors import PathError
-from pathweave.released.read import QUIRKS, read_tensors
+from pathweave.released.checkpoint import QUIRKS, read_tensors
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(1)}
 

@@ -142,9 +142,9 @@ def test_nothing_is_overwritten(imported, tmp_path):
         write_import(imported, tmp_path)
 
 
-def stage_of(base, prefix, position=None):
+def stage_of(base, prefix, position=-1):
     """A random file for a base of any size."""
-    adapted = position is not None
+    adapted = position >= 0
     stage = CheckpointStage(
         prefix=prefix,
         shape=base.qformer.shape,
@@ -168,9 +168,7 @@ def test_a_published_connector_takes_the_place_of_the_base_s_own(kind, prefixes,
     before = {file: sha256_file(file) for file in published.directory.iterdir() if file.is_file()}
     base = load_base(str(published.directory))
     own = {name: tensor.clone() for name, tensor in base.connector_state().items()}
-    found = assemble(
-        [stage_of(base, prefix, i - 1 if i else None) for i, prefix in enumerate(prefixes)]
-    )
+    found = assemble([stage_of(base, prefix, i - 1) for i, prefix in enumerate(prefixes)])
     names = found.paths.names
     widths = {path.spec.name: path.spec.encoder_width for path in found.paths}
     run = recipe(published.directory, names, widths)

@@ -101,13 +101,12 @@ def _row(dataset: Dataset) -> tuple[str, ...]:
 
 
 def _evaluation(how: ScoringMethod) -> str:
-    if how.decoding is None:
+    if (decoding := how.decoding) is None:
         return f"{how.metric} of `{how.candidates}`"
-    decoding = how.decoding
     return (
-        f"{how.metric}; {decoding.beams} beams, "
-        f"{decoding.min_tokens}-{decoding.max_tokens} tokens, "
-        f"length {decoding.length_penalty:g}, repetition {decoding.repetition_penalty:g}"
+        f"{how.metric}; {decoding['beams']} beams, "
+        f"{decoding['min_tokens']}-{decoding['max_tokens']} tokens, "
+        f"length {decoding['length_penalty']:g}, repetition {decoding['repetition_penalty']:g}"
     )
 
 

@@ -173,35 +173,18 @@ class Split(Layout):
         return (*self.records, *self.files.values())
 
 
-class Decoding(_Strict):
-    """How answers are generated.
-
-    Args:
-        beams: Beams of the search; 1 is greedy.
-        max_tokens: Longest answer.
-        min_tokens: Shortest answer.
-        length_penalty: Power of the length that divides a beam's score.
-        repetition_penalty: What tokens already in the answer are weakened by; 1 is none.
-    """
-
-    beams: int = Field(ge=1)
-    max_tokens: int = Field(ge=1)
-    min_tokens: int = Field(ge=0)
-    length_penalty: float
-    repetition_penalty: float = Field(gt=0)
-
-
 class ScoringMethod(_Strict):
     """One way of scoring.
 
     Args:
         metric: Name of the metric.
-        decoding: How answers are generated; None if candidates are ranked.
+        decoding: How answers are generated: fields of a recipe's test set; None if candidates are
+            ranked.
         candidates: How the name of a class becomes an answer.
     """
 
     metric: str
-    decoding: Decoding | None = None
+    decoding: dict[str, int | float] | None = None
     candidates: str = "{}"
 
 
@@ -286,7 +269,7 @@ class Dataset(_Strict):
         how = self.scoring(evaluation)
         if how is None:
             return {}
-        return {"metric": how.metric, **(how.decoding.model_dump() if how.decoding else {})}
+        return {"metric": how.metric, **(how.decoding or {})}
 
 
 @cache

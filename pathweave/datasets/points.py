@@ -44,7 +44,7 @@ class _Array:
         _, shape, kind, is_fortran, data = state
         self.fill(data, kind, shape, "F" if is_fortran else "C")
 
-    def fill(self, data: bytes, kind: _Type, shape: tuple[int, ...], order: Any) -> "_Array":  # noqa: ANN401
+    def fill(self, data: Any, kind: Any, shape: Any, order: Any) -> "_Array":  # noqa: ANN401
         # A file may give anything in their place, of which NumPy makes an error.
         self.values = np.frombuffer(data, dtype=kind.dtype).reshape(shape, order=order)
         return self

@@ -78,8 +78,7 @@ class FeatureCache:
             if not isinstance(medium, encoder.accepts):
                 raise RecipeError(
                     f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
-                    f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; pair it with "
-                    "another decoder"
+                    f"{type(medium).__name__} from {decoder.fingerprint!r}; take another decoder"
                 )
             # One by one: in a batch, the last bits of a medium's features depend on the batch's
             # size, and so on which media happen to be missing together.
@@ -87,8 +86,7 @@ class FeatureCache:
             fresh = fresh.detach().to("cpu", torch.float32)
             if not fresh.isfinite().all():
                 raise MediaError(
-                    f"features of {name} must be finite, got NaN or infinity; look at the medium, "
-                    "then at the encoder's weights"
+                    f"features of {name} must be finite, got NaN or infinity; look at the medium"
                 )
             half = fresh.to(torch.float16)
             # Some networks have activations beyond float16; infinity would poison the training.

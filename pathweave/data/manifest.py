@@ -88,10 +88,8 @@ class Manifest:
         _check_ending(self.path)
         if not self.path.is_file():
             beside = sorted(p.name for p in self.path.parent.glob(f"*{self.path.suffix}"))[:5]
-            raise ManifestError(
-                f"manifest {self.path} must exist, got no such file; beside it are: "
-                f"{beside or 'none'}"
-            )
+            rule = f"manifest {self.path} must exist, got no such file"
+            raise ManifestError(f"{rule}; beside it are: {beside or 'none'}")
         places: dict[str, str] = {}
         rows = _json_lines if self.path.suffix.lower() == ".jsonl" else _parquet_rows
         for place, read in rows(self.path):
@@ -152,8 +150,7 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise MediaError(
                 f"{path} in {self.path} must be a file beside the manifest, got "
-                f"{getattr(error, 'strerror', None) or error}; correct the path (it is relative "
-                "to the manifest's directory) or add the file"
+                f"{getattr(error, 'strerror', None) or error}; correct the path or add the file"
             ) from error
 
 
@@ -257,8 +254,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]
             table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(
-            f"{path} must be a whole Parquet file, got damaged data ({error}); copy or build the "
-            "file again"
+            f"{path} must be a whole Parquet file, got damaged data ({error}); copy it again"
         ) from error
     for index in range(table.num_rows):
         place = f"{path}, row {index + 1}"

@@ -78,8 +78,7 @@ class MediaStore:
         """
         if key not in self._places:
             raise MediaError(
-                f"{self.path} must hold the key {key!r}, got {len(self)} other keys; correct the "
-                "manifest or add the medium to the store"
+                f"{self.path} must hold the key {key!r}, got {len(self)} others; add the medium"
             )
         group, row = self._places[key]
         with self._lock:
@@ -88,8 +87,8 @@ class MediaStore:
                     self._kept[group] = self._file.read_row_group(group, columns=["bytes"])["bytes"]
                 except (pa.ArrowException, OSError) as error:
                     raise MediaError(
-                        f"{self.path} must be a whole Parquet file, got a damaged row group "
-                        f"{group} ({error}); copy or build the file again"
+                        f"{self.path} must be a whole Parquet file, got damaged data ({error}); "
+                        "copy it again"
                     ) from error
             self._kept.move_to_end(group)
             while len(self._kept) > 1 and sum(g.nbytes for g in self._kept.values()) > _KEPT_BYTES:
@@ -109,8 +108,7 @@ def open_parquet(path: Path, needed: set[str]) -> pq.ParquetFile:
         raise ManifestError(f"{path} must exist, got no such file; correct the path") from error
     except (pa.ArrowException, OSError) as error:
         raise ManifestError(
-            f"{path} must be a whole Parquet file, got one that cannot be opened ({error}); copy "
-            "or build the file again"
+            f"{path} must be a whole Parquet file, got damaged data ({error}); copy it again"
         ) from error
     columns = file.schema_arrow.names
     if missing := sorted(needed - set(columns)):
@@ -149,13 +147,10 @@ def _groups(rows: Iterable[Mapping[str, Any]], path: Path) -> Iterable[list[Mapp
         key = row.get("key")
         if not isinstance(key, str) or not isinstance(row.get("bytes"), bytes):
             raise ManifestError(
-                f"rows of {path} must have 'key' (a string) and 'bytes', got {sorted(row)}; add "
-                "them"
+                f"rows of {path} must have a string 'key' and 'bytes', got {sorted(row)}; add them"
             )
         if key in seen:
-            raise ManifestError(
-                f"keys of {path} must be unique, got {key!r} twice; number the media"
-            )
+            raise ManifestError(f"keys of {path} must be unique, got {key!r} twice; number them")
         if extra := sorted(row.keys() - set(SCHEMA.names)):
             raise ManifestError(f"{path}: {unknown('a field', extra[0], SCHEMA.names)}")
         seen.add(key)

@@ -21,7 +21,7 @@ from pathweave.data.messages import Message, Part, Sample
 from pathweave.data.utf8 import printable
 from pathweave.datasets.declaration import Layout, datasets
 from pathweave.datasets.media_files import MissingError, is_file, prefix_of
-from pathweave.datasets.patterns import check_path
+from pathweave.datasets.patterns import check_path, names
 from pathweave.datasets.records import Advance, Record, read_records
 from pathweave.errors import ManifestError, MediaError
 
@@ -98,8 +98,7 @@ def _turns(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     turns = values.get("conversations") or values.get("messages") or values.get("conversation")
     if not isinstance(turns, list) or not turns:
         raise ManifestError(
-            "a record must have a list conversations or messages, got the fields "
-            f"{', '.join(map(str, values))[:120]}"
+            f"a record must have a list conversations or messages, got the fields {names(values)}"
         )
     found = []
     if isinstance(values.get("system"), str) and values["system"]:
@@ -107,9 +106,7 @@ def _turns(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for turn in turns:
         speaker = turn.get("from") or turn.get("role") if isinstance(turn, Mapping) else None
         if not isinstance(speaker, str) or speaker not in _ROLES:
-            raise ManifestError(
-                f"who speaks must be one of {', '.join(_ROLES)}, got {speaker!r:.40}"
-            )
+            raise ManifestError(f"a speaker must be one of {[*_ROLES]}, got {speaker!r:.40}")
         found.append((_ROLES[speaker], turn.get("value", turn.get("content"))))
     # Some conversations begin in the middle: an answer to nothing that was asked is no sample.
     asked = next((at for at, (role, _) in enumerate(found) if role == "user"), len(found))

@@ -114,8 +114,7 @@ def _foreign(
     """Return the reader of a file of another project, of options that fit."""
     if name == "coco" and modality is None:
         raise RecipeError(
-            "captions must be given the type of their media, got none; add for example "
-            "--modality image"
+            "captions must be given the type of their media, got none; add --modality image"
         )
     if name != "coco" and every_caption:
         raise RecipeError(f"--every-caption must be left out for {name}; remove it")
@@ -123,9 +122,7 @@ def _foreign(
         if bad := find_bad_text(text):
             raise RecipeError(f"{option} must be text in UTF-8, got {bad}; correct it")
     if media is not None and not isdir(media):
-        raise RecipeError(
-            f"--media must be a directory, got {media}; correct the path or leave it out"
-        )
+        raise RecipeError(f"--media must be a directory, got {media}; correct it or leave it out")
     root = media or source.parent
     if name != "coco":
         return partial(read_conversations, source, root, base, modality, licence)
@@ -157,8 +154,7 @@ def _check_out(out: Path, sources: list[Path]) -> None:
     written = {realpath(file) for file in (out, problems_file(out), coverage_file(out))}
     if lost := next((file for file in sources if realpath(file) in written), None):
         raise ManifestError(
-            f"--out must not take the place of what is read, got {out} for {lost}; choose another "
-            "name"
+            f"--out must not take the place of what is read, got {out} for {lost}; choose another"
         )
 
 

@@ -74,8 +74,7 @@ def is_file(path: Path) -> bool:
         if error.errno in _NOTHING:
             return False
         raise MediaError(
-            f"{path} must be readable, got {error.strerror}; change the permissions of its "
-            "directory"
+            f"{path} must be readable, got {error.strerror}; change its directory's permissions"
         ) from error
 
 

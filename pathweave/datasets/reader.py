@@ -172,9 +172,7 @@ class SplitReader:
             if (asks, answers) == ("human", "gpt") and answer
         ]
         if not rounds:
-            raise ManifestError(
-                f"a conversation must hold a question and an answer, got {turns!r:.60}"
-            )
+            raise ManifestError(f"turns must hold a question and an answer, got {turns!r:.60}")
         is_short = len(turns) <= _SHORT_CONVERSATION
         return rounds[0] if is_short else draw(rounds, self._seed, f"{row} round")
 

@@ -24,6 +24,7 @@ from pathweave.runs.loading import new_model
 from pathweave.runs.path_directory import DESCRIPTION, describe_path, load_order, load_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory
+from pathweave.storage.tensors import under
 
 RELEASED_NORM_EPS = 1e-5
 BIAS = "projector.linear.host.bias"
@@ -53,35 +54,32 @@ def export_directory(directory: Path, out: Path) -> dict[str, Any]:
         raise PathError(f"{out} must be a new directory, got one that exists; choose another --out")
     source = _read(directory)
     adapted = [path for path in source.paths if path.spec.rank]
-    lists: dict[str, list[AdapterState]] = {}
-    before: list[AdapterState] = []
-    for position, path in enumerate(adapted):
-        name, adapter = path.spec.name, path.adapter(PROJECTOR_SITE)
-        saved = source.about[name].get("projector_terms", ())
-        terms = [(sign, index) for sign, index in saved] or [(1, position)]
-        _check_representable(path, adapted, source, len(terms))
-        assert adapter is not None  # one of the sites that were checked
-        before = lists[name] = projector_adapters(adapter.state_dict(), terms, before)
-    files, keys = {}, {}
+    files, keys, notes = {}, {}, list[str]()
+    listed: list[AdapterState] = []
     with new_directory(out) as root:
         for path in source.paths:
-            stage, name = _stage(path, adapted, source), path.spec.name
-            state = dict(_tensors(stage, path, adapted, source, lists.get(name, ())))
+            name, stage = path.spec.name, _stage(path, adapted, source)
+            if path.spec.rank:
+                saved = source.about[name].get("projector_terms", ())
+                terms = [(sign, index) for sign, index in saved] or [(1, stage.position)]
+                _check_representable(path, stage, adapted, source, len(terms))
+                own = under(path.state_dict(), f"experts.{PROJECTOR_SITE}.adapter.")
+                listed = projector_adapters(own, terms, listed)
+            state = dict(_tensors(stage, path, adapted, source, listed))
             files[name], keys[name] = f"{stage.prefix}.safetensors", len(state)
             # One entry: safetensors writes several in random order.
             metadata = {QUIRKS: str(stage.quirks).lower()} if path.spec.rank else None
             (root / files[name]).write_bytes(save(state, metadata))
-    return {"files": files, "keys": keys, "notes": list(_notes(adapted, source))}
+            notes += _notes(path, stage)
+    return {"files": files, "keys": keys, "notes": notes}
 
 
 def _read(directory: Path) -> Imported:
     """Return the connector and the paths of a directory, those without adapters first."""
     run = RunDirectory(directory)
     if run.connectors.is_dir():
-        raise PathError(
-            f"{directory} must have one connector that all its stages share in the released "
-            "layout, got one that later stages have changed; such a run cannot be exported"
-        )
+        rule = f"{directory} must have one connector that all its stages share"
+        raise _cannot(rule, "one that later stages have changed")
     connector, shape = _read_connector(directory)
     # A hidden one is what a kill has left beside the path itself.
     found = [file.parent for file in sorted(run.paths.glob(f"*/{DESCRIPTION}"))]
@@ -91,10 +89,7 @@ def _read(directory: Path) -> Imported:
     described = {name: describe_path(places[name]) for name in load_order(places)}
     for name, about in described.items():
         if own := about["spec"].get("own"):
-            raise PathError(
-                f"path {name!r} must have own [] in the released layout, got {own}; such a path "
-                "cannot be exported"
-            )
+            raise _cannot(f"path {name!r} must have own []", own)
     paths = Paths(shape.dim, shape.encoder_width, hosts(shape, len(connector[BIAS])))
     fingerprint = next(iter(described.values()))["base_fingerprint"]
     for name in sorted(described, key=lambda name: described[name]["spec"]["rank"] > 0):
@@ -117,10 +112,7 @@ def _read_connector(directory: Path) -> tuple[Mapping[str, Tensor], QFormerConfi
         base = new_model(RunDirectory(directory).recipe()).base
         state, scale, shape = base.connector_state(), base.projector.scale, base.qformer.shape
     if scale is not None:
-        raise PathError(
-            f"{directory} must have a plain projector, got one scaled to {scale:.3g}; the released "
-            "layout has no such thing"
-        )
+        raise _cannot(f"{directory} must have a plain projector", f"one scaled to {scale:.3g}")
     return state, shape
 
 
@@ -142,17 +134,20 @@ def _stage(path: ModalPath, adapted: Sequence[ModalPath], source: Imported) -> C
 
 
 def _check_representable(
-    path: ModalPath, adapted: Sequence[ModalPath], source: Imported, num_terms: int
+    path: ModalPath,
+    stage: CheckpointStage,
+    adapted: Sequence[ModalPath],
+    source: Imported,
+    num_terms: int,
 ) -> None:
     """Check that the released layout can hold a path with adapters.
 
     Raises:
         PathError: Naming the field of its spec that it cannot.
     """
-    spec, position = path.spec, adapted.index(path)
+    spec, position = path.spec, stage.position
     at_projector = path.adapter(PROJECTOR_SITE)
-    is_last_with_defect = _stage(path, adapted, source).has_value_defect and path is adapted[-1]
-    patterns = LIVE_SITES if is_last_with_defect else ("*",)
+    patterns = LIVE_SITES if stage.has_value_defect and path is adapted[-1] else ("*",)
     rules: dict[str, tuple[object, object]] = {
         "predecessors": (spec.predecessors, tuple(p.spec.name for p in adapted[:position])),
         "rank": (spec.rank, adapted[0].spec.rank),
@@ -176,10 +171,11 @@ def _check_representable(
         }
     for rule, (found, wanted) in rules.items():
         if found != wanted:
-            raise PathError(
-                f"path {spec.name!r} must have {rule} {wanted} in the released layout, got "
-                f"{found}; such a path cannot be exported"
-            )
+            raise _cannot(f"path {spec.name!r} must have {rule} {wanted}", found)
+
+
+def _cannot(rule: str, found: object) -> PathError:
+    return PathError(f"{rule} in the released layout, got {found}; it cannot be exported")
 
 
 def _tensors(
@@ -229,17 +225,16 @@ def _untrained(spec: KeySpec) -> Tensor:
     return torch.zeros(spec.shape)
 
 
-def _notes(adapted: Sequence[ModalPath], source: Imported) -> Iterator[str]:
-    """Return where the released code would compute something else with the files."""
-    for path in source.paths:
-        name, spec, stage = path.spec.name, path.spec, _stage(path, adapted, source)
-        if spec.norm_eps != RELEASED_NORM_EPS:
-            yield f"{name}: the layout has no epsilon of the input norm ({spec.norm_eps:g})"
-        if spec.gate == "softmax" and path in adapted[1:]:
-            yield f"{name}: its gates have no noise; that of the file starts at zero"
-        released = replace(stage, quirks=True)
-        if not stage.quirks and (released.has_value_defect or released.projector_skips):
-            yield (
-                f"{name}: the released code computes this stage with defects that the path was "
-                "trained without (docs/deviations.md)"
-            )
+def _notes(path: ModalPath, stage: CheckpointStage) -> Iterator[str]:
+    """Return where the released code would compute something else with a file."""
+    name, spec = path.spec.name, path.spec
+    if spec.norm_eps != RELEASED_NORM_EPS:
+        yield f"{name}: the layout has no epsilon of the input norm ({spec.norm_eps:g})"
+    if spec.gate == "softmax" and stage.position > 0:
+        yield f"{name}: its gates have no noise; that of the file starts at zero"
+    released = replace(stage, quirks=True)
+    if not stage.quirks and (released.has_value_defect or released.projector_skips):
+        yield (
+            f"{name}: the released code computes this stage with defects that the path was "
+            "trained without (docs/deviations.md)"
+        )

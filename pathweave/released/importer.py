@@ -111,18 +111,18 @@ def _in_order(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
         PathError: If a modality or a stage is there twice, or a stage is missing.
     """
     ordered = sorted(checkpoints, key=lambda c: c.stage.position)
-    for i, checkpoint in enumerate(ordered):
-        if not NAME.fullmatch(checkpoint.name):
+    files: dict[str, Path] = {}
+    for name, file in ((c.name, c.file) for c in ordered):
+        if not NAME.fullmatch(name):
             raise PathError(
-                f"{checkpoint.file} must name its modality in lower-case letters, digits and "
-                f"underscores, got {checkpoint.name!r}"
+                f"{file} must name its modality in lower-case letters, digits and underscores, got "
+                f"{name!r}"
             )
-        for other in ordered[:i]:
-            if other.name == checkpoint.name:
-                raise PathError(
-                    f"a modality must have one file, got {other.file} and {checkpoint.file} of "
-                    f"{checkpoint.name!r}; give one of them"
-                )
+        if (other := files.setdefault(name, file)) is not file:
+            raise PathError(
+                f"a modality must have one file, got {other} and {file} of {name!r}; give one of "
+                "them"
+            )
     stages = [c for c in ordered if c.stage.position >= 0]
     if [c.stage.position for c in stages] != list(range(len(stages))):
         found = ", ".join(f"{c.stage.position} ({c.name}, {c.file.name})" for c in stages)
@@ -140,13 +140,12 @@ def _check_one_run(ordered: Sequence[Checkpoint]) -> None:
         PathError: Naming the first tensor that differs, and the two files.
     """
     first = ordered[0]
-    sizes = {"shape": "a Q-Former of", "llm_dim": "a language model's width of"}
     for i, checkpoint in enumerate(ordered):
-        for size, what in sizes.items():
+        for what, size in (("a Q-Former", "shape"), ("a language model's width", "llm_dim")):
             found, wanted = getattr(checkpoint.stage, size), getattr(first.stage, size)
             if found != wanted:
                 raise PathError(
-                    f"{checkpoint.file} must have {what} {wanted} as {first.file}, got {found}; "
+                    f"{checkpoint.file} must have {what} of {wanted} as {first.file}, got {found}; "
                     "the files are of several connectors: import them one by one"
                 )
         _check_same(checkpoint, first, Role.CONNECTOR)
@@ -172,15 +171,10 @@ def _check_same(checkpoint: Checkpoint, other: Checkpoint, role: Role) -> None:
         if not shared and (spec.stage != other.stage.position or f".{PROJECTOR_SITE}." in name):
             continue
         if not same(checkpoint.tensors[key], other.tensors[theirs[name]]):
-            remedy = (
-                "each file of X-InstructBLIP has a connector of its own: import it alone; stages "
-                "must be of one run"
-                if shared
-                else "give files of one run"
-            )
+            own = "each file of X-InstructBLIP has a connector of its own: import it alone, or "
             raise PathError(
                 f"{checkpoint.file}: {key} must equal {theirs[name]} of {other.file}, got other "
-                f"values; {remedy}"
+                f"values; {own * shared}give files of one run"
             )
 
 

@@ -76,9 +76,8 @@ def check_path(path: Path) -> None:
     try:
         os.fsencode(path).decode()
     except UnicodeDecodeError as error:
-        raise DiskError(
-            f"a directory to write to must have a path in UTF-8, got {str(path)!a}; choose another"
-        ) from error
+        rule = f"a directory to write to must have a path in UTF-8, got {str(path)!a}"
+        raise DiskError(f"{rule}; choose another") from error
 
 
 @contextlib.contextmanager

@@ -147,9 +147,9 @@ def test_one_type_for_all_media_also_without_marks(tmp_path):
          "a medium must be named by its path, got 5"),
         ({"text": "x"}, "a record must have a list conversations or messages, got the fields text"),
         ({"messages": [{"role": "tool", "content": "x"}]},
-         "who speaks must be one of human, user, gpt, assistant, bot, chatgpt, bing, bard, model, "
-         "system, got 'tool'"),
-        ({"messages": ["x"]}, "who speaks must be one of"),
+         "a speaker must be one of ['human', 'user', 'gpt', 'assistant', 'bot', 'chatgpt', 'bing', "
+         "'bard', 'model', 'system'], got 'tool'"),
+        ({"messages": ["x"]}, "a speaker must be one of"),
         ({"messages": turns("What?")},
          "a conversation must hold a question and then an answer, got neither"),
         ({"messages": turns(5, "x")}, "what is said must be text or a list of parts, got 5"),
@@ -158,7 +158,7 @@ def test_one_type_for_all_media_also_without_marks(tmp_path):
          "an assistant turn must consist of text parts"),
         ({"messages": turns("What?", "")}, "an answer must hold words, got an empty text"),
         (5, "a record must be an object with fields, got 5"),
-        ({"messages": [{"from": ["human"], "value": "x"}]}, "who speaks must be one of"),
+        ({"messages": [{"from": ["human"], "value": "x"}]}, "a speaker must be one of"),
         ({"image": "a.png", "audio": "b.wav", "messages": turns("<image>\nWhat?", "x")},
          "media must have a mark in the text, such as <audio>, got the field 'audio' and none; "),
         ({"image": None, "messages": turns("<image>\nWhat?", "x")},

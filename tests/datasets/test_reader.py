@@ -343,7 +343,7 @@ class TestConversations:
             ("text", "'conversations' must be a list of turns, got 'text'"),
             (
                 [{"from": "human", "value": "x"}],
-                "a conversation must hold a question and an answer",
+                "turns must hold a question and an answer",
             ),
             (["x"], "'conversations' must be a list of turns, got ['x']"),
         ],

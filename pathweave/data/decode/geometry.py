@@ -45,8 +45,7 @@ def coordinates(points: np.ndarray) -> Shaped[np.ndarray, "points 3"]:
     rows, columns = points.shape if points.ndim == 2 else (0, 0)
     if columns < 3:
         raise MediaError(
-            f"must have the shape [points, 3 or more], got {list(points.shape)}; save x, y and z "
-            "as columns"
+            f"must have the shape [points, 3 or more], got {list(points.shape)}; save x, y, z"
         )
     if rows < columns and (0 < rows <= _MOST_COLUMNS < columns or columns > 256):
         raise MediaError(

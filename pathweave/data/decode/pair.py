@@ -62,7 +62,6 @@ def unpacked(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo]) -> li
     total = sum(member.file_size for member in members)
     if total > _MAX_UNPACKED_BYTES:
         raise MediaError(
-            f"must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got {total >> 20} MiB; thin "
-            "or scale down what is in it"
+            f"must unpack to at most {_MAX_UNPACKED_BYTES >> 20} MiB, got {total >> 20}; thin it"
         )
     return [archive.read(member) for member in members]

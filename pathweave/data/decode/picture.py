@@ -59,8 +59,7 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
         raise _too_large(max_pixels, str(error)) from error
     if picture.format in _REFUSED_FORMATS:
         raise MediaError(
-            f"must be a pixel format, got {picture.format}, which needs an external program to "
-            "read; convert it to PNG"
+            f"must be a pixel format, got {picture.format}, read by programs; convert it to PNG"
         )
     check_size(picture, max_pixels)
     return picture
@@ -95,9 +94,8 @@ def load_rgb(picture: Image.Image) -> UInt8[np.ndarray, "height width 3"]:
         values = np.asarray(turned)
         if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
             raise MediaError(
-                "must have at most 16 bits a channel, got values in "
-                f"[{values.min():g}, {values.max():g}]; convert it to 8 bits, or use the decoder "
-                "'range_map' for distances"
+                f"must have at most 16 bits a channel, got values in [{values.min():g}, "
+                f"{values.max():g}]; convert it, or use the decoder 'range_map' for distances"
             )
         return np.repeat((values // 257).astype(np.uint8)[..., None], 3, axis=-1)
     if turned.has_transparency_data:

@@ -110,8 +110,7 @@ def check_points(array: object) -> None:
     """
     if not isinstance(array, np.ndarray):
         raise MediaError(
-            f"must be an array [points, 3 or more], got {type(array).__name__}; save x, y and z as "
-            "columns"
+            f"must be an array [points, 3 or more], got {type(array).__name__}; save coordinates"
         )
     _usable(coordinates(array), len(array))
 

@@ -87,8 +87,7 @@ class RangeMap(Decoder):
             values = values.squeeze() if values.ndim > 2 else values
             if values.ndim != 2 or values.size == 0:
                 raise MediaError(
-                    f"must have the shape [height, width], got {list(values.shape)}; save one map "
-                    "a file"
+                    f"must have the shape [height, width], got {list(values.shape)}; save one map"
                 )
             grey = self._scaled(values)
         else:
@@ -121,13 +120,10 @@ class RangeMap(Decoder):
             values = values.astype(np.float32)
         is_measured = np.isfinite(values) & (values != 0)
         if not is_measured.any():
-            raise MediaError(
-                "must hold at least one measurement, got only zeros or NaN; leave it out"
-            )
+            raise MediaError("must hold at least one measurement, got zeros or NaN; leave it out")
         if (least := values[is_measured].min()) < 0:
             raise MediaError(
-                f"must hold distances above 0 (0: not measured), got {least:g}; shift or clip the "
-                "map before saving"
+                f"must hold distances above 0 (0: not measured), got {least:g}; shift or clip them"
             )
         nearness = np.where(is_measured, values, 0)
         nearness = nearness if self.larger_is == "nearer" else -nearness

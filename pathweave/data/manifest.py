@@ -195,7 +195,16 @@ def write_samples(path: Path, samples: Iterable[Sample], with_pairs: bool = True
     """
     check_name(path)
     seen: set[bytes] = set()
-    rows = _unique(samples, path, seen)
+
+    def unique() -> Iterator[Sample]:
+        for sample in samples:
+            digest = bytes.fromhex(sha256_bytes(sample.id.encode())[:16])
+            if digest in seen:
+                raise ManifestError(f"ids in {path} must be unique, got {sample.id!r} twice")
+            seen.add(digest)
+            yield sample
+
+    rows = unique()
     with new_file(path) as temporary:
         if path.suffix.lower() == ".jsonl":
             with temporary.open("w", encoding="utf-8") as file:
@@ -210,15 +219,6 @@ def write_samples(path: Path, samples: Iterable[Sample], with_pairs: bool = True
         if not seen:
             raise ManifestError(f"{path} must have at least one row, got none; add samples")
     return len(seen)
-
-
-def _unique(samples: Iterable[Sample], path: Path, seen: set[bytes]) -> Iterator[Sample]:
-    for sample in samples:
-        digest = bytes.fromhex(sha256_bytes(sample.id.encode())[:16])
-        if digest in seen:
-            raise ManifestError(f"ids in {path} must be unique, got {sample.id!r} twice")
-        seen.add(digest)
-        yield sample
 
 
 def check_name(path: Path) -> None:

@@ -108,7 +108,7 @@ def _check_file(file: Path, size: int, _changed: int) -> str:
         stream.seek(max(0, size - _HEAD))
         tail = stream.read(_HEAD)
     ending = file.suffix.lower()
-    starts = [head.startswith(mark, at) for at, mark, _, of in SIGNATURES if ending in of.split()]
+    starts = [head.startswith(marks, at) for at, marks, _, of in SIGNATURES if ending in of.split()]
     if not head or (starts and not any(starts)):
         return f"must be a {ending} file, got {describe(head)}; download it again"
     truncated = (

@@ -49,17 +49,13 @@ def bind(imported: Imported, base: Base) -> Base:
     unseen = ["num_heads", "dropout", "layer_norm_eps"]
     unseen += ["max_positions"] if own.vocab_size is None else []
     shape = replace(imported.shape, **{name: getattr(own, name) for name in unseen})
-    if shape != own:
+    llm_dim, scale = base.projector.linear.host.out_features, base.projector.scale
+    if (shape, imported.llm_dim, None) != (own, llm_dim, scale):
+        scaled = "" if scale is None else ", scaled"
         raise BaseMismatchError(
-            f"the base must have a Q-Former with {shape}, as the files, got {own}; give the base "
-            "that they were trained with"
-        )
-    llm_dim = base.projector.linear.host.out_features
-    if imported.llm_dim != llm_dim or base.projector.scale is not None:
-        scaled = "" if base.projector.scale is None else ", scaled"
-        raise BaseMismatchError(
-            f"the base must have a plain projector to width {imported.llm_dim}, as the files, got "
-            f"{llm_dim}{scaled}; give the base that they were trained with"
+            f"the base must have a Q-Former with {shape} and a plain projector to width "
+            f"{imported.llm_dim}, as the files, got {own} and width {llm_dim}{scaled}; give the "
+            "base that they were trained with"
         )
     for part, module in (("qformer", base.qformer), ("projector", base.projector)):
         module.load_state_dict(under(imported.connector, f"{part}."))

@@ -8,35 +8,31 @@ from pydantic import BaseModel
 from pathweave.encoders.media import Media
 from pathweave.errors import MediaError, PathWeaveError
 
-# How files begin: at which byte, with what, what they are, and the endings of their names.
-SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"\x89PNG\r\n\x1a\n", "PNG data", ".png"),
-    (0, b"\xff\xd8\xff", "JPEG data", ".jpg .jpeg"),
-    (0, b"GIF8", "GIF data", ".gif"),
-    (0, b"II*\x00", "TIFF data", ""),
-    (0, b"MM\x00*", "TIFF data", ""),
-    (0, b"BM", "BMP data", ""),
-    (0, b"\x93NUMPY", "NumPy data", ".npy"),
-    (0, b"PK\x03\x04", "a ZIP archive", ".npz"),
-    (0, b"glTF", "binary glTF data", ""),
-    (0, b"fLaC", "FLAC data", ".flac"),
-    (0, b"OggS", "Ogg data", ".ogg"),
-    (0, b"ID3", "MP3 data", ".mp3 .flac"),
-    *((0, b"\xff" + second, "MP3 data", ".mp3") for second in (b"\xfb", b"\xf3", b"\xf2")),
-    (0, b"FORM", "AIFF data", ""),
-    (0, b"\x1aE\xdf\xa3", "Matroska or WebM data", ".mkv .webm"),
-    (0, b"%PDF", "a PDF document", ""),
-    (0, b"PAR1", "Parquet data", ""),
-    (0, b"\x1f\x8b", "gzip data", ""),
-    (0, b"\x80\x02", "a Python pickle", ""),
-    (0, b"\x80\x04", "a Python pickle", ""),
-    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file", ""),
-    (0, b"<!DOCTYPE", "a web page", ""),
-    (0, b"<html", "a web page", ""),
-    (8, b"WAVE", "WAVE data", ".wav"),
-    (8, b"AVI ", "AVI data", ".avi"),
-    (8, b"WEBP", "WEBP data", ".webp"),
-    *((4, box, "MP4 data", ".mp4") for box in (b"ftyp", b"moov", b"mdat", b"free")),
+# How files begin: at which byte, with which marks, what they are, and the endings of their names.
+SIGNATURES: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
+    (0, (b"\x89PNG\r\n\x1a\n",), "PNG data", ".png"),
+    (0, (b"\xff\xd8\xff",), "JPEG data", ".jpg .jpeg"),
+    (0, (b"GIF8",), "GIF data", ".gif"),
+    (0, (b"II*\x00", b"MM\x00*"), "TIFF data", ""),
+    (0, (b"BM",), "BMP data", ""),
+    (0, (b"\x93NUMPY",), "NumPy data", ".npy"),
+    (0, (b"PK\x03\x04",), "a ZIP archive", ".npz"),
+    (0, (b"glTF",), "binary glTF data", ""),
+    (0, (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2"), "MP3 data", ".mp3"),
+    (0, (b"fLaC", b"ID3"), "FLAC data", ".flac"),
+    (0, (b"OggS",), "Ogg data", ".ogg"),
+    (0, (b"FORM",), "AIFF data", ""),
+    (0, (b"\x1aE\xdf\xa3",), "Matroska or WebM data", ".mkv .webm"),
+    (0, (b"%PDF",), "a PDF document", ""),
+    (0, (b"PAR1",), "Parquet data", ""),
+    (0, (b"\x1f\x8b",), "gzip data", ""),
+    (0, (b"\x80\x02", b"\x80\x04"), "a Python pickle", ""),
+    (0, (b"version https://git-lfs",), "a Git LFS pointer instead of the file", ""),
+    (0, (b"<!DOCTYPE", b"<html"), "a web page", ""),
+    (8, (b"WAVE",), "WAVE data", ".wav"),
+    (8, (b"AVI ",), "AVI data", ".avi"),
+    (8, (b"WEBP",), "WEBP data", ".webp"),
+    (4, (b"ftyp", b"moov", b"mdat", b"free"), "MP4 data", ".mp4"),
 )
 
 
@@ -51,8 +47,8 @@ def describe(data: bytes) -> str:
     """
     if not data:
         return "an empty file (0 bytes)"
-    for at, mark, words, _ in SIGNATURES:
-        if data.startswith(mark, at):
+    for at, marks, words, _ in SIGNATURES:
+        if data.startswith(marks, at):
             return f"{words} ({len(data):,} bytes)"
     start = data[:24].decode("ascii", "replace").split("\n")[0].strip()
     if start.isprintable() and start.isascii() and start:

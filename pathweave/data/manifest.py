@@ -21,7 +21,6 @@ from pathweave.data.messages import Part, Sample, parse_sample
 from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import new_file, sha256_bytes
-from pathweave.validation import unknown
 
 
 def _schema(*part_fields: str) -> pa.Schema:
@@ -163,14 +162,10 @@ def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> No
     """
     path = Path(path)
     check_name(path)
-    samples = []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Sample):
-            place = f"{path.name}, row {number}"
-            if extra := sorted(row.keys() - Sample.model_fields.keys()):
-                raise ManifestError(f"{place}: {unknown('a field', extra[0], Sample.model_fields)}")
-            row = parse_sample(row, place)
-        samples.append(row)
+    samples = [
+        row if isinstance(row, Sample) else parse_sample(row, f"{path.name}, row {n}", exact=True)
+        for n, row in enumerate(rows, start=1)
+    ]
     parts = (part for sample in samples for turn in sample.messages for part in turn.content)
     write_samples(path, samples, with_pairs=any(part.companion is not None for part in parts))
 

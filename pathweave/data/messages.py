@@ -60,8 +60,8 @@ class Part(BaseModel, frozen=True, extra="forbid"):
 
     type: str = Field(min_length=1)
     text: Text | None = None
-    path: str | None = None
-    companion: str | None = None
+    path: str | None = Field(None, min_length=1)
+    companion: str | None = Field(None, min_length=1)
 
     @property
     def is_text(self) -> bool:
@@ -75,9 +75,6 @@ class Part(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"a part of type {self.type!r} must have {needed!r} and no {other!r}")
         if self.is_text and self.companion is not None:
             raise ValueError("a part of type 'text' must have no 'companion'")
-        for field in ("path", "companion"):
-            if getattr(self, field) == "":
-                raise ValueError(f"{field!r} must name a file, got an empty string")
         return self
 
 
@@ -150,8 +147,7 @@ class Sample(BaseModel, frozen=True, extra="ignore"):
     @property
     def prompt(self) -> list[Part]:
         """Return the parts of all turns before the last assistant turn, in order."""
-        end = self._answer_index()
-        turns = self.messages if end is None else self.messages[:end]
+        turns = self.messages[: self._answer_index()]
         return [part for message in turns for part in message.content]
 
     @property
@@ -174,19 +170,20 @@ class Sample(BaseModel, frozen=True, extra="ignore"):
         return len(roles) - 1 - roles[::-1].index("assistant") if "assistant" in roles else None
 
 
-def parse_sample(row: Mapping[str, Any], place: str) -> Sample:
+def parse_sample(row: Mapping[str, Any], place: str, exact: bool = False) -> Sample:
     """Check a row and return it as a sample; fields with other names are left out.
 
     Args:
         row: The fields, as read from JSON or Parquet.
         place: Where the row is, for error messages.
+        exact: Whether there must be no fields with other names.
 
     Raises:
         ManifestError: If a field is missing, misspelt or of the wrong type.
     """
-    for name in row.keys() - Sample.model_fields.keys():
+    for name in sorted(row.keys() - Sample.model_fields.keys()):
         # A misspelt field would otherwise vanish without a word.
-        if get_close_matches(name, Sample.model_fields, n=1, cutoff=0.8):
+        if exact or get_close_matches(name, Sample.model_fields, n=1, cutoff=0.8):
             raise ManifestError(f"{place}: {unknown('a field', name, Sample.model_fields)}")
     try:
         return Sample.model_validate(row)

@@ -66,7 +66,10 @@ def turn(content, role="user"):
         (turn([{"type": "see"}]), r"a part of type 'see' must have 'path' and no 'text'"),
         (turn([{"type": "text"}]), r"a part of type 'text' must have 'text' and no 'path'"),
         (turn([{"type": "see", "path": "a", "text": "b"}]), r"must have 'path' and no 'text'"),
-        (turn([{"type": "see", "path": ""}]), r"'path' must name a file, got an empty string"),
+        (
+            turn([{"type": "see", "path": ""}]),
+            r"path: String should have at least 1 character, got ''",
+        ),
         (
             turn([{"type": "see", "url": "a"}]),
             r"field messages\.0\.content\.0\.url must be one of \['companion', 'path', ",
@@ -106,7 +109,7 @@ def test_a_medium_may_have_a_companion():
     [
         (
             {"type": "see", "path": "a.png", "companion": ""},
-            "'companion' must name a file, got an empty string",
+            "companion: String should have at least 1 character, got ''",
         ),
         ({"type": "text", "text": "a", "companion": "b"}, "must have no 'companion'"),
     ],

@@ -78,7 +78,7 @@ class FeatureCache:
             if not isinstance(medium, encoder.accepts):
                 raise RecipeError(
                     f"encoder {encoder.fingerprint!r} must be given {encoder.accepts}, got "
-                    f"{type(medium).__name__} from {decoder.fingerprint!r}; take another decoder"
+                    f"{type(medium).__name__} from decoder {decoder.fingerprint!r}; take another"
                 )
             # One by one: in a batch, the last bits of a medium's features depend on the batch's
             # size, and so on which media happen to be missing together.

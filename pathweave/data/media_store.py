@@ -78,7 +78,7 @@ class MediaStore:
         """
         if key not in self._places:
             raise MediaError(
-                f"{self.path} must hold the key {key!r}, got {len(self)} others; add the medium"
+                f"{self.path} must hold the key {key!r}, got {len(self)} others; correct the key"
             )
         group, row = self._places[key]
         with self._lock:
@@ -87,8 +87,8 @@ class MediaStore:
                     self._kept[group] = self._file.read_row_group(group, columns=["bytes"])["bytes"]
                 except (pa.ArrowException, OSError) as error:
                     raise MediaError(
-                        f"{self.path} must be a whole Parquet file, got damaged data ({error}); "
-                        "copy it again"
+                        f"{self.path} must be a whole Parquet file, got a damaged row group "
+                        f"{group} ({error}); copy it again"
                     ) from error
             self._kept.move_to_end(group)
             while len(self._kept) > 1 and sum(g.nbytes for g in self._kept.values()) > _KEPT_BYTES:

@@ -30,7 +30,6 @@ QUIRKS = "released_quirks"
 """Entry of the metadata of the files we write: whether they are to be read with the quirks."""
 CHECKPOINT = ForeignFile("a whole checkpoint (.pth, .safetensors)", "download it again", PathError)
 
-
 HEAD_DIM = 64  # of BERT, which every published Q-Former is shaped after
 MAX_POSITIONS = 512
 

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.decode import build_decoder
+from pathweave.data.decode import Decoder, build_decoder
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
 from pathweave.encoders.media import Array, Frames, Waveform
 from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
@@ -96,13 +97,17 @@ def alone(tmp_path_factory):
     return FeatureCache(tmp_path_factory.mktemp("alone"))
 
 
-class Noise:
+class Noise(Decoder):
     """A decoder whose media are noise from a seed, which their bytes are."""
 
-    def __init__(self, make) -> None:
-        self.make, self.fingerprint = make, make.__name__
+    noun = "noise"
+    make: Callable
 
-    def __call__(self, data, name):
+    @property
+    def fingerprint(self):
+        return self.make.__name__
+
+    def decode(self, data):
         return self.make(np.random.default_rng(int(data)), int(data))
 
 
@@ -113,7 +118,7 @@ SEEDS = st.integers(0, 5)
 @settings(max_examples=6, deadline=None)
 def test_features_do_not_depend_on_what_is_encoded_beside_them(encoders, alone, order, known):
     for encoder, make in encoders:
-        decoder = Noise(make)
+        decoder = Noise(make=make)
         with TemporaryDirectory() as directory:
             together = FeatureCache(Path(directory))
             together.features(encoder, decoder, [(b"%d" % i, "known") for i in sorted(known)])

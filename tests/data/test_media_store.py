@@ -62,7 +62,7 @@ def test_large_row_groups_of_others(tmp_path):
 
 def test_unknown_key(tmp_path):
     write_media_store(tmp_path / "m.parquet", rows(3))
-    with pytest.raises(MediaError, match=r"must hold the key 'k9', got 3 other keys; correct"):
+    with pytest.raises(MediaError, match=r"must hold the key 'k9', got 3 others; correct"):
         MediaStore(tmp_path / "m.parquet").read("k9")
 
 
@@ -91,7 +91,7 @@ def test_damaged_file(tmp_path):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"key": "k0"}, r"must have 'key' \(a string\) and 'bytes', got \['key'\]"),
+        ({"key": "k0"}, r"must have a string 'key' and 'bytes', got \['key'\]"),
         ({"key": "k0", "bytes": b"again"}, "must be unique, got 'k0' twice"),
         (
             {"key": "k9", "bytes": b"", "colour": "red"},

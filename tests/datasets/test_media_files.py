@@ -20,5 +20,5 @@ def test_what_is_a_file_and_what_cannot_be_known(tmp_path):
     link.symlink_to("loop")
     assert is_file(file)
     assert not any(map(is_file, (tmp_path, tmp_path / "b", file / "c", tmp_path / ("a" * 300))))
-    with pytest.raises(MediaError, match=r"loop/a must be readable, got Too many .*; change the"):
+    with pytest.raises(MediaError, match=r"loop/a must be readable, got Too many .*; change its"):
         is_file(link / "a")

@@ -6,8 +6,9 @@ holds for companions.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -58,12 +59,17 @@ def evenly_spaced(total: int, limit: int | None) -> list[int]:
 
 
 class Manifest:
-    """The samples of one file, all read on opening.
+    """The samples of one file, parsed when asked for.
+
+    Opening finds the rows but does not parse them: a broken row raises when it is read.
+    ``part_types`` and ``check`` read every row, so a run that calls one of them at its start
+    meets a broken row then and not hours later.
 
     Args:
         path: A ``.jsonl`` or ``.parquet`` file.
-        on_error: What a broken row, or one with the id of an earlier one, does: ``raise``, or
-            ``collect``: it is left out and listed in ``problems``.
+        on_error: ``raise``: a broken row raises when read. ``collect``: every row is parsed on
+            opening; broken ones, and those with the id of an earlier one, are left out and listed
+            in ``problems``.
 
     Raises:
         ManifestError: If the file is missing, empty or not a manifest, or no row is sound.
@@ -82,48 +88,57 @@ class Manifest:
     def __init__(self, path: str | Path, on_error: Literal["raise", "collect"] = "raise") -> None:
         self.path = Path(path)
         self.problems: list[str] = []
-        self._samples: list[Sample] = []
-        self._stores: dict[Path, MediaStore] = {}
         _check_ending(self.path)
         if not self.path.is_file():
             beside = sorted(p.name for p in self.path.parent.glob(f"*{self.path.suffix}"))[:5]
-            rule = f"manifest {self.path} must exist, got no such file"
-            raise ManifestError(f"{rule}; beside it are: {beside or 'none'}")
-        places: dict[str, str] = {}
-        rows = _json_lines if self.path.suffix.lower() == ".jsonl" else _parquet_rows
-        for place, read in rows(self.path):
-            try:
-                sample = parse_sample(read(), place)
-                # By its id a sample is scored, stored and drawn for: two are taken for one.
-                if (first := places.setdefault(sample.id, place)) != place:
-                    raise ManifestError(
-                        f"{place}: ids must be unique, got {sample.id!r:.80} of {first} again; "
-                        "give every sample an id of its own"
-                    )
-                self._samples.append(sample)
-            except ManifestError as error:
-                if on_error == "raise":
-                    raise
-                self.problems.append(str(error))
-        if not self._samples:
-            found = f"{len(self.problems)} broken ones"
-            first = f"; the first: {self.problems[0]}" if self.problems else "; add samples"
-            raise ManifestError(f"{self.path} must have at least one sound row, got {found}{first}")
+            raise ManifestError(
+                f"manifest {self.path} must exist, got no such file; beside it are: "
+                f"{beside or 'none'}"
+            )
+        is_text = self.path.suffix.lower() == ".jsonl"
+        self._rows = _JsonLines(self.path) if is_text else _ParquetRows(self.path)
+        self._stores: dict[Path, MediaStore] = {}
+        if len(self._rows) == 0:
+            raise ManifestError(f"{self.path} must have at least one row, got none; add samples")
+        self._sound: Sequence[int] = range(len(self._rows))
+        if on_error == "collect":
+            self.problems, self._sound = self._examine()
+            if not self._sound:
+                raise ManifestError(
+                    f"{self.path} must have at least one sound row, got {len(self.problems)} "
+                    f"broken ones; the first: {self.problems[0]}"
+                )
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._sound)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
+        """Parse and return one sample.
+
+        Raises:
+            ManifestError: If the row is broken.
+            IndexError: If there is no such row.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index must be below {len(self)} samples, got {index}")
+        return self._rows[self._sound[index]]
 
     def __iter__(self) -> Iterator[Sample]:
-        return iter(self._samples)
+        return (self[i] for i in range(len(self)))
 
-    @property
+    @cached_property
     def part_types(self) -> set[str]:
-        """Return the types of all parts other than text."""
+        """Return the types of all parts other than text; reads every row.
+
+        Raises:
+            ManifestError: If a row is broken.
+        """
         parts = (part for sample in self for turn in sample.messages for part in turn.content)
         return {part.type for part in parts if not part.is_text}
+
+    def check(self) -> list[str]:
+        """Read every row and return what is wrong, one line a row: broken, or an id used before."""
+        return self._examine()[0]
 
     def read_media(self, part: Part) -> bytes:
         """Return the bytes of the medium that a part names; with a companion, both as one archive.
@@ -149,8 +164,26 @@ class Manifest:
         except (OSError, ValueError) as error:
             raise MediaError(
                 f"{path} in {self.path} must be a file beside the manifest, got "
-                f"{getattr(error, 'strerror', None) or error}; correct the path or add the file"
+                f"{getattr(error, 'strerror', None) or error}; correct the path (it is relative "
+                "to the manifest's directory) or add the file"
             ) from error
+
+    def _examine(self) -> tuple[list[str], list[int]]:
+        problems, sound = [], []
+        places: dict[str, str] = {}
+        for index in range(len(self._rows)):
+            try:
+                sample, place = self._rows[index], self._rows.place(index)
+                # By its id a sample is scored, stored and drawn for: two are taken for one.
+                if (first := places.setdefault(sample.id, place)) != place:
+                    raise ManifestError(
+                        f"{place}: ids must be unique, got {sample.id!r:.80} of {first} again; "
+                        "give every sample an id of its own"
+                    )
+                sound.append(index)
+            except ManifestError as error:
+                problems.append(str(error))
+        return problems, sound
 
 
 def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> None:
@@ -190,16 +223,7 @@ def write_samples(path: Path, samples: Iterable[Sample], with_pairs: bool = True
     """
     check_name(path)
     seen: set[bytes] = set()
-
-    def unique() -> Iterator[Sample]:
-        for sample in samples:
-            digest = bytes.fromhex(sha256_bytes(sample.id.encode())[:16])
-            if digest in seen:
-                raise ManifestError(f"ids in {path} must be unique, got {sample.id!r} twice")
-            seen.add(digest)
-            yield sample
-
-    rows = unique()
+    rows = _unique(samples, path, seen)
     with new_file(path) as temporary:
         if path.suffix.lower() == ".jsonl":
             with temporary.open("w", encoding="utf-8") as file:
@@ -214,6 +238,15 @@ def write_samples(path: Path, samples: Iterable[Sample], with_pairs: bool = True
         if not seen:
             raise ManifestError(f"{path} must have at least one row, got none; add samples")
     return len(seen)
+
+
+def _unique(samples: Iterable[Sample], path: Path, seen: set[bytes]) -> Iterator[Sample]:
+    for sample in samples:
+        digest = bytes.fromhex(sha256_bytes(sample.id.encode())[:16])
+        if digest in seen:
+            raise ManifestError(f"ids in {path} must be unique, got {sample.id!r} twice")
+        seen.add(digest)
+        yield sample
 
 
 def check_name(path: Path) -> None:
@@ -234,41 +267,66 @@ def _check_ending(path: Path) -> None:
         )
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip(b" \t\r\n\xef\xbb\xbf"):
-                place = f"{path}, line {number}"
-                rule = f"{place}: a line must be one JSON object in UTF-8"
-                yield place, partial(_from_json, line, dict, rule)
+class _JsonLines:
+    """Rows of a text file: only where each line begins is held in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._starts, self._numbers = path, array("q"), array("q")
+        start = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip(b" \t\r\n\xef\xbb\xbf"):
+                    self._starts.append(start)
+                    self._numbers.append(number)
+                start += len(line)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def place(self, index: int) -> str:
+        return f"{self._path}, line {self._numbers[index]}"
+
+    def __getitem__(self, index: int) -> Sample:
+        with self._path.open("rb") as file:
+            file.seek(self._starts[index])
+            line = file.readline()
+        place = self.place(index)
+        rule = f"{place}: a line must be one JSON object in UTF-8"
+        return parse_sample(_from_json(line, dict, rule), place)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    try:
-        with open_parquet(path, {"id", "messages"}) as file:
-            table = file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise ManifestError(
-            f"{path} must be a whole Parquet file, got damaged data ({error}); copy it again"
-        ) from error
-    for index in range(table.num_rows):
-        place = f"{path}, row {index + 1}"
-        yield place, partial(_parquet_row, table, index, place)
+class _ParquetRows:
+    """Rows of an Arrow table; ``messages`` are nested columns or one column of JSON strings."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with open_parquet(path, {"id", "messages"}) as file:
+                self._table = file.read()
+        except (pa.ArrowException, OSError) as error:
+            raise ManifestError(
+                f"{path} must be a whole Parquet file, got damaged data ({error}); copy or build "
+                "the file again"
+            ) from error
 
-def _parquet_row(table: pa.Table, index: int, place: str) -> dict[str, Any]:
-    """Return a row of a table; its messages are nested columns or a string of JSON."""
-    try:
-        [row] = table.slice(index, 1).to_pylist()
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"{place}: text must be UTF-8, got {error}; correct the row or remove it"
-        ) from error
-    if isinstance(messages := row["messages"], str):
-        row["messages"] = _from_json(
-            messages.encode(), list, f"{place}: messages must be a JSON list"
-        )
-    return row
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def place(self, index: int) -> str:
+        return f"{self._path}, row {index + 1}"
+
+    def __getitem__(self, index: int) -> Sample:
+        place = self.place(index)
+        try:
+            row = self._table.slice(index, 1).to_pylist()[0]
+        except UnicodeDecodeError as error:
+            raise ManifestError(
+                f"{place}: text must be UTF-8, got {error}; correct the row or remove it"
+            ) from error
+        if isinstance(messages := row["messages"], str):
+            rule = f"{place}: messages must be a JSON list"
+            row["messages"] = _from_json(messages.encode(), list, rule)
+        return parse_sample(row, place)
 
 
 def _from_json(text: bytes, kind: type, rule: str) -> Any:  # noqa: ANN401

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,7 @@ def test_round_trip(tmp_path, suffix):
     assert manifest[-1].object == "o"
     assert [sample.answer for sample in manifest] == ["thing 0", "thing 1"]
     assert manifest.part_types == {"see"}
+    assert manifest.check() == []
     write_manifest(tmp_path / f"again{suffix}", manifest)
     assert list(Manifest(tmp_path / f"again{suffix}")) == list(manifest)
     assert list(pickle.loads(pickle.dumps(manifest))) == list(manifest)
@@ -61,7 +63,9 @@ def test_a_pair_is_read_as_one_archive(tmp_path, suffix):
     pairs = pair(companion="media.parquet#c")
     write_manifest(tmp_path / f"m{suffix}", [pairs, row(1)])
     manifest = Manifest(tmp_path / f"m{suffix}")
-    assert unpack_pair(manifest.read_media(manifest[0].prompt[0])) == (*(b"colours", b"distances"),)
+    assert unpack_pair(manifest.read_media(manifest[0].prompt[0]), "p") == (
+        *(b"colours", b"distances"),
+    )
     assert manifest[1].prompt[0].companion is None
 
 
@@ -87,7 +91,13 @@ def test_messages_as_json_strings(tmp_path):
 def test_broken_json_string_in_parquet(tmp_path):
     pq.write_table(pa.table({"id": ["a"], "messages": ["[{"]}), tmp_path / "m.parquet")
     with pytest.raises(ManifestError, match=r"m\.parquet, row 1: messages must be a JSON list"):
-        Manifest(tmp_path / "m.parquet")
+        Manifest(tmp_path / "m.parquet")[0]
+
+
+def test_index_out_of_range(tmp_path):
+    write_manifest(tmp_path / "m.jsonl", [row(0)])
+    with pytest.raises(IndexError, match="index must be below 1 samples, got 1"):
+        Manifest(tmp_path / "m.jsonl")[1]
 
 
 def test_blank_lines_windows_ends_and_marks(tmp_path):
@@ -107,15 +117,20 @@ def test_blank_lines_windows_ends_and_marks(tmp_path):
 )
 def test_broken_line(tmp_path, broken, reason):
     path = lines(tmp_path / "m.jsonl", row(0), "", broken, row(3))
+    manifest = Manifest(path)
+    assert manifest[2].id == "s3"
     with pytest.raises(ManifestError, match=rf"m\.jsonl, line 3: .*{reason}"):
-        Manifest(path)
+        manifest[1]
+    with pytest.raises(ManifestError, match=r"m\.jsonl, line 3: "):
+        _ = manifest.part_types
+    assert len(manifest.check()) == 1
 
 
 def test_line_that_is_not_utf8(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"id": "\xff"}\n')
     with pytest.raises(ManifestError, match=r"line 1: a line must be one JSON object in UTF-8"):
-        Manifest(path)
+        Manifest(path)[0]
 
 
 def test_collecting_problems(tmp_path):
@@ -134,7 +149,7 @@ def test_nothing_but_problems(tmp_path):
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
 def test_empty_file(tmp_path, content):
     (tmp_path / "m.jsonl").write_text(content, encoding="utf-8")
-    with pytest.raises(ManifestError, match=r"at least one sound row, got 0 .*; add samples"):
+    with pytest.raises(ManifestError, match="must have at least one row, got none"):
         Manifest(tmp_path / "m.jsonl")
 
 
@@ -217,6 +232,14 @@ def test_writing_broken_rows(tmp_path, rows, reason):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_opening_parses_nothing(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text((json.dumps(row(0)) + "\n") * 50_000, encoding="utf-8")
+    start = time.perf_counter()
+    assert len(Manifest(path)) == 50_000
+    assert time.perf_counter() - start < 1
+
+
 @pytest.mark.parametrize(
     "line",
     ["[" * 100_000, '{"messages": ' + "[" * 100_000, '{"id": ' + '{"a": ' * 100_000, "[" * 990],
@@ -261,6 +284,7 @@ def test_a_sample_with_the_id_of_an_earlier_one_is_listed(tmp_path, suffix):
     manifest = Manifest(file, on_error="collect")
     assert [sample.id for sample in manifest] == ["s0", "s1", "s3"]
     assert manifest[0].answer == "thing 0"
+    assert manifest.problems == Manifest(file).check()
     assert [problem.split(": ")[0][-1] for problem in manifest.problems] == ["3", "5"]
     first = "line 1" if suffix == ".jsonl" else "row 1"
     assert f"ids must be unique, got 's0' of {file}, {first} again; give" in manifest.problems[0]

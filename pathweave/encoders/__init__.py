@@ -103,7 +103,8 @@ def check_encoder(kind: str, options: Mapping[str, object]) -> None:
     """
     if kind not in KINDS:
         raise RecipeError(unknown("encoder", kind, KINDS))
-    parameters = inspect.signature(KINDS[kind], eval_str=True).parameters
+    every = inspect.signature(KINDS[kind], eval_str=True).parameters.items()
+    parameters = {name: each for name, each in every if each.kind is not each.KEYWORD_ONLY}
     for option, value in options.items():
         if option not in parameters:
             raise RecipeError(unknown(f"an option of encoder {kind!r}", option, parameters))

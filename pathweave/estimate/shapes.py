@@ -1,6 +1,8 @@
 """A model of shapes: every module of a recipe's base on the meta device, which holds no numbers."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -148,10 +150,17 @@ def published_config(name: str) -> PretrainedConfig:
     """Return the configuration in a directory or on the hub; nothing else is read."""
     if not is_remote(name):
         return read_config(Path(name))
+    with hub_config(name) as directory:
+        return read_config(directory)
+
+
+@contextlib.contextmanager
+def hub_config(name: str) -> Iterator[Path]:
+    """Yield a directory with the configuration of a model of the hub alone."""
     source = HubSource(kind="hub", repository=name, files=(CONFIG,), num_bytes=1)
     with tempfile.TemporaryDirectory() as directory:
         download_files(name, source, Path(directory), lambda *_: None)
-        return read_config(Path(directory))
+        yield Path(directory)
 
 
 def words(count: int) -> str:

@@ -244,8 +244,10 @@ def test_other_layers_are_hidden_states(made, saved, name):
     network = getattr(model, part) if part else model
     with torch.no_grad():
         states = [
-            network(**unit, output_hidden_states=True).hidden_states[1]
-            for unit in encode._units(medium)
+            network(**{k: v[None] for k, v in unit.items()}, output_hidden_states=True)[
+                "hidden_states"
+            ][1]
+            for unit in encode.units(medium)
         ]
     expected = torch.cat(states)
     expected = expected.flatten(2).mT if expected.ndim == 4 else expected

@@ -12,7 +12,7 @@ from pathweave.bases.convert.ctranslate2 import read_ctranslate2
 from pathweave.bases.convert.tensors import write_model
 
 _PREFIX = "model.encoder."
-_CONFIG = {
+TINY_EN = {
     "width": 384,
     "num_layers": 4,
     "num_heads": 6,
@@ -39,7 +39,7 @@ def convert_whisper(source: Path, out: Path) -> None:
             if name.startswith(_PREFIX)
         }
     write_model(out / "model.safetensors", tensors)
-    (out / "config.json").write_text(json.dumps(_CONFIG, indent=2) + "\n", encoding="utf-8")
+    (out / "config.json").write_text(json.dumps(TINY_EN, indent=2) + "\n", encoding="utf-8")
 
 
 def _from_ctranslate2(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
@@ -52,7 +52,7 @@ def _from_ctranslate2(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
             tensors[f"{conv}.{part}"] = get(f"{conv}/{part}")
     norms = {"layer_norm": "layer_norm"}
     linears = {}
-    for index in range(_CONFIG["num_layers"]):
+    for index in range(TINY_EN["num_layers"]):
         new, old = f"layers.{index}", f"layer_{index}"
         norms[f"{new}.self_attn_layer_norm"] = f"{old}/self_attention/layer_norm"
         norms[f"{new}.final_layer_norm"] = f"{old}/ffn/layer_norm"

@@ -171,6 +171,12 @@ class EfficientNetLite0(NetworkEncoder):
         # The scale used in training: mean 127, deviation 128 for all three colours.
         return ((square - 127) / 128).unbind()
 
+    def prepare(
+        self, batch: Float32[Tensor, "frames 3 size size"]
+    ) -> Float32[Tensor, "frames 3 size size"]:
+        """Return frames with the colours of a pixel side by side: rounding depends on it."""
+        return batch.contiguous(memory_format=torch.channels_last)
+
     def encode(
         self, inputs: Float32[Tensor, "frames 3 size size"]
     ) -> Float32[Tensor, "frames tokens 1280"]:

@@ -79,7 +79,9 @@ class EvaClip(NetworkEncoder):
     ) -> Float32[Tensor, "frames 3 size size"]:
         """Return pixels on the scale of CLIP."""
         mean, std = torch.tensor([_MEAN, _STD], device=batch.device).view(2, 3, 1, 1)
-        return (batch.float() / 255 - mean) / std
+        # The colours of a pixel stay side by side.
+        pixels = batch.contiguous(memory_format=torch.channels_last)
+        return (pixels.float() / 255 - mean) / std
 
     def encode(
         self, inputs: Float32[Tensor, "frames 3 size size"]

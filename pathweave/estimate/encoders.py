@@ -19,7 +19,7 @@ from pathweave.encoders.encoder import NetworkEncoder, moved
 from pathweave.encoders.media import Array, Frames, Media, Waveform
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.costs import Features
-from pathweave.estimate.measure import Meter, Shapes, size
+from pathweave.estimate.measure import Meter, shapes, size
 from pathweave.estimate.shapes import hub_config, known_sizes
 from pathweave.recipe.schema import Modality, Recipe
 
@@ -101,7 +101,7 @@ def _of_shapes(kind: str, options: dict[str, Any]) -> Any:  # noqa: ANN401
     with contextlib.ExitStack() as stack:
         if hub_id(kind, options) not in (None, *known_sizes()["bases"]):
             arguments["directory"] = stack.enter_context(hub_config(place))
-        stack.enter_context(Shapes())
+        stack.enter_context(shapes())
         return KINDS[kind](**arguments, with_weights=False)
 
 

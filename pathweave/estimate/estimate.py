@@ -19,7 +19,7 @@ from pathweave.estimate.costs import (
     Workload,
 )
 from pathweave.estimate.encoders import features_read
-from pathweave.estimate.measure import Meter, Saved, Shapes, size, weight_bytes
+from pathweave.estimate.measure import Meter, Saved, shapes, size, weight_bytes
 from pathweave.estimate.shapes import shape_model, words
 from pathweave.methods import method_of, stages_of
 from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
@@ -131,7 +131,7 @@ def _learn(
             method_state=carried,
         )
         rest = cast(Any, method_of(recipe, names[0]).lessons(context))
-        with Shapes():
+        with shapes():
             lesson = next(rest)
         # What a method has made so far are the variables of its function.
         copies = _bytes_beside(model, [carried, *rest.gi_frame.f_locals.values()])
@@ -159,7 +159,7 @@ def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> S
             activations=activations,
             copies=stage.copies,
         )
-        with Shapes():
+        with shapes():
             for each in (lesson, *stage.rest):
                 for p in each.trained.parameters():
                     counted[id(p)] = stage.kinds.get(id(p), "low_rank"), p.numel()
@@ -338,14 +338,14 @@ def _growth(stage: _Stage, sample: _Sample, recipe: Recipe, modalities: int) -> 
     bare = replace(stage.path.spec, name="bare", predecessors=(), rank=0, own=())
     rank = recipe.method.rank if builds else stage.path.spec.rank
     grown: list[Growth] = []
-    with Shapes():
+    with shapes():
         model = PathWeave(replace(stage.model.base, ready_paths=()))
         alone = replace(sample, model=model, path=model.paths.expand(bare))
     lowest = alone.connector_flops()
     for number in range(1, modalities + 1):
         earlier = tuple(model.paths.names[1:]) if builds else ()
         spec = replace(stage.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
-        with Shapes():
+        with shapes():
             path = model.paths.expand(spec)
         counts = path.count()
         grown.append(

@@ -95,7 +95,7 @@ class Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """The network up to its last feature map, and its ImageNet classifier.
+    """The network up to its last feature map; its ImageNet classifier serves to check weights.
 
     Example:
         >>> EfficientNet().eval()(torch.zeros(1, 3, 96, 96)).shape
@@ -126,12 +126,6 @@ class EfficientNet(nn.Module):
         """Return the last feature map; one cell per 32 x 32 pixels, values in [0, 6]."""
         x = F.relu6(self._bn0(self._conv_stem(x)))
         return F.relu6(self._bn1(self._conv_head(self._blocks(x))))
-
-    def classify(
-        self, x: Float32[Tensor, "frames 3 height width"]
-    ) -> Float32[Tensor, "frames 1000"]:
-        """Return ImageNet logits; they serve to check the weights."""
-        return self._fc(self(x).mean((2, 3)))
 
 
 class EfficientNetLite0(NetworkEncoder):

@@ -80,7 +80,7 @@ def log_mel(samples: Float32[Tensor, "batch samples"]) -> Float32[Tensor, "batch
     # filters may lie between two bins and be empty.
     filters = filters / filters.sum(1, keepdim=True).clamp(min=1e-12)
     loudest = samples.abs().amax(1, keepdim=True).clamp(min=1e-9)
-    power = power_spectrum(samples / loudest, _WINDOW, _HOP, is_centred=True)
+    power = power_spectrum(samples / loudest, _WINDOW, _HOP)
     return (torch.log10(1 + 1e4 * (filters @ power)) / _LARGEST).transpose(1, 2)
 
 

@@ -70,7 +70,7 @@ def log_mel(
     # Shorter sounds cannot be mirrored at their ends.
     samples = F.pad(samples, (0, max(0, window - samples.shape[1])))
     # The last frame is centred on the end of the sound, beyond the last whole hop.
-    power = power_spectrum(samples, window, hop, is_centred=True)[..., :-1]
+    power = power_spectrum(samples, window, hop)[..., :-1]
     log = torch.log10((filters @ power).clamp(min=1e-10))
     return (torch.maximum(log, log.amax((1, 2), keepdim=True) - 8) + 4) / 4
 

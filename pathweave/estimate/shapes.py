@@ -13,7 +13,6 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -22,7 +21,7 @@ from transformers import (
 )
 
 from pathweave.bases.hub import download_files, is_remote
-from pathweave.bases.llm import CONFIG, read_config
+from pathweave.bases.llm import CONFIG, check_causal, read_config
 from pathweave.bases.mini import attention
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
 from pathweave.bases.weights_manifest import HubSource
@@ -73,11 +72,7 @@ def shape_model(recipe: Recipe) -> PathWeave:
     """
     sizes = _base_sizes(recipe.base)
     config = sizes.llm if recipe.llm is None else _llm_config(recipe.llm)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
-        raise RecipeError(
-            f"estimate must be given a decoder-only language model, got {config.model_type!r}; "
-            "choose another llm"
-        )
+    check_causal(config, recipe.llm or recipe.base)
     with shapes():
         llm: PreTrainedModel = AutoModelForCausalLM.from_config(
             config,

@@ -134,22 +134,22 @@ def test_clouds_of_points():
         (
             {"kind": "array"},
             {"kind": "precomputed"},
-            "must have the option 'width', got none; add it",
+            "encoder 'precomputed': width: Field required; correct it",
         ),
         (
             {"kind": "array"},
             {"kind": "precomputed", "width": "8"},
-            "option 'width' of encoder 'precomputed' must be a whole number, got '8'",
+            "encoder 'precomputed': width: must be a valid integer, got '8'",
         ),
         (
             {"kind": "sound"},
             {"kind": "beats", "widows": 3},
-            r"option of encoder 'beats' must be one of \['directory', 'windows'\], got 'widows'",
+            r"field widows must be one of \['directory', 'windows'\], got 'widows'",
         ),
         (
             {"kind": "picture"},
             {"kind": "transformers"},
-            "'transformers' must have the option 'model', got none",
+            "encoder 'transformers': model: Field required",
         ),
         (
             {"kind": "sound"},

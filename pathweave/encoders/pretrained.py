@@ -154,11 +154,14 @@ class Pretrained(NetworkEncoder):
                 f"{self.name} must be given {self.accepts.__name__}, got {type(medium).__name__}; "
                 "pair it with another decoder"
             )
-        is_sound = isinstance(medium, Waveform)
-        values = samples_at(medium, self.rate).numpy() if is_sound else medium.pixels
+        values = (
+            samples_at(medium, self.rate).numpy() if isinstance(medium, Waveform) else medium.pixels
+        )
         try:
             stacks = (
-                self._hear(values) if is_sound else [processed_pictures(self.processor, values)]
+                [processed_pictures(self.processor, values)]
+                if self.accepts is Frames
+                else self._hear(values)
             )
         except (RuntimeError, ValueError, IndexError) as error:
             raise self._misfit(values.shape, error) from error

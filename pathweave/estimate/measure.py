@@ -211,7 +211,7 @@ class Saved(saved_tensors_hooks):
         self._kept[storage._cdata] = storage
         return tensor
 
-    def __enter__(self) -> "Saved":
+    def __enter__(self) -> "Saved":  # type: ignore[override]
         super().__enter__()
         return self
 

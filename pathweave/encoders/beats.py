@@ -279,12 +279,10 @@ class Beats(NetworkEncoder):
             raise RecipeError(f"windows must be positive, got {windows}; 2 cover 10.24 s")
         self.windows = windows
         self.batch = max(1, _BATCH // windows)
-        weights = None
-        if with_weights:
-            self.network = read_beats(PUBLISHED.find(directory))
-            weights = placed(self.network)
-        else:
-            self.network = BeatsNetwork(BeatsShape())
+        self.network = (
+            read_beats(PUBLISHED.find(directory)) if with_weights else BeatsNetwork(BeatsShape())
+        )
+        weights = placed(self.network) if with_weights else None
         self.width = self.network.encoder.layer_norm.normalized_shape[0]
         self.fingerprint = f"beats windows={windows} weights={weights}"
 

@@ -208,12 +208,12 @@ class PointBert(NetworkEncoder):
         if start < 0:
             raise RecipeError(f"start must be at least 0, got {start}; it is the index of a point")
         self.start = start
-        weights = None
-        if with_weights:
-            self.network = read_point_bert(PUBLISHED.find(directory), SHAPE)
-            weights = placed(self.network)
-        else:
-            self.network = PointBertNetwork(SHAPE)
+        self.network = (
+            read_point_bert(PUBLISHED.find(directory), SHAPE)
+            if with_weights
+            else PointBertNetwork(SHAPE)
+        )
+        weights = placed(self.network) if with_weights else None
         self.width = self.network.shape.out
         self.fingerprint = f"ulip2 start={start} weights={weights}"
 

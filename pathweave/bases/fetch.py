@@ -113,11 +113,7 @@ def check(name: str) -> Path:
     Raises:
         FetchError: If the weights are not in the cache or a file differs from what was written.
     """
-    directory = ready_dir(name)
-    if directory is None:
-        raise FetchError(
-            f"{name} must be fetched, got no complete copy; run pathweave fetch {name}"
-        )
+    directory = fetched_dir(name)
     _bundle(name).read(directory)
     return directory
 

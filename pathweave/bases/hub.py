@@ -78,7 +78,7 @@ def snapshot(repository: str) -> Path:
     is_offline = not is_reachable()
     try:
         if is_offline:
-            return cached_snapshot(repository)
+            return Path(snapshot_download(repository, local_files_only=True))
         files = HfApi().list_repo_files(repository)
         weights = SAFE if any(fnmatch(file, SAFE) for file in files) else PICKLED
         return Path(snapshot_download(repository, allow_patterns=[*SETTINGS, weights]))
@@ -92,17 +92,6 @@ def snapshot(repository: str) -> Path:
         ) from error
 
 
-def cached_snapshot(repository: str) -> Path:
-    """Return the directory of a model in the hub's cache; the network is not asked.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-    """
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(repository, local_files_only=True))
-
-
 def local_directory(name: str) -> Path:
     """Return the directory of a model: itself, or a whole copy in the hub's cache.
 
@@ -114,7 +103,9 @@ def local_directory(name: str) -> Path:
     try:
         if not is_remote(name):
             raise FileNotFoundError(name)
-        return cached_snapshot(name)
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, local_files_only=True))
     except FileNotFoundError as error:
         raise FetchError(
             f"{name} must be a directory, or in the cache of the Hugging Face hub, got neither; "

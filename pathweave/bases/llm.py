@@ -81,6 +81,20 @@ def starts_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
+def check_causal(config: PretrainedConfig, source: str | Path) -> None:
+    """Refuse a language model that is no decoder; ``source`` is where it is from, for messages.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+    """
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
+        raise RecipeError(
+            f"the language model of {source} must be causal (decoder only), got "
+            f"{config.model_type!r}; choose a checkpoint with Vicuna, Llama or OPT inside, or name "
+            "a causal one as llm"
+        )
+
+
 class Llm(NamedTuple):
     """A language model, and the hash that stands for its weights where they are quantised."""
 
@@ -113,12 +127,7 @@ def load_llm(
         FetchError: If a weight is missing or of another shape.
         PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
     """
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
-        raise RecipeError(
-            f"the language model of {source} must be causal (decoder only), got "
-            f"{config.model_type!r}; choose a checkpoint with Vicuna, Llama or OPT inside, or name "
-            "a causal one as llm"
-        )
+    check_causal(config, source)
     if getattr(config.get_text_config(), "hidden_size_per_layer_input", 0):
         raise RecipeError(
             f"the language model of {source} must read its input from embeddings alone, got "

@@ -6,7 +6,7 @@ pictures comes with them: its queries, and the last norm of the vision model as 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,15 +63,29 @@ def load_pretrained(
         llm = load_llm(config.text_config, shards.under(LLM), directory, dtype, quantise)
     else:
         llm = load_llm_directory(llm_directory, dtype, quantise)
+    with torch.device("meta"):
+        qformer = QFormer(qformer_shape(config))
+        projector = Projector(config.qformer_config.hidden_size, config.text_config.hidden_size)
+    _assign(qformer, our_state(shards.under(QFORMER)), "Q-Former", directory)
+    state = {f"linear.host.{name}": tensor for name, tensor in shards.under(PROJECTION).items()}
+    _assign(projector, state, "projection", directory)
+    found = shards.read(["query_tokens", f"{NORM}.weight", f"{NORM}.bias"])
+    queries, weight, bias = (tensor.float() for tensor in found.values())
+    ready = ReadyPath(
+        spec=ready_spec(config),
+        state={"queries": queries[0], "input_norm.weight": weight, "input_norm.bias": bias},
+        decoder={"kind": "picture"},
+        encoder={"kind": "eva-clip-g", "directory": str(directory)},
+    )
     base = Base(
         kind=config.model_type,
         llm=llm.model,
         tokenizer=tokenizer,
-        qformer=_load_qformer(config, shards),
-        projector=_load_projector(config, shards),
+        qformer=qformer,
+        projector=projector,
         text_tokenizer=text_tokenizer,
         template=Template(bos=starts_with_bos(tokenizer), separate=True),
-        ready_paths=(_ready_path(config, shards),),
+        ready_paths=(ready,),
         llm_identity=llm.identity,
     )
     fit_projector(base)
@@ -150,41 +164,16 @@ def ready_spec(config: PretrainedConfig) -> PathSpec:
     )
 
 
-def _load_qformer(config: PretrainedConfig, shards: Shards) -> QFormer:
-    with torch.device("meta"):
-        qformer = QFormer(qformer_shape(config))
-    return cast(QFormer, _assign(qformer, our_state(shards.under(QFORMER)), "Q-Former", shards))
-
-
-def _load_projector(config: PretrainedConfig, shards: Shards) -> Projector:
-    with torch.device("meta"):
-        projector = Projector(config.qformer_config.hidden_size, config.text_config.hidden_size)
-    state = {f"linear.host.{name}": tensor for name, tensor in shards.under(PROJECTION).items()}
-    return cast(Projector, _assign(projector, state, "projection", shards))
-
-
-def _ready_path(config: PretrainedConfig, shards: Shards) -> ReadyPath:
-    found = shards.read(["query_tokens", f"{NORM}.weight", f"{NORM}.bias"])
-    queries, weight, bias = (tensor.float() for tensor in found.values())
-    return ReadyPath(
-        spec=ready_spec(config),
-        state={"queries": queries[0], "input_norm.weight": weight, "input_norm.bias": bias},
-        decoder={"kind": "picture"},
-        encoder={"kind": "eva-clip-g", "directory": str(shards.directory)},
-    )
-
-
-def _assign(module: nn.Module, state: Mapping[str, Tensor], part: str, shards: Shards) -> nn.Module:
+def _assign(module: nn.Module, state: Mapping[str, Tensor], part: str, directory: Path) -> None:
     """Give a module without memory its tensors, in float32, and freeze it."""
     wanted = module.state_dict()
     for name, tensor in wanted.items():
         found = list(state[name].shape) if name in state else "none"
         if found != list(tensor.shape):
             raise FetchError(
-                f"{shards.directory} must hold the {part}'s {name} of shape {list(tensor.shape)}, "
+                f"{directory} must hold the {part}'s {name} of shape {list(tensor.shape)}, "
                 f"got {found}; config.json and weights are of different models, or partly "
                 "downloaded: download both again"
             )
     module.load_state_dict({name: state[name].float() for name in wanted}, assign=True)
     freeze(module)
-    return module

@@ -2,11 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from pathweave.bases.fetch import fetched_dir, weights_dir
 from pathweave.bases.hub import is_remote, local_directory
@@ -27,7 +27,7 @@ from pathweave.encoders.published import Published
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
-from pathweave.validation import unknown
+from pathweave.validation import explain, unknown
 
 __all__ = [
     "KINDS",
@@ -66,7 +66,6 @@ _WEIGHTS: dict[str, str | Published] = {
     "beats": BEATS,
     "ulip2": ULIP2,
 }
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def build_encoder(kind: str, **options: object) -> Encoder:
@@ -103,19 +102,31 @@ def check_encoder(kind: str, options: Mapping[str, object]) -> None:
     """
     if kind not in KINDS:
         raise RecipeError(unknown("encoder", kind, KINDS))
-    parameters = inspect.signature(KINDS[kind], eval_str=True).parameters
-    for option, value in options.items():
-        if option not in parameters:
-            raise RecipeError(unknown(f"an option of encoder {kind!r}", option, parameters))
-        _check(kind, option, value, parameters[option].annotation)
-    weights = weights_of(kind)
-    for option, parameter in parameters.items():
-        is_fetched = option == "directory" and isinstance(weights, str)
-        if parameter.default is parameter.empty and option not in options and not is_fetched:
-            remedy = weights.remedy if isinstance(weights, Published) else "add it to the recipe"
-            raise RecipeError(
-                f"encoder {kind!r} must have the option {option!r}, got none; {remedy}"
-            )
+    schema, weights = _schema(kind), weights_of(kind)
+    given = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
+    try:
+        schema.model_validate(given)
+    except ValidationError as error:
+        reason = explain(error, schema)
+        raise RecipeError(f"encoder {kind!r}: {reason}; correct it in the recipe") from error
+    if isinstance(weights, Published) and "directory" not in options:
+        raise RecipeError(
+            f"encoder {kind!r} must have the option 'directory', got none; {weights.remedy}"
+        )
+
+
+@cache
+def _schema(kind: str) -> type[BaseModel]:
+    """Return what the options of an encoder must be: what its class is made with."""
+    fields: dict[str, Any] = {}
+    for name, each in inspect.signature(KINDS[kind], eval_str=True).parameters.items():
+        if each.kind is not each.KEYWORD_ONLY:
+            is_needed = each.default is each.empty and name != "directory"
+            # Paths come from YAML and JSON as text.
+            kept = str if each.annotation is Path else each.annotation
+            fields[name] = kept, ... if is_needed else None
+    strict = ConfigDict(extra="forbid", strict=True)
+    return create_model("Options", __config__=strict, **fields)
 
 
 def check_files(kind: str, options: Mapping[str, object]) -> None:
@@ -171,25 +182,3 @@ def licence_of(kind: str) -> str:
     if weights is None:
         return "not stated"
     return weights.licence if isinstance(weights, Published) else find_weights(weights).licence
-
-
-def _check(kind: str, option: str, value: object, annotation: Any) -> None:  # noqa: ANN401
-    # Paths come from YAML and JSON as text.
-    kept = str if annotation is Path else annotation
-    try:
-        TypeAdapter(kept).validate_python(
-            str(value) if isinstance(value, Path) else value, strict=True
-        )
-    except ValidationError as error:
-        raise RecipeError(
-            f"option {option!r} of encoder {kind!r} must be {_rule(kept)}, got {value!r}; "
-            "correct it in the recipe"
-        ) from error
-
-
-def _rule(annotation: Any) -> str:  # noqa: ANN401
-    if get_origin(annotation) is Literal:
-        return " or ".join(repr(value) for value in get_args(annotation))
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(_rule(part) for part in get_args(annotation))
-    return "null" if annotation is NoneType else _WORDS.get(annotation, str(annotation))

@@ -8,7 +8,7 @@ the published checkpoint. Axes: ``batch frames mels`` of the filter bank, then `
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pathweave.encoders.encoder import NetworkEncoder
 from pathweave.encoders.kaldi import HOP, RATE, WINDOW, filter_bank
 from pathweave.encoders.media import Waveform
-from pathweave.encoders.published import Published, assign, device
-from pathweave.encoders.waveforms import stack_waveforms
+from pathweave.encoders.published import Published, assign, placed
+from pathweave.encoders.waveforms import samples_at
 from pathweave.errors import RecipeError
-from pathweave.storage.tensors import tensors_hash
 
 PUBLISHED = Published(
     "BEATs iter3+ (AS2M)",
@@ -53,18 +53,18 @@ _BIAS = "self_attn.relative_attention_bias.weight"
 
 @dataclass(frozen=True)
 class BeatsShape:
-    """Sizes of a network; the field names are those in a published checkpoint's ``cfg``."""
+    """Sizes of a network, as published; fields are named as in a checkpoint's ``cfg``."""
 
-    input_patch_size: int
-    embed_dim: int
-    encoder_embed_dim: int
-    encoder_layers: int
-    encoder_attention_heads: int
-    encoder_ffn_embed_dim: int
-    conv_pos: int
-    conv_pos_groups: int
-    num_buckets: int
-    max_distance: int
+    input_patch_size: int = 16
+    embed_dim: int = 512
+    encoder_embed_dim: int = 768
+    encoder_layers: int = 12
+    encoder_attention_heads: int = 12
+    encoder_ffn_embed_dim: int = 3072
+    conv_pos: int = 128
+    conv_pos_groups: int = 16
+    num_buckets: int = 320
+    max_distance: int = 800
 
 
 def buckets(
@@ -255,7 +255,7 @@ def _own_names(state: Mapping[str, Tensor], shape: BeatsShape, file: Path) -> di
     return {name: tensor.float() for name, tensor in own.items()}
 
 
-class Beats:
+class Beats(NetworkEncoder):
     """Sounds at 16 kHz to BEATs tokens, in windows of 512 frames of the filter bank (5.12 s).
 
     A sound is cut after the last window; a shorter one is followed by frames of zeros, as in the
@@ -264,6 +264,7 @@ class Beats:
     Args:
         directory: The published checkpoint, or a directory that holds it (docs/encoders.md).
         windows: Windows of each sound.
+        with_weights: Whether they are read; without them there are shapes alone.
 
     Raises:
         RecipeError: If ``windows`` is not positive.
@@ -273,37 +274,37 @@ class Beats:
     accepts: type = Waveform
     rate: int = RATE
 
-    def __init__(self, directory: Path, windows: int = 2) -> None:
+    def __init__(self, directory: Path, windows: int = 2, *, with_weights: bool = True) -> None:
         if windows < 1:
             raise RecipeError(f"windows must be positive, got {windows}; 2 cover 10.24 s")
         self.windows = windows
-        self.network = read_beats(PUBLISHED.find(directory))
-        weights = tensors_hash(self.network.state_dict())[:16]
-        self.network.to(device())
+        self.batch = max(1, _BATCH // windows)
+        self.network = (
+            read_beats(PUBLISHED.find(directory)) if with_weights else BeatsNetwork(BeatsShape())
+        )
+        weights = placed(self.network) if with_weights else None
         self.width = self.network.encoder.layer_norm.normalized_shape[0]
         self.fingerprint = f"beats windows={windows} weights={weights}"
 
-    def __call__(self, media: Sequence[Waveform]) -> list[Float32[Tensor, "units tokens width"]]:
-        """Return ``[windows, 256, width]`` for each sound; 8 tokens per 160 ms.
+    def units(self, medium: Waveform) -> list[Float32[Tensor, " samples"]]:
+        """Return the samples of a sound."""
+        return [samples_at(medium, self.rate)]
 
-        Raises:
-            MediaError: If a sound has another rate.
-        """
-        results: list[Tensor] = []
-        for batch in stack_waveforms(media, self.rate, max(1, _BATCH // self.windows)):
-            with torch.no_grad():
-                mels = self._windowed(batch.to(device()))
-                tokens = torch.cat([self.network(part) for part in mels.split(_BATCH)]).cpu()
-            results.extend(tokens.unflatten(0, (len(batch), self.windows)).unbind())
-        return results
-
-    def _windowed(
-        self, samples: Float32[Tensor, "batch samples"]
+    def prepare(
+        self, batch: Float32[Tensor, "batch samples"]
     ) -> Float32[Tensor, "batch_windows 512 128"]:
+        """Return the filter bank of the windows of each sound."""
         num_frames = self.windows * _FRAMES
-        samples = samples[:, : WINDOW + HOP * (num_frames - 1)]
+        samples = batch[:, : WINDOW + HOP * (num_frames - 1)]
         # Shorter sounds have no whole frame.
         samples = F.pad(samples, (0, max(0, WINDOW - samples.shape[1])))
         mels = (filter_bank(samples, _MELS) - _MEAN) / _SPREAD
         mels = F.pad(mels, (0, 0, 0, num_frames - mels.shape[1]))
         return mels.unflatten(1, (self.windows, _FRAMES)).flatten(0, 1)
+
+    def encode(
+        self, inputs: Float32[Tensor, "batch_windows 512 128"]
+    ) -> Float32[Tensor, "batch windows 256 width"]:
+        """Return the tokens of each window; 8 per 160 ms."""
+        tokens = torch.cat([self.network(part) for part in inputs.split(_BATCH)])
+        return tokens.unflatten(0, (-1, self.windows))

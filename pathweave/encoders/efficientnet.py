@@ -13,11 +13,11 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pathweave.encoders.encoder import NetworkEncoder
 from pathweave.encoders.media import Frames
 from pathweave.encoders.weights import load_weights
 from pathweave.errors import RecipeError
 
-_BATCH = 64
 _STRIDE = 32
 # repeats, kernel size, stride of the first block, expansion, channels out
 _STAGES = (
@@ -95,7 +95,7 @@ class Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """The network up to its last feature map, and its ImageNet classifier.
+    """The network up to its last feature map; its ImageNet classifier serves to check weights.
 
     Example:
         >>> EfficientNet().eval()(torch.zeros(1, 3, 96, 96)).shape
@@ -127,14 +127,8 @@ class EfficientNet(nn.Module):
         x = F.relu6(self._bn0(self._conv_stem(x)))
         return F.relu6(self._bn1(self._conv_head(self._blocks(x))))
 
-    def classify(
-        self, x: Float32[Tensor, "frames 3 height width"]
-    ) -> Float32[Tensor, "frames 1000"]:
-        """Return ImageNet logits; they serve to check the weights."""
-        return self._fc(self(x).mean((2, 3)))
 
-
-class EfficientNetLite0:
+class EfficientNetLite0(NetworkEncoder):
     """Frames to the cells of EfficientNet-Lite0's last feature map, row by row.
 
     Each frame is resized to a square, whatever its shape. Values are in [0, 6] and sparse: over
@@ -144,37 +138,41 @@ class EfficientNetLite0:
         directory: Directory with ``model.safetensors``, see ``pathweave.bases``.
         size: Side of the square, pixels; a positive multiple of 32. There are ``(size / 32) ** 2``
             tokens per frame.
+        with_weights: Whether they are read; without them there are shapes alone.
 
     Raises:
         RecipeError: If ``size`` is not a positive multiple of 32.
     """
 
     accepts: type = Frames
+    batch: int = 64
     width: int = EfficientNet.width
 
-    def __init__(self, directory: Path, size: int = 96) -> None:
+    def __init__(self, directory: Path, size: int = 96, *, with_weights: bool = True) -> None:
         if size < _STRIDE or size % _STRIDE:
             raise RecipeError(
                 f"size must be a positive multiple of {_STRIDE}, got {size}; 96 is a good start"
             )
         self.size = size
         self.network = EfficientNet()
-        weights = load_weights(self.network, directory)
+        weights = load_weights(self.network, directory) if with_weights else None
         self.fingerprint = f"efficientnet-lite0 size={size} weights={weights}"
 
-    def __call__(self, media: Sequence[Frames]) -> list[Float32[Tensor, "units tokens width"]]:
-        """Return ``[frames, (size / 32) ** 2, 1280]`` for each medium."""
-        # Resized one by one: all frames at full size may not fit into memory.
-        resized = [self._resize(medium) for medium in media]
-        counts = [len(frames) for frames in resized]
-        if not counts:
-            return []
-        with torch.no_grad():
-            features = [self.network(batch) for batch in torch.cat(resized).split(_BATCH)]
-        return list(torch.cat(features).flatten(2).transpose(1, 2).contiguous().split(counts))
-
-    def _resize(self, frames: Frames) -> Float32[Tensor, "frames 3 size size"]:
-        pixels = torch.tensor(frames.pixels).permute(0, 3, 1, 2).float()
+    def units(self, medium: Frames) -> Sequence[Float32[Tensor, "3 size size"]]:
+        """Return the frames of a medium, resized."""
+        pixels = torch.tensor(medium.pixels).permute(0, 3, 1, 2).float()
         square = F.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         # The scale used in training: mean 127, deviation 128 for all three colours.
-        return (square - 127) / 128
+        return ((square - 127) / 128).unbind()
+
+    def prepare(
+        self, batch: Float32[Tensor, "frames 3 size size"]
+    ) -> Float32[Tensor, "frames 3 size size"]:
+        """Return frames with the colours of a pixel side by side: rounding depends on it."""
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    def encode(
+        self, inputs: Float32[Tensor, "frames 3 size size"]
+    ) -> Float32[Tensor, "frames tokens 1280"]:
+        """Return the ``(size / 32) ** 2`` cells of the last feature map, row by row."""
+        return self.network(inputs).flatten(2).transpose(1, 2)

@@ -1,10 +1,17 @@
-"""Protocol of encoders."""
+"""What an encoder is, and how one that is a network reads media in batches.
 
-from collections.abc import Sequence
+Axes: ``units`` frames, clips or windows of time; ``tokens`` of a unit, ``width`` of a token.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float, Float32
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 @runtime_checkable
@@ -27,3 +34,78 @@ class Encoder(Protocol):
         A unit is one frame or one window of time. Media may differ in their number of units.
         """
         ...
+
+
+class NetworkEncoder(ABC):
+    """An encoder that is a frozen network, which reads neighbouring units of a shape together.
+
+    Attributes:
+        network: The network.
+        batch: Most units that it reads at once.
+        rate: Samples per second of the sounds it reads, Hz.
+        accepts: The one class of media it reads.
+    """
+
+    network: Any
+    batch: int
+    rate: int
+    accepts: type
+
+    @abstractmethod
+    def units(self, medium: Any) -> Sequence[Any]:  # noqa: ANN401
+        """Return what is encoded by itself of a medium: a tensor each, or several by name."""
+
+    def prepare(self, batch: Any) -> Any:  # noqa: ANN401
+        """Return what the network reads for units that are stacked."""
+        return batch
+
+    @abstractmethod
+    def encode(self, inputs: Any) -> Float[Tensor, "units *windows tokens width"]:  # noqa: ANN401
+        """Return the tokens of what the network reads."""
+
+    def __call__(self, media: Sequence[Any]) -> list[Float32[Tensor, "units tokens width"]]:
+        """Return the features of each medium.
+
+        Raises:
+            MediaError: If a medium is not what the network reads.
+        """
+        counts: list[int] = []
+        rows: list[Tensor] = []
+        place = next(self.network.parameters()).device
+        for batch in self._batches(media, counts):
+            with torch.no_grad():
+                inputs = self.prepare(moved(default_collate(batch), place))
+                rows.extend(self.encode(inputs).float().cpu())
+        ends = pairwise([0, *accumulate(counts)])
+        return [torch.stack(rows[start:end]).flatten(0, -3) for start, end in ends]
+
+    def _batches(self, media: Sequence[Any], counts: list[int]) -> Iterator[list[Any]]:
+        """Yield neighbours of the same shapes, and note how many units each medium has."""
+        batch: list[Any] = []
+        for medium in media:
+            own = self.units(medium)
+            counts.append(len(own))
+            for unit in own:
+                if batch and (len(batch) >= self.most(unit) or shapes(unit) != shapes(batch[0])):
+                    yield batch
+                    batch = []
+                batch.append(unit)
+        if batch:
+            yield batch
+
+    def most(self, unit: Any) -> int:  # noqa: ANN401
+        """Return how many units like this one are read at once."""
+        return self.batch
+
+
+def moved(inputs: Any, place: torch.device | str) -> Any:  # noqa: ANN401
+    """Return a tensor, or tensors by name, on a device."""
+    if isinstance(inputs, Tensor):
+        return inputs.to(place)
+    return {name: value.to(place) for name, value in inputs.items()}
+
+
+def shapes(unit: Any) -> list[tuple[int, ...]]:  # noqa: ANN401
+    """Return the shape of a tensor, or of each of several by name."""
+    tensors = [unit] if isinstance(unit, Tensor) else unit.values()
+    return [tuple(each.shape) for each in tensors]

@@ -5,7 +5,6 @@ read. LAVIS: the file ``eva_vit_g.pth``. Both end in the class of transformers, 
 names are used here. Nothing is copied before a tensor is brought to its type.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -20,7 +19,8 @@ from torch.nn import functional as F
 from pathweave.bases.hub import is_remote, snapshot
 from pathweave.bases.shards import Shards
 from pathweave.encoders.published import Published, assign
-from pathweave.errors import RecipeError
+from pathweave.errors import FetchError, RecipeError
+from pathweave.storage.atomic import read_json
 
 LAVIS = Published(
     "EVA-CLIP ViT-g/14",
@@ -63,14 +63,15 @@ _PLACES = {
 _UNUSED = ("norm.", "fc_norm.", "head.")
 
 
-def load_vision_model(place: Path, size: int | None, dtype: torch.dtype) -> Any:  # noqa: ANN401
+def load_vision_model(place: Path, size: int | None, dtype: torch.dtype | None) -> Any:  # noqa: ANN401
     """Return the frozen vision model at ``place``, without its final norm.
 
     Args:
         place: A directory of transformers' format or its identifier on the hub, ``eva_vit_g.pth``,
             or a directory that holds it.
         size: Side of the pictures, pixels; None is the one the weights were made for.
-        dtype: Type of the weights of matrices and convolutions; the rest is float32.
+        dtype: Type of the weights of matrices and convolutions; the rest is float32. None reads no
+            weights, and makes a model of shapes alone: ViT-g/14 where no configuration is found.
 
     Returns:
         Transformers' ``InstructBlipVisionModel``.
@@ -79,18 +80,21 @@ def load_vision_model(place: Path, size: int | None, dtype: torch.dtype) -> Any:
         FetchError: If the weights are missing, damaged, or of another model.
         RecipeError: If the size does not fit the patches.
     """
-    if is_remote(place.as_posix()):
+    if dtype is not None and is_remote(place.as_posix()):
         place = snapshot(place.as_posix())
     is_transformers = (place / "config.json").is_file()
-    config, state = read_transformers(place) if is_transformers else read_lavis(place)
+    config = read_vision_config(place) if is_transformers else _vision_config(VIT_G)
     patch = config.patch_size
     if size is not None:
         if size < patch or size % patch:
             raise RecipeError(f"size must be a positive multiple of {patch}, got {size}")
         config.image_size = size
+    model = empty_vision_model(config)
+    if dtype is None:
+        return model
+    state = _transformers_state(place) if is_transformers else _lavis_state(place)
     if _POSITIONS in state and state[_POSITIONS].ndim == 3:
         state[_POSITIONS] = resized_positions(state[_POSITIONS], config.image_size // patch)
-    model = empty_vision_model(config)
     multiplied = {
         f"{name}.{parameter}"
         for name, module in model.named_modules()
@@ -126,18 +130,15 @@ def resized_positions(
     return torch.cat([table[:, :1].float(), resized.flatten(2).transpose(1, 2)], dim=1)
 
 
-def read_lavis(place: Path) -> tuple[Any, dict[str, Tensor]]:
-    """Return the configuration and the tensors of ``eva_vit_g.pth`` under transformers' names.
-
-    Raises:
-        FetchError: If the file is missing, damaged, or of another model.
-    """
+def _vision_config(sizes: Mapping[str, Any]) -> Any:  # noqa: ANN401
     from transformers import InstructBlipVisionConfig
 
-    settings: dict[str, Any] = VIT_G
+    return InstructBlipVisionConfig(**{k: v for k, v in sizes.items() if k in _SETTINGS})
+
+
+def _lavis_state(place: Path) -> dict[str, Tensor]:
     file = LAVIS.find(place)
-    state = LAVIS.tensors(LAVIS.read(file), file)
-    return InstructBlipVisionConfig(**settings), renamed(state, VIT_G["num_hidden_layers"], file)
+    return renamed(LAVIS.tensors(LAVIS.read(file), file), VIT_G["num_hidden_layers"], file)
 
 
 def renamed(state: Mapping[str, Tensor], num_layers: int, file: Path) -> dict[str, Tensor]:
@@ -172,35 +173,29 @@ def renamed(state: Mapping[str, Tensor], num_layers: int, file: Path) -> dict[st
     return own
 
 
-def read_transformers(directory: Path) -> tuple[Any, dict[str, Tensor]]:
-    """Return the configuration and the tensors of the vision model in an InstructBLIP or BLIP-2.
+def read_vision_config(directory: Path) -> Any:  # noqa: ANN401
+    """Return the configuration of the vision model in an InstructBLIP or BLIP-2.
 
     Raises:
-        FetchError: If a file is missing or damaged, or the model has no such model.
+        FetchError: If it is missing or damaged, or says of no such model.
     """
-    from transformers import InstructBlipVisionConfig
-
     file = directory / "config.json"
-    sizes = _json(file).get("vision_config")
+    rule = f"{file} must hold the configuration of {TRANSFORMERS.title}"
+    sizes = read_json(file, rule, TRANSFORMERS.remedy, FetchError).get("vision_config")
     if not isinstance(sizes, dict):
         raise TRANSFORMERS.wrong(file, "hold a vision_config", "none")
-    settings: dict[str, Any] = {k: v for k, v in sizes.items() if k in _SETTINGS}
     try:
-        config: Any = InstructBlipVisionConfig(**settings)
+        config = _vision_config(sizes)
         config.patch_size, config.image_size = int(config.patch_size), int(config.image_size)
         empty_vision_model(config)
     # The classes check sizes with errors of their own.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise TRANSFORMERS.wrong(file, "hold the sizes of a vision model", reason) from error
+    return config
+
+
+def _transformers_state(directory: Path) -> dict[str, Tensor]:
     state = Shards(directory).under(_PREFIX)
     # The final norm is the first thing on the path that reads its output.
-    return config, {k: v for k, v in state.items() if not k.startswith("post_layernorm.")}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TRANSFORMERS.wrong(file, "be readable JSON", str(error)) from error
-    return content if isinstance(content, dict) else {}
+    return {k: v for k, v in state.items() if not k.startswith("post_layernorm.")}

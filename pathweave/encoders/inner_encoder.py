@@ -86,7 +86,7 @@ class InnerEncoder:
         return f"weights={tensors_hash(sampled)[:_DIGITS]} settings={described[:_DIGITS]}"
 
 
-def load_inner_encoder(model: str, dtype: torch.dtype) -> InnerEncoder:
+def load_inner_encoder(model: str, dtype: torch.dtype, with_weights: bool) -> InnerEncoder:
     """Return the encoder of a model of transformers, without the rest of the model.
 
     A model with other parts is read whole, then all but its encoder is dropped.
@@ -94,6 +94,7 @@ def load_inner_encoder(model: str, dtype: torch.dtype) -> InnerEncoder:
     Args:
         model: Identifier on the Hugging Face hub, or a directory.
         dtype: Type of the weights.
+        with_weights: Whether they are read; without them the network is of shapes alone.
 
     Raises:
         RecipeError: If the model has no encoder of media, or several.
@@ -108,18 +109,24 @@ def load_inner_encoder(model: str, dtype: torch.dtype) -> InnerEncoder:
     try:
         directory = _directory(model)
         config = read_part("AutoConfig", directory)
-        place, input_name = find_encoder(config, model)
-        processor = load_processor(directory, input_name)
-        whole, about = read_part(
-            "AutoModel", directory, config=config, dtype=dtype, output_loading_info=True
-        )
+        whole = skeleton(config, model)
+        place = find_encoder(whole, model)
+        processor = load_processor(directory, whole.get_submodule(place).main_input_name)
+        missing: list[str] = []
+        if with_weights:
+            whole, about = read_part(
+                "AutoModel", directory, config=config, dtype=dtype, output_loading_info=True
+            )
+            missing = about["missing_keys"]
+        else:
+            whole.to(dtype)
     finally:
         logging.set_verbosity(before)
     network = whole.get_submodule(place)
     network.eval().requires_grad_(False)
     prefix = f"{place}." if place else ""
-    missing = (key.removeprefix(prefix) for key in about["missing_keys"] if key.startswith(prefix))
-    return InnerEncoder(network, processor, frozenset(missing))
+    own = (key.removeprefix(prefix) for key in missing if key.startswith(prefix))
+    return InnerEncoder(network, processor, frozenset(own))
 
 
 def check_model(directory: Path) -> None:
@@ -137,8 +144,8 @@ def check_model(directory: Path) -> None:
         )
 
 
-def find_encoder(config: Any, model: str) -> tuple[str, str]:  # noqa: ANN401
-    """Return where the encoder is in a model and what it reads, without its weights.
+def skeleton(config: Any, model: str) -> Any:  # noqa: ANN401
+    """Return a model of transformers on the meta device.
 
     Args:
         config: Configuration of the model.
@@ -146,32 +153,39 @@ def find_encoder(config: Any, model: str) -> tuple[str, str]:  # noqa: ANN401
 
     Raises:
         FetchError: If transformers cannot build such a model here.
-        RecipeError: If it has no encoder of media, or several.
     """
     from transformers import AutoModel
 
     try:
         with torch.device("meta"):
-            skeleton = AutoModel.from_config(config, trust_remote_code=False)
+            return AutoModel.from_config(config, trust_remote_code=False)
     # Models are built by code of every kind.
     except Exception as error:
         raise FetchError(
             f"{model} must be a model that transformers can build here, got {_first_line(error)}; "
             "install what is missing, or choose another model"
         ) from error
-    found: dict[str, str] = {}
-    for place, module in skeleton.named_modules():
+
+
+def find_encoder(whole: Any, model: str) -> str:  # noqa: ANN401
+    """Return where the encoder is in a model, which needs no weights.
+
+    Raises:
+        RecipeError: If it has no encoder of media, or several.
+    """
+    found: list[str] = []
+    for place, module in whole.named_modules():
         is_inside = any(place.startswith(f"{outer}." if outer else "") for outer in found)
         if not is_inside and _reads_media(module):
-            found[place] = module.main_input_name
+            found.append(place)
     if len(found) != 1:
-        what = f"several ({', '.join(found)})" if found else f"a {config.model_type} model"
+        what = f"several ({', '.join(found)})" if found else f"a {whole.config.model_type} model"
         raise RecipeError(
             f"{model} must have one encoder of pictures or sounds (a network whose main input is "
             f"{', '.join(PICTURES | SOUNDS)}), got {what}; name a model that is or holds one, such "
             "as facebook/dinov2-base or openai/whisper-base"
         )
-    return next(iter(found.items()))
+    return found[0]
 
 
 def _reads_media(module: torch.nn.Module) -> bool:

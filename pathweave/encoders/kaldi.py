@@ -39,23 +39,16 @@ def filter_bank(
     frames = (samples * _AMPLITUDE).unfold(1, WINDOW, HOP)
     frames = frames - frames.mean(2, keepdim=True)
     before = torch.cat([frames[:, :, :1], frames[:, :, :-1]], dim=2)
-    frames = (frames - _PREEMPHASIS * before) * _window().to(samples.device)
+    # Povey's window: a Hann window that is a little wider.
+    hann = torch.hann_window(WINDOW, periodic=False, dtype=torch.float64)
+    frames = (frames - _PREEMPHASIS * before) * hann.pow(0.85).float().to(samples.device)
     power = torch.fft.rfft(frames, n=_FFT).abs().square()
-    energies = power @ _filters(num_mels).T.to(samples.device)
-    return energies.clamp(min=torch.finfo(torch.float32).eps).log()
-
-
-def _window() -> Float32[Tensor, " window"]:
-    """Return Povey's window: a Hann window that is a little wider."""
-    return torch.hann_window(WINDOW, periodic=False, dtype=torch.float64).pow(0.85).float()
-
-
-def _filters(num_mels: int) -> Float32[Tensor, "mels bins"]:
-    """Return triangles on the mel scale; the lowest may lie between two bins and be empty."""
+    # Triangles on the mel scale; the lowest may lie between two bins and be empty.
     low, high = _mel(torch.tensor([_LOWEST, _HIGHEST], dtype=torch.float64)).tolist()
-    corners = torch.linspace(low, high, num_mels + 2)
-    bins = torch.linspace(0, RATE / 2, _FFT // 2 + 1, dtype=torch.float64)
-    return triangles(corners, _mel(bins).float())
+    bins = _mel(torch.linspace(0, RATE / 2, _FFT // 2 + 1, dtype=torch.float64)).float()
+    filters = triangles(torch.linspace(low, high, num_mels + 2), bins)
+    energies = power @ filters.T.to(samples.device)
+    return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
 
 def _mel(frequency: Tensor) -> Tensor:

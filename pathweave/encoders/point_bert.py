@@ -6,9 +6,8 @@ space of pictures and text. Parameter names are those of the published checkpoin
 points 3`` of the cloud, ``batch groups points 3`` of the groups, then ``batch tokens dim``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pathweave.encoders.encoder import NetworkEncoder
 from pathweave.encoders.media import Array
 from pathweave.encoders.point_groups import at_indices, farthest_points, nearest_points
-from pathweave.encoders.published import Published, assign, device
+from pathweave.encoders.published import Published, assign, placed
 from pathweave.errors import MediaError, RecipeError
-from pathweave.storage.tensors import tensors_hash
 
 PUBLISHED = Published(
     "ULIP-2 Point-BERT (8,192 points, coordinates only)",
@@ -45,7 +44,6 @@ _UNUSED = (
     "transformer.",
     "visual.",
 )
-_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ def _own_names(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Ten
     return {name: torch.tensor(0) for name in counters} | own
 
 
-class PointBert:
+class PointBert(NetworkEncoder):
     """Clouds of points to one token each.
 
     The decoder is ``points`` with ``count: 8192``: the network was trained on clouds of so many
@@ -196,6 +194,7 @@ class PointBert:
         directory: The published checkpoint, or a directory that holds it (docs/encoders.md).
         start: Index of the point where the choice of centres starts. The authors drew it at random
             for every cloud, so that features differed from call to call; here they do not.
+        with_weights: Whether they are read; without them there are shapes alone.
 
     Raises:
         RecipeError: If ``start`` is negative.
@@ -203,34 +202,28 @@ class PointBert:
     """
 
     accepts: type = Array
+    batch: int = 8
 
-    def __init__(self, directory: Path, start: int = 0) -> None:
+    def __init__(self, directory: Path, start: int = 0, *, with_weights: bool = True) -> None:
         if start < 0:
             raise RecipeError(f"start must be at least 0, got {start}; it is the index of a point")
         self.start = start
-        self.network = read_point_bert(PUBLISHED.find(directory), SHAPE)
-        weights = tensors_hash(self.network.state_dict())[:16]
-        self.network.to(device())
+        self.network = (
+            read_point_bert(PUBLISHED.find(directory), SHAPE)
+            if with_weights
+            else PointBertNetwork(SHAPE)
+        )
+        weights = placed(self.network) if with_weights else None
         self.width = self.network.shape.out
         self.fingerprint = f"ulip2 start={start} weights={weights}"
 
-    def __call__(self, media: Sequence[Array]) -> list[Float32[Tensor, "units tokens width"]]:
-        """Return ``[1, 1, 512]`` for each cloud.
+    def units(self, medium: Array) -> list[Float32[Tensor, "points 3"]]:
+        """Return the points of a cloud.
 
         Raises:
-            MediaError: If an array is no cloud of finite points, or has too few of them.
+            MediaError: If it is no cloud of finite points, or has too few of them.
         """
-        clouds = [self._checked(array) for array in media]
-        results: list[Tensor] = []
-        for _, group in groupby(clouds, key=len):
-            for batch in torch.stack(list(group)).split(_BATCH):
-                with torch.no_grad():
-                    vectors = self.network(batch.to(device()), self.start).cpu()
-                results.extend(vectors[:, None, None])
-        return results
-
-    def _checked(self, array: Array) -> Float32[Tensor, "points 3"]:
-        values = array.values
+        values = medium.values
         rule = "set the decoder to {kind: points, count: 8192}"
         if values.shape[1] != 3:
             raise MediaError(f"clouds must have 3 columns, got {values.shape[1]}; {rule}")
@@ -239,4 +232,8 @@ class PointBert:
             raise MediaError(f"clouds must have {fewest} points, got {len(values)}; {rule}")
         if not np.isfinite(values).all():
             raise MediaError(f"clouds must be finite, got NaN or infinity; {rule}")
-        return torch.tensor(values)
+        return [torch.tensor(values)]
+
+    def encode(self, inputs: Float32[Tensor, "batch points 3"]) -> Float32[Tensor, "batch 1 out"]:
+        """Return one token for each cloud."""
+        return self.network(inputs, self.start).unsqueeze(1)

@@ -5,8 +5,8 @@ token.
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, chain, pairwise
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils.data import default_collate
 
+from pathweave.encoders.encoder import NetworkEncoder, moved, shapes
 from pathweave.encoders.inner_encoder import (
     PICTURES,
     as_tokens,
@@ -24,6 +26,7 @@ from pathweave.encoders.inner_encoder import (
 )
 from pathweave.encoders.media import Frames, Waveform
 from pathweave.encoders.published import device
+from pathweave.encoders.waveforms import samples_at
 from pathweave.errors import FetchError, MediaError, RecipeError
 
 Inputs = dict[str, Tensor]
@@ -34,7 +37,7 @@ _BATCH_VALUES = 1 << 22
 _LEFT_OUT = {"skip_predictor": True}
 
 
-class Pretrained:
+class Pretrained(NetworkEncoder):
     """The features of a model of transformers: of its encoder, if it has other parts.
 
     The model's own processor makes the input. What a unit is follows from that: where the processor
@@ -54,6 +57,7 @@ class Pretrained:
             extractors that take any length.
         precision: ``half`` computes in bfloat16 where the processor does so natively, else in
             float32; ``full`` always in float32.
+        with_weights: Whether they are read; without them there are shapes alone.
 
     Raises:
         RecipeError: If an option has a wrong value, or the model has no encoder of media.
@@ -67,6 +71,8 @@ class Pretrained:
         pool: int | None = None,
         seconds: float | None = None,
         precision: Literal["half", "full"] = "half",
+        *,
+        with_weights: bool = True,
     ) -> None:
         # Importing transformers takes longer than a command that needs no model.
         from pathweave.model.base import native_dtype
@@ -74,14 +80,17 @@ class Pretrained:
         _check_options(pool, seconds)
         self.name = Path(model).name
         self.layer, self.pool = layer, pool
-        self.device = device()
         self.dtype = native_dtype() if precision == "half" else torch.float32
-        encoder = load_inner_encoder(model, self.dtype)
-        self.network, self.processor = encoder.network.to(self.device), encoder.processor
+        encoder = load_inner_encoder(model, self.dtype, with_weights)
+        self.network, self.processor = encoder.network, encoder.processor
+        self.rate: int = getattr(self.processor, "sampling_rate", 0)
         self.accepts: type = Frames if encoder.network.main_input_name in PICTURES else Waveform
         own = encoder.window if self.accepts is Waveform else None
         self.window = own if seconds is None else self._given_window(seconds, own)
         self.extractor_pads = own is not None
+        if not with_weights:
+            return
+        self.network.to(device())
         self.width = self._width(encoder.missing)
         self._check_repeatable()
         self.fingerprint = (
@@ -89,38 +98,23 @@ class Pretrained:
             f"dtype={str(self.dtype).removeprefix('torch.')} {encoder.fingerprint()}"
         )
 
-    def __call__(
-        self, media: Sequence[Frames | Waveform]
-    ) -> list[Float32[Tensor, "units tokens width"]]:
-        """Return the features of each medium.
+    def most(self, unit: Inputs) -> int:
+        """Return how many units like this one are read at once."""
+        return max(1, _BATCH_VALUES // max(value.numel() for value in unit.values()))
+
+    def encode(self, inputs: Inputs) -> Float[Tensor, "units tokens width"]:
+        """Return the tokens of inputs.
 
         Raises:
-            MediaError: If a medium is of the wrong kind or rate, or does not fit the network.
+            MediaError: If they do not fit the network.
         """
-        counts: list[int] = []
-
-        def units() -> Iterator[Inputs]:
-            for medium in media:
-                own = self._units(medium)
-                counts.append(len(own))
-                yield from own
-
-        features = (row for batch in _batches(units()) for row in self._encode(batch))
-        encoded = list(features)
-        ends = [0, *accumulate(counts)]
-        return [torch.stack(encoded[start:end]) for start, end in pairwise(ends)]
-
-    def _encode(self, units: Sequence[Inputs]) -> Float32[Tensor, "units tokens width"]:
-        inputs = {
-            name: torch.cat([unit[name] for unit in units]).to(self.device) for name in units[0]
-        }
         try:
-            with torch.no_grad():
-                return self._tokens(inputs, {}).float().cpu()
+            return self._tokens(inputs, {})
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError) as error:
-            raise self._misfit(_shapes(units[0]), error) from error
+            one = {name: value[:1] for name, value in inputs.items()}
+            raise self._misfit(shapes(one), error) from error
 
     def _tokens(
         self, inputs: Inputs, tensors: Mapping[str, Tensor]
@@ -149,46 +143,43 @@ class Pretrained:
             )
         return states[self.layer]
 
-    def _units(self, medium: Frames | Waveform) -> list[Inputs]:
-        """Return the network's inputs for a medium, one unit each."""
-        self._check(medium)
-        try:
-            if isinstance(medium, Frames):
-                stacks = [processed_pictures(self.processor, medium.pixels)]
-            else:
-                stacks = self._hear(medium)
-        except (RuntimeError, ValueError, IndexError) as error:
-            values = medium.pixels if isinstance(medium, Frames) else medium.samples
-            raise self._misfit(values.shape, error) from error
-        known = inspect.signature(self.network.forward).parameters
-        return [
-            {name: self._cast(stack[name][i : i + 1]) for name in stack if name in known}
-            for stack in stacks
-            for i in range(len(next(iter(stack.values()))))
-        ]
+    def units(self, medium: Frames | Waveform) -> list[Inputs]:
+        """Return the network's inputs for a medium, one unit each.
 
-    def _check(self, medium: Frames | Waveform) -> None:
+        Raises:
+            MediaError: If a medium is of the wrong kind or rate, or does not fit the network.
+        """
         if not isinstance(medium, self.accepts):
             raise MediaError(
                 f"{self.name} must be given {self.accepts.__name__}, got {type(medium).__name__}; "
                 "pair it with another decoder"
             )
-        if isinstance(medium, Waveform) and medium.rate != self.processor.sampling_rate:
-            rate = self.processor.sampling_rate
-            raise MediaError(
-                f"sounds for {self.name} must be sampled at {rate} Hz, got {medium.rate} Hz; set "
-                f"the decoder's rate to {rate}"
+        values = (
+            samples_at(medium, self.rate).numpy() if isinstance(medium, Waveform) else medium.pixels
+        )
+        try:
+            stacks = (
+                [processed_pictures(self.processor, values)]
+                if self.accepts is Frames
+                else self._hear(values)
             )
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise self._misfit(values.shape, error) from error
+        known = inspect.signature(self.network.forward).parameters
+        return [
+            {name: self._cast(stack[name][i]) for name in stack if name in known}
+            for stack in stacks
+            for i in range(len(next(iter(stack.values()))))
+        ]
 
-    def _hear(self, medium: Waveform) -> list[Mapping[str, Tensor]]:
-        samples = medium.samples
+    def _hear(self, samples: Float32[np.ndarray, " samples"]) -> list[Mapping[str, Tensor]]:
         length = self.window or max(1, len(samples))
         if not self.extractor_pads:
             samples = np.pad(samples, (0, -len(samples) % length))
         # One by one: some extractors treat a window otherwise depending on what is beside it.
         return [
             self.processor(
-                samples[start : start + length], sampling_rate=medium.rate, return_tensors="pt"
+                samples[start : start + length], sampling_rate=self.rate, return_tensors="pt"
             )
             for start in range(0, max(1, len(samples)), length)
         ]
@@ -198,21 +189,20 @@ class Pretrained:
 
     def _width(self, missing: frozenset[str]) -> int:
         """Return the width of a token, from a run on shapes alone where the network allows it."""
-        inputs = self._units(self._example())[0]
+        inputs = default_collate(self.units(self._example())[:1])
         named = chain(self.network.named_parameters(), self.network.named_buffers())
         tensors = {name: value.detach() for name, value in named}
         try:
-            return self._checked_width(_moved(inputs, "meta"), _moved(tensors, "meta"), missing)
+            return self._checked_width(moved(inputs, "meta"), moved(tensors, "meta"), missing)
         except (NotImplementedError, RuntimeError):
             # Some networks look at values to decide what to compute.
-            return self._checked_width(_moved(inputs, self.device), tensors, missing)
+            return self._checked_width(moved(inputs, self.network.device), tensors, missing)
 
     def _example(self) -> Frames | Waveform:
         """Return noise: in a plain medium it would not show what a network masks at random."""
         random = np.random.default_rng(0)
         if self.accepts is Waveform:
-            rate = self.processor.sampling_rate
-            return Waveform(random.random(self.window or rate, np.float32), rate)
+            return Waveform(random.random(self.window or self.rate, np.float32), self.rate)
         config = self.network.config
         frames: Any = getattr(config, "num_frames", None) or getattr(config, "tubelet_size", 1)
         return Frames(random.integers(0, 256, (frames, 64, 64, 3), np.uint8))
@@ -236,13 +226,12 @@ class Pretrained:
     def _given_window(self, seconds: float, own: int | None) -> int:
         if self.accepts is not Waveform:
             raise RecipeError(f"seconds must be left out for {self.name}, which reads Frames")
-        rate = self.processor.sampling_rate
-        if own is not None and seconds * rate > own:
+        if own is not None and seconds * self.rate > own:
             raise RecipeError(
-                f"seconds must be at most the extractor's {own / rate:g}, got {seconds:g}; leave "
-                "it out"
+                f"seconds must be at most the extractor's {own / self.rate:g}, got {seconds:g}; "
+                "leave it out"
             )
-        return round(seconds * rate)
+        return round(seconds * self.rate)
 
     def _check_repeatable(self) -> None:
         if not getattr(self.network.config, "mask_ratio", None):
@@ -271,24 +260,3 @@ def _check_options(pool: int | None, seconds: float | None) -> None:
         raise RecipeError(f"pool must be positive, got {pool}; leave it out to keep all tokens")
     if seconds is not None and seconds <= 0:
         raise RecipeError(f"seconds must be positive, got {seconds}; leave it out for the model's")
-
-
-def _batches(units: Iterable[Inputs]) -> Iterator[list[Inputs]]:
-    """Yield neighbours of the same shapes together, as many as fit."""
-    batch: list[Inputs] = []
-    for unit in units:
-        size = max(1, _BATCH_VALUES // max(value.numel() for value in unit.values()))
-        if batch and (len(batch) >= size or _shapes(unit) != _shapes(batch[0])):
-            yield batch
-            batch = []
-        batch.append(unit)
-    if batch:
-        yield batch
-
-
-def _shapes(unit: Inputs) -> list[tuple[int, ...]]:
-    return [tuple(value.shape) for value in unit.values()]
-
-
-def _moved(tensors: Inputs, device: torch.device | str) -> Inputs:
-    return {name: value.to(device) for name, value in tensors.items()}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pathweave.errors import FetchError
+from pathweave.storage.tensors import tensors_hash
 from pathweave.storage.torch_files import ForeignFile
 
 
@@ -109,6 +110,13 @@ def assign(module: nn.Module, state: Mapping[str, Tensor], file: Path, source: P
             )
     module.load_state_dict(state, assign=True)
     module.eval().requires_grad_(False)
+
+
+def placed(network: nn.Module) -> str:
+    """Move a network to where large encoders compute, and return a short hash of its tensors."""
+    weights = tensors_hash(network.state_dict())[:16]
+    network.to(device())
+    return weights
 
 
 def device() -> torch.device:

@@ -5,7 +5,6 @@ Parameter names are those of the published weights. Axes: ``batch frames mels`` 
 then ``batch channels rows columns`` with time along the rows.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pathweave.encoders.encoder import NetworkEncoder
 from pathweave.encoders.media import Waveform
 from pathweave.encoders.spectrogram import (
     htk_frequency,
@@ -20,11 +20,10 @@ from pathweave.encoders.spectrogram import (
     power_spectrum,
     triangles,
 )
-from pathweave.encoders.waveforms import stack_waveforms
+from pathweave.encoders.waveforms import samples_at
 from pathweave.encoders.weights import load_weights
 from pathweave.errors import RecipeError
 
-_BATCH = 32
 _RATE = 44_100
 _WINDOW, _HOP, _MELS = 2048, 1024, 96
 # The largest value in the training data.
@@ -81,11 +80,11 @@ def log_mel(samples: Float32[Tensor, "batch samples"]) -> Float32[Tensor, "batch
     # filters may lie between two bins and be empty.
     filters = filters / filters.sum(1, keepdim=True).clamp(min=1e-12)
     loudest = samples.abs().amax(1, keepdim=True).clamp(min=1e-9)
-    power = power_spectrum(samples / loudest, _WINDOW, _HOP, is_centred=True)
+    power = power_spectrum(samples / loudest, _WINDOW, _HOP)
     return (torch.log10(1 + 1e4 * (filters @ power)) / _LARGEST).transpose(1, 2)
 
 
-class SoundEffectsEncoder:
+class SoundEffectsEncoder(NetworkEncoder):
     """Sounds at 44.1 kHz to the network's last feature map, averaged within bands of frequency.
 
     Values are at least 0; over drum sounds their mean is 0.3 and their deviation 0.6.
@@ -94,39 +93,40 @@ class SoundEffectsEncoder:
         directory: Directory with ``model.safetensors``, see ``pathweave.bases``.
         bands: Number of frequency bands, from low to high, each a token of its own; a divisor of
             12. The published network has one; three tell sounds apart better (docs/log.md).
+        with_weights: Whether they are read; without them there are shapes alone.
 
     Raises:
         RecipeError: If ``bands`` is not a divisor of 12.
     """
 
     accepts: type = Waveform
+    batch: int = 32
     rate: int = _RATE
     width: int = SoundEffectsNetwork.width
 
-    def __init__(self, directory: Path, bands: int = 3) -> None:
+    def __init__(self, directory: Path, bands: int = 3, *, with_weights: bool = True) -> None:
         columns = _MELS // 8
         if bands < 1 or columns % bands:
             raise RecipeError(f"bands must divide {columns}, got {bands}; 3 is a good start")
         self.bands = bands
         self.network = SoundEffectsNetwork()
-        weights = load_weights(self.network, directory)
+        weights = load_weights(self.network, directory) if with_weights else None
         self.fingerprint = f"sound-effects bands={bands} weights={weights}"
 
-    def __call__(self, media: Sequence[Waveform]) -> list[Float32[Tensor, "units tokens width"]]:
-        """Return ``[1, tokens, 512]`` for each sound; ``bands`` tokens per 186 ms.
+    def units(self, medium: Waveform) -> list[Float32[Tensor, " samples"]]:
+        """Return the samples of a sound, followed by silence up to 8 frames: they leave a row."""
+        samples = samples_at(medium, self.rate)
+        return [F.pad(samples, (0, max(0, 8 * _HOP - len(samples))))]
 
-        Raises:
-            MediaError: If a sound has another rate.
-        """
-        results: list[Tensor] = []
-        for batch in stack_waveforms(media, self.rate, _BATCH):
-            with torch.no_grad():
-                features = self.network(log_mel(_lengthened(batch)))
-                pooled = features.unflatten(3, (self.bands, -1)).mean(4)
-            results.extend(pooled.flatten(2).transpose(1, 2).contiguous().unsqueeze(1))
-        return results
+    def prepare(
+        self, batch: Float32[Tensor, "batch samples"]
+    ) -> Float32[Tensor, "batch frames mels"]:
+        """Return the spectrograms of sounds."""
+        return log_mel(batch)
 
-
-def _lengthened(samples: Float32[Tensor, "batch samples"]) -> Float32[Tensor, "batch longer"]:
-    """Pad with silence to 8 frames, the fewest that leave a row."""
-    return F.pad(samples, (0, max(0, 8 * _HOP - samples.shape[1])))
+    def encode(
+        self, inputs: Float32[Tensor, "batch frames mels"]
+    ) -> Float32[Tensor, "batch tokens 512"]:
+        """Return ``bands`` tokens per 186 ms."""
+        pooled = self.network(inputs).unflatten(3, (self.bands, -1)).mean(4)
+        return pooled.flatten(2).transpose(1, 2)

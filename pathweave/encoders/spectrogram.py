@@ -42,22 +42,21 @@ def triangles(
 
 
 def power_spectrum(
-    samples: Float32[Tensor, "batch samples"], window: int, hop: int, *, is_centred: bool
+    samples: Float32[Tensor, "batch samples"], window: int, hop: int
 ) -> Float32[Tensor, "batch bins frames"]:
     """Return squared magnitudes of the short-time Fourier transform with a Hann window.
 
     Args:
         samples: Amplitudes.
         window: Length of the window, samples.
-        hop: Step from one frame to the next, samples.
-        is_centred: Whether frames are centred on multiples of ``hop``; the ends are mirrored.
+        hop: Step from one frame to the next, samples. Frames are centred on its multiples, and the
+            ends are mirrored.
     """
     spectrum = torch.stft(
         samples,
         window,
         hop,
         window=torch.hann_window(window),
-        center=is_centred,
         pad_mode="reflect",
         return_complex=True,
     )

@@ -1,7 +1,4 @@
-"""Batches of waveforms."""
-
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+"""Samples of sounds."""
 
 import torch
 from jaxtyping import Float32
@@ -11,24 +8,15 @@ from pathweave.encoders.media import Waveform
 from pathweave.errors import MediaError
 
 
-def stack_waveforms(
-    media: Sequence[Waveform], rate: int, batch_size: int
-) -> Iterator[Float32[Tensor, "batch samples"]]:
-    """Yield sounds in their order, stacked where neighbours have the same length.
-
-    Args:
-        media: Sounds.
-        rate: Samples per second that every sound must have, Hz.
-        batch_size: Most sounds in a batch.
+def samples_at(sound: Waveform, rate: int) -> Float32[Tensor, " samples"]:
+    """Return the amplitudes of a sound that has ``rate`` samples per second.
 
     Raises:
-        MediaError: If a sound has another rate.
+        MediaError: If it has another rate.
     """
-    for sound in media:
-        if sound.rate != rate:
-            raise MediaError(
-                f"sounds must be sampled at {rate} Hz, got {sound.rate} Hz; "
-                f"set the decoder's rate to {rate}"
-            )
-    for _, group in groupby(media, key=lambda sound: len(sound.samples)):
-        yield from torch.stack([torch.tensor(sound.samples) for sound in group]).split(batch_size)
+    if sound.rate != rate:
+        raise MediaError(
+            f"sounds must be sampled at {rate} Hz, got {sound.rate} Hz; "
+            f"set the decoder's rate to {rate}"
+        )
+    return torch.tensor(sound.samples)

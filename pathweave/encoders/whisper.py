@@ -1,18 +1,19 @@
 """The encoder of Whisper on short windows.
 
-Robust Speech Recognition via Large-Scale Weak Supervision, arXiv 2212.04356. Parameter names are
-those of transformers, whose class insists on windows of 30 s. Axes: ``batch mels frames`` of the
-spectrogram, then ``batch tokens dim``.
+Robust Speech Recognition via Large-Scale Weak Supervision, arXiv 2212.04356. The layers are
+those of transformers. Axes: ``batch mels frames`` of the spectrogram, then ``batch tokens width``.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float32
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from pathweave.bases.convert.whisper import TINY_EN
+from pathweave.encoders.encoder import NetworkEncoder
 from pathweave.encoders.media import Waveform
 from pathweave.encoders.spectrogram import (
     power_spectrum,
@@ -20,53 +21,16 @@ from pathweave.encoders.spectrogram import (
     slaney_mel,
     triangles,
 )
-from pathweave.encoders.waveforms import stack_waveforms
+from pathweave.encoders.waveforms import samples_at
 from pathweave.encoders.weights import REMEDY, load_weights
 from pathweave.errors import FetchError, MediaError, RecipeError
 from pathweave.storage.atomic import read_json
 
-_BATCH = 32
 
-
-class _Attention(nn.Module):
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q_proj = nn.Linear(dim, dim)
-        self.k_proj = nn.Linear(dim, dim, bias=False)
-        self.v_proj = nn.Linear(dim, dim)
-        self.out_proj = nn.Linear(dim, dim)
-
-    def forward(
-        self, x: Float32[Tensor, "batch tokens dim"]
-    ) -> Float32[Tensor, "batch tokens dim"]:
-        def heads(projected: Tensor) -> Tensor:
-            return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
-        mixed = F.scaled_dot_product_attention(
-            heads(self.q_proj(x)), heads(self.k_proj(x)), heads(self.v_proj(x))
-        )
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
-
-
-class _Layer(nn.Module):
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.self_attn_layer_norm = nn.LayerNorm(dim)
-        self.self_attn = _Attention(dim, num_heads)
-        self.final_layer_norm = nn.LayerNorm(dim)
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
-
-    def forward(
-        self, x: Float32[Tensor, "batch tokens dim"]
-    ) -> Float32[Tensor, "batch tokens dim"]:
-        x = x + self.self_attn(self.self_attn_layer_norm(x))
-        return x + self.fc2(F.gelu(self.fc1(self.final_layer_norm(x))))
-
-
-class WhisperNetwork(nn.Module):
-    """Two convolutions, the second of which halves the frames, then transformer layers.
+def whisper_network(
+    num_mels: int, width: int, num_layers: int, num_heads: int, max_positions: int
+) -> Any:  # noqa: ANN401
+    """Return the encoder of transformers, with random weights.
 
     Args:
         num_mels: Mel bands of the spectrogram.
@@ -74,32 +38,20 @@ class WhisperNetwork(nn.Module):
         num_layers: Number of transformer layers.
         num_heads: Attention heads per layer.
         max_positions: Longest input, in tokens.
-
-    Example:
-        >>> network = WhisperNetwork(80, width=8, num_layers=1, num_heads=2, max_positions=50)
-        >>> network(torch.zeros(1, 80, 20)).shape
-        torch.Size([1, 10, 8])
     """
+    # Importing the models of transformers takes seconds.
+    from transformers import WhisperConfig
+    from transformers.models.whisper import modeling_whisper
 
-    def __init__(
-        self, num_mels: int, width: int, num_layers: int, num_heads: int, max_positions: int
-    ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv1d(num_mels, width, 3, padding=1)
-        self.conv2 = nn.Conv1d(width, width, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(max_positions, width)
-        self.layers = nn.ModuleList(_Layer(width, num_heads) for _ in range(num_layers))
-        self.layer_norm = nn.LayerNorm(width)
-
-    def forward(
-        self, mels: Float32[Tensor, "batch mels frames"]
-    ) -> Float32[Tensor, "batch tokens dim"]:
-        """Return one token per two frames."""
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mels)))).transpose(1, 2)
-        x = x + self.embed_positions.weight[: x.shape[1]]
-        for layer in self.layers:
-            x = layer(x)
-        return self.layer_norm(x)
+    config = WhisperConfig(
+        num_mel_bins=num_mels,
+        d_model=width,
+        encoder_layers=num_layers,
+        encoder_attention_heads=num_heads,
+        encoder_ffn_dim=4 * width,
+        max_source_positions=max_positions,
+    )
+    return modeling_whisper.WhisperEncoder(config).eval()
 
 
 def log_mel(
@@ -118,12 +70,12 @@ def log_mel(
     # Shorter sounds cannot be mirrored at their ends.
     samples = F.pad(samples, (0, max(0, window - samples.shape[1])))
     # The last frame is centred on the end of the sound, beyond the last whole hop.
-    power = power_spectrum(samples, window, hop, is_centred=True)[..., :-1]
+    power = power_spectrum(samples, window, hop)[..., :-1]
     log = torch.log10((filters @ power).clamp(min=1e-10))
     return (torch.maximum(log, log.amax((1, 2), keepdim=True) - 8) + 4) / 4
 
 
-class WhisperEncoder:
+class WhisperEncoder(NetworkEncoder):
     """Sounds at 16 kHz to the tokens of Whisper's encoder, averaged over neighbours.
 
     A window is a whole sound. The last step is a layer norm, so values are of the order of 1: over
@@ -133,48 +85,62 @@ class WhisperEncoder:
         directory: Directory with ``config.json`` and ``model.safetensors``, see
             ``pathweave.bases``.
         pool: Number of neighbouring tokens (20 ms each) that are averaged to one.
+        with_weights: Whether they are read; without them there are shapes alone.
 
     Raises:
         RecipeError: If ``pool`` is not positive.
     """
 
     accepts: type = Waveform
+    batch: int = 32
 
-    def __init__(self, directory: Path, pool: int = 5) -> None:
+    def __init__(self, directory: Path, pool: int = 5, *, with_weights: bool = True) -> None:
         if pool < 1:
             raise RecipeError(f"pool must be positive, got {pool}; 5 is a good start")
-        rule = f"{directory} must hold the weights of an encoder"
-        config = read_json(directory / "config.json", rule, REMEDY, FetchError)
+        config = TINY_EN
+        if with_weights:
+            rule = f"{directory} must hold the weights of an encoder"
+            config = read_json(directory / "config.json", rule, REMEDY, FetchError)
         self.pool = pool
         self.rate = config["rate"]
         self.width = config["width"]
         # A token stands for two frames of the spectrogram.
         self.max_seconds = config["max_positions"] * 2 * config["hop"] / self.rate
-        self.network = WhisperNetwork(
-            config["num_mels"],
-            config["width"],
-            config["num_layers"],
-            config["num_heads"],
-            config["max_positions"],
-        )
-        weights = load_weights(self.network, directory)
+        sizes = ("num_mels", "width", "num_layers", "num_heads", "max_positions")
+        self.network = whisper_network(*(config[name] for name in sizes))
+        weights = load_weights(self.network, directory) if with_weights else None
         self.fingerprint = f"whisper pool={pool} weights={weights}"
 
-    def __call__(self, media: Sequence[Waveform]) -> list[Float32[Tensor, "units tokens width"]]:
-        """Return ``[1, tokens, width]`` for each sound; a token per ``20 ms * pool``.
+    def units(self, medium: Waveform) -> list[Float32[Tensor, " samples"]]:
+        """Return the samples of a sound.
 
         Raises:
-            MediaError: If a sound has another rate or is longer than 30 s.
+            MediaError: If it has another rate or is longer than 30 s.
         """
-        results: list[Tensor] = []
-        for batch in stack_waveforms(media, self.rate, _BATCH):
-            if batch.shape[1] > self.max_seconds * self.rate:
-                raise MediaError(
-                    f"sounds must be at most {self.max_seconds:.0f} s long, got "
-                    f"{batch.shape[1] / self.rate:.1f} s; lower the decoder's seconds"
-                )
-            with torch.no_grad():
-                tokens = self.network(log_mel(batch)).transpose(1, 2)
-                pooled = F.avg_pool1d(tokens, min(self.pool, tokens.shape[2]), ceil_mode=True)
-            results.extend(pooled.transpose(1, 2).contiguous().unsqueeze(1))
-        return results
+        samples = samples_at(medium, self.rate)
+        if len(samples) > self.max_seconds * self.rate:
+            raise MediaError(
+                f"sounds must be at most {self.max_seconds:.0f} s long, got "
+                f"{len(samples) / self.rate:.1f} s; lower the decoder's seconds"
+            )
+        return [samples]
+
+    def prepare(
+        self, batch: Float32[Tensor, "batch samples"]
+    ) -> Float32[Tensor, "batch mels frames"]:
+        """Return the spectrograms of sounds."""
+        return log_mel(batch)
+
+    def encode(
+        self, inputs: Float32[Tensor, "batch mels frames"]
+    ) -> Float32[Tensor, "batch tokens width"]:
+        """Return a token per ``20 ms * pool``."""
+        # What the network's own ``forward`` does, which insists on windows of 30 s.
+        network = self.network
+        x = F.gelu(network.conv2(F.gelu(network.conv1(inputs)))).transpose(1, 2)
+        x = x + network.embed_positions.weight[: x.shape[1]]
+        for layer in network.layers:
+            x = layer(x, None)
+        tokens = network.layer_norm(x).transpose(1, 2)
+        pooled = F.avg_pool1d(tokens, min(self.pool, tokens.shape[2]), ceil_mode=True)
+        return pooled.transpose(1, 2)

@@ -63,8 +63,17 @@ class Workload:
         return self.prompt + self.answer
 
 
+class Summed:
+    """Numbers of one unit that add up."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(vars(self).values())
+
+
 @dataclass(frozen=True)
-class Trained:
+class Trained(Summed):
     """Trained parameters of a stage, by kind; they add up to all that require gradients.
 
     Attributes:
@@ -92,14 +101,9 @@ class Trained:
     low_rank: int = 0
     earlier: int = 0
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(vars(self).values())
-
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Summed):
     """Bytes held at once; what a use does not need is 0.
 
     Attributes:
@@ -122,14 +126,9 @@ class Memory:
     copies: int = 0
     keys_and_values: int = 0
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(vars(self).values())
-
 
 @dataclass(frozen=True)
-class Operations:
+class Operations(Summed):
     """Floating-point operations of one sample.
 
     Attributes:
@@ -143,11 +142,6 @@ class Operations:
     connector: int
     llm: int
     decoding: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(vars(self).values())
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,34 @@
-"""Features that the encoder of a modality makes of one medium, and their cost."""
+"""Features that the encoder of a modality makes of one medium, and their cost.
 
-import inspect
-import json
-from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
+The encoder itself is run, on the meta device. Matrix products and convolutions of its network are
+counted; choosing points and computing spectra are not.
+"""
+
+import contextlib
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
+import torch
+from torch.utils.data import default_collate
 
-from pathweave.bases.hub import is_remote
-from pathweave.bases.llm import CONFIG
 from pathweave.data.decode import build_decoder
 from pathweave.data.examples import common_width
-from pathweave.encoders import check_encoder
-from pathweave.encoders.beats import Beats, BeatsNetwork, BeatsShape
-from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
-from pathweave.encoders.eva_weights import VIT_G, empty_vision_model
-from pathweave.encoders.point_bert import PointBertNetwork, PointBertShape
-from pathweave.encoders.sound_effects import SoundEffectsEncoder, SoundEffectsNetwork
-from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
+from pathweave.encoders import KINDS, check_encoder, hub_id
+from pathweave.encoders.encoder import NetworkEncoder, moved
+from pathweave.encoders.media import Array, Frames, Media, Waveform
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.costs import Features
-from pathweave.estimate.measure import Shapes
-from pathweave.estimate.network import Network, empty, weight_size
-from pathweave.estimate.pretrained import pretrained_network
-from pathweave.estimate.shapes import known_sizes, published_config
+from pathweave.estimate.measure import Meter, shapes, size
+from pathweave.estimate.shapes import hub_config, known_sizes
 from pathweave.recipe.schema import Modality, Recipe
 
 UNKNOWN_TOKENS = 32
 """Tokens taken for features that another program computes: no shape tells their number."""
 
 POINTS = 8192
+SIDE = 64  # pixels of a picture before it is resized for the network
+HALF, FULL = 2, 4  # bytes of a weight
 
 
 def features_of(modality: Modality) -> Features:
@@ -42,25 +37,25 @@ def features_of(modality: Modality) -> Features:
     Raises:
         RecipeError: If the decoder or the encoder is unknown, or its shapes are not known.
         FetchError: If a directory lacks the configuration of its encoder.
+        MediaError: If the decoder's media are not what the encoder reads.
     """
     opened, encoder = modality.parts
-    kind, options = encoder.kind, encoder.options
     decoder = build_decoder(opened.kind, **opened.options)
-    check_encoder(kind, options)
-    if kind == "precomputed":
-        return Features(units=1, tokens=UNKNOWN_TOKENS, width=options["width"])
+    check_encoder(encoder.kind, encoder.options)
+    if encoder.kind == "precomputed":
+        return Features(units=1, tokens=UNKNOWN_TOKENS, width=encoder.options["width"])
     try:
-        with Shapes():
-            network = _NETWORKS[kind](options, decoder)
-        return network.features()
+        network = _of_shapes(encoder.kind, encoder.options)
+        is_half = hasattr(network, "dtype") and encoder.options.get("precision") != "full"
+        return _measured(network, decoder, is_half)
     # Networks refuse sizes that do not fit with errors of their own.
     except (AttributeError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, PathWeaveError):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise RecipeError(
-            f"encoder {kind!r} and decoder {opened.kind!r} must fit each other and their options "
-            f"the network, got {options} ({reason}); correct them"
+            f"encoder {encoder.kind!r} and decoder {opened.kind!r} must fit each other and their "
+            f"options the network, got {encoder.options} ({reason}); correct them"
         ) from error
 
 
@@ -77,102 +72,47 @@ def features_read(recipe: Recipe, name: str) -> Features:
     return max(found.values(), key=lambda features: features.units * features.tokens)
 
 
-def _default(encoder: type, options: dict[str, Any], name: str) -> Any:  # noqa: ANN401
-    """Return an option of an encoder, or the encoder's own default."""
-    return options.get(name, inspect.signature(encoder).parameters[name].default)
-
-
-def _pictures(decoder: Any) -> int:  # noqa: ANN401
-    """Return how many pictures a decoder makes of a medium."""
-    if getattr(decoder, "pair", False):
-        return 2
-    return getattr(decoder, "frames", None) or getattr(decoder, "views", None) or 1
-
-
-def _samples(decoder: Any) -> int:  # noqa: ANN401
-    """Return how many samples a decoder makes of a long sound."""
-    return round(decoder.rate * decoder.seconds) * decoder.windows
-
-
-def _efficientnet(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    size = _default(EfficientNetLite0, options, "size")
-    module = EfficientNet()
-    return Network(
-        module,
-        lambda: module(empty(1, 3, size, size)).flatten(2).transpose(1, 2),
-        _pictures(decoder),
+def _measured(encoder: NetworkEncoder, decoder: Any, is_half: bool) -> Features:  # noqa: ANN401
+    units = encoder.units(_example(encoder, decoder))
+    inputs = moved(encoder.prepare(default_collate([units[0]])), "meta")
+    with torch.no_grad(), Meter() as meter:
+        tokens = encoder.encode(inputs)
+    parameters = size(encoder.network)
+    return Features(
+        units=len(units) * tokens.shape[:-2].numel(),
+        tokens=tokens.shape[-2],
+        width=tokens.shape[-1],
+        parameters=parameters,
+        weight_bytes=parameters * (HALF if is_half else FULL),
+        flops=len(units) * meter.flops,
     )
 
 
-def _whisper(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    pool = _default(WhisperEncoder, options, "pool")
-    module = WhisperNetwork(**known_sizes()["encoders"]["whisper"])
-    spectrum = (1, module.conv1.in_channels, _samples(decoder) // 160)
-
-    def encode() -> Tensor:
-        tokens = module(empty(*spectrum)).transpose(1, 2)
-        return F.avg_pool1d(tokens, min(pool, tokens.shape[2]), ceil_mode=True).transpose(1, 2)
-
-    return Network(module, encode)
-
-
-def _sound_effects(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    bands = _default(SoundEffectsEncoder, options, "bands")
-    module = SoundEffectsNetwork()
-    spectrum = (1, 1 + max(_samples(decoder) // 1024, 8), 96)
-
-    def encode() -> Tensor:
-        maps = module(empty(*spectrum)).unflatten(3, (bands, -1)).mean(4)
-        return maps.flatten(2).transpose(1, 2)
-
-    return Network(module, encode)
+def _of_shapes(kind: str, options: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Return an encoder without weights; of files, only configurations are read."""
+    model, place = options.get("model"), options.get("directory", "")
+    if model is not None and not Path(model).is_dir():
+        raise RecipeError(
+            "estimate must find config.json and preprocessor_config.json of an encoder of kind "
+            f"{kind!r} in a directory, got model {model!r}; download these two files into one and "
+            "name it as model"
+        )
+    arguments = options if model else options | {"directory": Path(place)}
+    with contextlib.ExitStack() as stack:
+        if hub_id(kind, options) not in (None, *known_sizes()["bases"]):
+            arguments["directory"] = stack.enter_context(hub_config(place))
+        stack.enter_context(shapes())
+        return KINDS[kind](**arguments, with_weights=False)
 
 
-def _eva_clip(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    from transformers import InstructBlipVisionConfig
-
-    place, settings = str(options.get("directory", "")), dict[str, Any](VIT_G)
-    config: Any = InstructBlipVisionConfig(**settings)
-    is_unknown_id = is_remote(place) and place not in known_sizes()["bases"]
-    if (Path(place) / CONFIG).is_file() or is_unknown_id:
-        config = published_config(place).vision_config
-    config.image_size = options.get("size") or config.image_size
-    network = _vision_network(config.to_json_string(), weight_size(options))
-    return replace(network, units=_pictures(decoder))
-
-
-@cache
-def _vision_network(settings: str, size: int) -> Network:
-    from transformers import InstructBlipVisionConfig
-
-    config: Any = InstructBlipVisionConfig(**json.loads(settings))
-    module = empty_vision_model(config)
-    pixels = (1, 3, config.image_size, config.image_size)
-    return Network(module, lambda: module(empty(*pixels)).last_hidden_state, 1, size)
-
-
-def _beats(options: dict[str, Any], _: object) -> Network:
-    module = BeatsNetwork(BeatsShape(**known_sizes()["encoders"]["beats"]))
-    windows = _default(Beats, options, "windows")
-    return Network(module, lambda: module(empty(1, 512, 128)), windows)
-
-
-def _ulip2(_: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    module = PointBertNetwork(PointBertShape())
-    points = getattr(decoder, "count", None) or POINTS
-    return Network(module, lambda: module(empty(1, points, 3))[:, None])
-
-
-def _transformers(options: dict[str, Any], decoder: Any) -> Network:  # noqa: ANN401
-    return pretrained_network(options, decoder, _pictures(decoder))
-
-
-_NETWORKS: dict[str, Callable[[dict[str, Any], Any], Network]] = {
-    "efficientnet-lite0": _efficientnet,
-    "whisper": _whisper,
-    "sound-effects": _sound_effects,
-    "eva-clip-g": _eva_clip,
-    "beats": _beats,
-    "ulip2": _ulip2,
-    "transformers": _transformers,
-}
+def _example(encoder: NetworkEncoder, decoder: Any) -> Media:  # noqa: ANN401
+    """Return a medium of the size that a decoder makes of a large one, empty."""
+    if encoder.accepts is Waveform:
+        samples = round(decoder.rate * decoder.seconds) * decoder.windows
+        return Waveform(np.zeros(samples, np.float32), encoder.rate)
+    if encoder.accepts is Array:
+        return Array(np.zeros((getattr(decoder, "count", None) or POINTS, 3), np.float32))
+    pictures = getattr(decoder, "frames", None) or getattr(decoder, "views", None) or 1
+    if getattr(decoder, "pair", False):
+        pictures = 2
+    return Frames(np.zeros((pictures, SIDE, SIDE, 3), np.uint8))

@@ -19,7 +19,7 @@ from pathweave.estimate.costs import (
     Workload,
 )
 from pathweave.estimate.encoders import features_read
-from pathweave.estimate.measure import Meter, Saved, Shapes, size, weight_bytes
+from pathweave.estimate.measure import Meter, Saved, shapes, size, weight_bytes
 from pathweave.estimate.shapes import shape_model, words
 from pathweave.methods import method_of, stages_of
 from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
@@ -74,15 +74,25 @@ def estimate_recipe(
     stages = []
     for names in stages_of(recipe, ready):
         stage = _learn(model, recipe, names, carried)
-        sample = _Sample.of(stage, recipe, batch_size, text, answer, writes)
-        stages.append(_cost(stage, sample, recipe, connector))
+        training, features = recipe.training_of(names[0]), stage.features
+        load = Workload(
+            units=features.units,
+            tokens=features.tokens,
+            queries=stage.path.spec.num_queries,
+            text=text,
+            answer=answer,
+            reads_text=model.base.text_tokenizer is not None,
+        )
+        batch = batch_size or training.micro_batch or training.batch_size
+        sample = _Sample(model, stage.path, load, batch)
+        stages.append(_cost(stage, sample, recipe, connector, writes))
     return Estimate(
         recipe=recipe.name,
         base=recipe.base,
         llm_parameters=llm,
         connector_parameters=connector,
         stages=tuple(stages),
-        growth=_growth(stage, sample, recipe, modalities or len(recipe.curriculum)),
+        growth=_growth(sample, recipe, modalities or len(recipe.curriculum)),
     )
 
 
@@ -91,7 +101,6 @@ class _Stage:
     """A stage that has begun.
 
     Attributes:
-        model: The model, with what the stage adds.
         names: The modalities that the stage learns.
         path: The path among theirs that reads the largest media: these are measured.
         features: What the encoder makes of such a medium.
@@ -101,7 +110,6 @@ class _Stage:
         kinds: Kind of each parameter of the connector and of all paths, by identity.
     """
 
-    model: PathWeave
     names: tuple[str, ...]
     path: ModalPath
     features: Features
@@ -131,18 +139,24 @@ def _learn(
             method_state=carried,
         )
         rest = cast(Any, method_of(recipe, names[0]).lessons(context))
-        with Shapes():
+        with shapes():
             lesson = next(rest)
         # What a method has made so far are the variables of its function.
         copies = _bytes_beside(model, [carried, *rest.gi_frame.f_locals.values()])
     kinds |= _kinds(model, names)
     path = model.paths[largest]
-    return _Stage(model, names, path, found[largest], lesson, rest, copies, kinds)
+    return _Stage(names, path, found[largest], lesson, rest, copies, kinds)
 
 
-def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> StageCost:
-    """Measure a stage and an answer, and end the stage."""
-    model, features, lesson = stage.model, stage.features, stage.lesson
+def _cost(
+    stage: _Stage,
+    sample: "_Sample",
+    recipe: Recipe,
+    connector: int,
+    writes: Callable[[int, int], tuple[int, int, int]],
+) -> StageCost:
+    """Measure a stage and an answer, whose cost ``writes`` gives, and end the stage."""
+    model, features, lesson = sample.model, stage.features, stage.lesson
     held = {
         "llm": weight_bytes(model.llm) - _saved_bytes(model, recipe.quantise),
         "encoder": features.weight_bytes,
@@ -159,12 +173,14 @@ def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> S
             activations=activations,
             copies=stage.copies,
         )
-        with Shapes():
+        with shapes():
             for each in (lesson, *stage.rest):
                 for p in each.trained.parameters():
                     counted[id(p)] = stage.kinds.get(id(p), "low_rank"), p.numel()
     freeze(model)
-    answer, keys_and_values = sample.answer(features.flops)
+    load = sample.load
+    reading, decoding, keys_and_values = writes(load.prompt, load.answer)
+    answer = Operations(features.flops, sample.connector_flops(), reading, decoding)
     trained = dict.fromkeys(vars(Trained()), 0)
     for kind, number in counted.values():
         trained[kind] += number
@@ -173,13 +189,13 @@ def _cost(stage: _Stage, sample: "_Sample", recipe: Recipe, connector: int) -> S
         modality=stage.names[0],
         others=len(stage.names) - 1,
         features=features,
-        load=sample.load,
+        load=load,
         batch_size=sample.batch,
         trained=Trained(**trained),
         full_tuning=connector + sum(each["queries"] + each["input"] for each in own),
         feature_bytes=features.cached_bytes,
         training=training,
-        inference=Memory(**held, keys_and_values=keys_and_values),
+        inference=Memory(**held, keys_and_values=keys_and_values * sample.batch),
         step=step,
         answer=answer,
     )
@@ -194,37 +210,12 @@ class _Sample:
         path: The path that reads their media.
         load: What is in one of them.
         batch: How many there are.
-        writes: Gives the cost of an answer; see ``_write``.
     """
 
     model: PathWeave
     path: ModalPath
     load: Workload
     batch: int
-    writes: Callable[[int, int], tuple[int, int, int]]
-
-    @classmethod
-    def of(
-        cls,
-        stage: _Stage,
-        recipe: Recipe,
-        batch_size: int | None,
-        text: int,
-        answer: int,
-        writes: Callable[[int, int], tuple[int, int, int]],
-    ) -> "_Sample":
-        """Return the batch that a stage trains on."""
-        training = recipe.training_of(stage.names[0])
-        load = Workload(
-            units=stage.features.units,
-            tokens=stage.features.tokens,
-            queries=stage.path.spec.num_queries,
-            text=text,
-            answer=answer,
-            reads_text=stage.model.base.text_tokenizer is not None,
-        )
-        size = batch_size or training.micro_batch or training.batch_size
-        return cls(stage.model, stage.path, load, size, writes)
 
     def train(self, lesson: Lesson, encoder: int) -> tuple[int, Operations]:
         """Return the bytes that a step keeps for its backward pass, and a sample's operations."""
@@ -256,12 +247,6 @@ class _Sample:
         llm = read - made + returned - forward
         step = Operations(encoder, (meter.flops - llm) // count, llm // count)
         return saved.num_bytes, step
-
-    def answer(self, encoder: int) -> tuple[Operations, int]:
-        """Return a sample's operations, and the bytes of keys and values of a whole batch."""
-        reading, decoding, held = self.writes(self.load.prompt, self.load.answer)
-        operations = Operations(encoder, self.connector_flops(), reading, decoding)
-        return operations, held * self.batch
 
     def connector_flops(self) -> int:
         """Return the operations of a sample's forward pass from features to soft tokens."""
@@ -332,20 +317,20 @@ def _bytes_beside(model: PathWeave, values: Iterable[object]) -> int:
     return sum(t.nbytes for t in {id(t): t for t in tensors if id(t) not in known}.values())
 
 
-def _growth(stage: _Stage, sample: _Sample, recipe: Recipe, modalities: int) -> tuple[Growth, ...]:
+def _growth(sample: _Sample, recipe: Recipe, modalities: int) -> tuple[Growth, ...]:
     """Measure paths of the last stage's shape with more and more predecessors."""
     builds = recipe.method.name == "pathweave"
-    bare = replace(stage.path.spec, name="bare", predecessors=(), rank=0, own=())
-    rank = recipe.method.rank if builds else stage.path.spec.rank
+    bare = replace(sample.path.spec, name="bare", predecessors=(), rank=0, own=())
+    rank = recipe.method.rank if builds else sample.path.spec.rank
     grown: list[Growth] = []
-    with Shapes():
-        model = PathWeave(replace(stage.model.base, ready_paths=()))
+    with shapes():
+        model = PathWeave(replace(sample.model.base, ready_paths=()))
         alone = replace(sample, model=model, path=model.paths.expand(bare))
     lowest = alone.connector_flops()
     for number in range(1, modalities + 1):
         earlier = tuple(model.paths.names[1:]) if builds else ()
-        spec = replace(stage.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
-        with Shapes():
+        spec = replace(sample.path.spec, name=f"path_{number}", rank=rank, predecessors=earlier)
+        with shapes():
             path = model.paths.expand(spec)
         counts = path.count()
         grown.append(

@@ -6,12 +6,15 @@ sizes of real models). Attention counts the whole square of rows, also where a m
 it; fused kernels compute the scores once more in the backward pass, which is not counted.
 """
 
+import contextlib
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -40,7 +43,7 @@ class Meter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-        self._attention = _FusedAttention()
+        self._substitutes = _Substitutes()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -49,13 +52,13 @@ class Meter(TorchDispatchMode):
         return False
 
     def __enter__(self) -> "Meter":
-        self._attention.__enter__()
+        self._substitutes.__enter__()
         super().__enter__()
         return self
 
     def __exit__(self, *reason: object) -> None:
         super().__exit__(*reason)
-        self._attention.__exit__(*reason)
+        self._substitutes.__exit__(*reason)
 
     def __torch_dispatch__(
         self,
@@ -113,21 +116,15 @@ def _alike(made: Made) -> Made:
     )
 
 
-class Shapes(TorchFunctionMode):
+@contextlib.contextmanager
+def shapes() -> Iterator[None]:
     """Modules and tensors made inside it hold no numbers: they are on the meta device."""
+    with torch.device("meta"), _Substitutes():
+        yield
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._device = torch.device("meta")
 
-    def __enter__(self) -> "Shapes":
-        self._device.__enter__()
-        super().__enter__()
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        super().__exit__(*reason)
-        self._device.__exit__(*reason)
+class _Substitutes(TorchFunctionMode):
+    """Does otherwise what would be done step by step, or for nothing, on shapes."""
 
     def __torch_function__(
         self,
@@ -136,25 +133,13 @@ class Shapes(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
+        kwargs = kwargs or {}
         # To draw random numbers takes its time even where there are none.
         if getattr(func, "__module__", "") == "torch.nn.init":
-            return args[0] if args else (kwargs or {})["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Takes fused attention for what it is: on shapes torch would compute it step by step."""
-
-    def __torch_function__(
-        self,
-        func: Any,  # noqa: ANN401
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+            return args[0] if args else kwargs["tensor"]
         if func is F.scaled_dot_product_attention:
-            return _attend(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            return _attend(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def _attend(
@@ -207,7 +192,7 @@ def _summed(gradient: Tensor, shared: Tensor) -> Tensor:
     return gradient.unflatten(1, (shared.shape[1], -1)).sum(2)
 
 
-class Saved:
+class Saved(saved_tensors_hooks):
     """Sees what autograd keeps for the backward pass of what runs inside it.
 
     Args:
@@ -215,23 +200,20 @@ class Saved:
     """
 
     def __init__(self, module: nn.Module) -> None:
+        super().__init__(self._keep, lambda tensor: tensor)
         held = [*module.parameters(), *module.buffers()]
         self._held = {tensor.untyped_storage()._cdata for tensor in held}
         # The storages themselves: the place of one that is gone would be given to another.
         self._kept: dict[int, torch.UntypedStorage] = {}
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._keep, lambda tensor: tensor)
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         self._kept[storage._cdata] = storage
         return tensor
 
-    def __enter__(self) -> "Saved":
-        self._hooks.__enter__()
+    def __enter__(self) -> "Saved":  # type: ignore[override]
+        super().__enter__()
         return self
-
-    def __exit__(self, *reason: object) -> None:
-        self._hooks.__exit__(*reason)
 
     @property
     def num_bytes(self) -> int:

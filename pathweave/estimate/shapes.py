@@ -1,6 +1,8 @@
 """A model of shapes: every module of a recipe's base on the meta device, which holds no numbers."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +13,6 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -20,12 +21,12 @@ from transformers import (
 )
 
 from pathweave.bases.hub import download_files, is_remote
-from pathweave.bases.llm import CONFIG, read_config
+from pathweave.bases.llm import CONFIG, check_causal, read_config
 from pathweave.bases.mini import attention
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
-from pathweave.estimate.measure import Shapes
+from pathweave.estimate.measure import shapes
 from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
@@ -71,12 +72,8 @@ def shape_model(recipe: Recipe) -> PathWeave:
     """
     sizes = _base_sizes(recipe.base)
     config = sizes.llm if recipe.llm is None else _llm_config(recipe.llm)
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING or config.is_encoder_decoder:
-        raise RecipeError(
-            f"estimate must be given a decoder-only language model, got {config.model_type!r}; "
-            "choose another llm"
-        )
-    with Shapes():
+    check_causal(config, recipe.llm or recipe.base)
+    with shapes():
         llm: PreTrainedModel = AutoModelForCausalLM.from_config(
             config,
             dtype=torch.bfloat16,
@@ -87,6 +84,10 @@ def shape_model(recipe: Recipe) -> PathWeave:
         # Tokens of a fresh projector are scaled; by how much makes no difference to the cost.
         scale = 1.0 if config.hidden_size != sizes.llm.hidden_size else sizes.scale
         projector = Projector(sizes.qformer.dim, embeddings.embedding_dim, scale)
+        ready: tuple[ReadyPath, ...] = ()
+        if sizes.ready is not None:
+            alone = Paths(sizes.qformer.dim, sizes.qformer.encoder_width, {}).expand(sizes.ready)
+            ready = (ReadyPath(sizes.ready, alone.state_dict(), decoder={}, encoder={}),)
         base = Base(
             kind=recipe.base,
             llm=llm,
@@ -94,7 +95,7 @@ def shape_model(recipe: Recipe) -> PathWeave:
             qformer=qformer,
             projector=projector,
             text_tokenizer=None if sizes.qformer.vocab_size is None else _tokenizer(),
-            ready_paths=() if sizes.ready is None else (_ready_path(sizes),),
+            ready_paths=ready,
         )
         model = PathWeave(base)
     freeze(model)
@@ -105,53 +106,44 @@ def _base_sizes(name: str) -> BaseSizes:
     known = known_sizes()["bases"]
     directory = Path(name)
     if name in known:
-        ready = known[name].get("ready")
-        return BaseSizes(
-            QFormerConfig(**known[name]["qformer"]),
-            _config(known[name]["llm"]),
-            PathSpec(**ready) if ready else None,
-            None if ready else 1.0,
-        )
+        sizes = known[name]
+        shape, config = QFormerConfig(**sizes["qformer"]), AutoConfig.for_model(**sizes["llm"])
+        is_ready = "ready" in sizes
+        ready = PathSpec(**sizes["ready"]) if is_ready else None
+        return BaseSizes(shape, config, ready, None if is_ready else 1.0)
     if (directory / "base.json").is_file():
         about = read_description(directory)
         llm = read_config(directory / LLM_DIRECTORY)
         return BaseSizes(QFormerConfig(**about["qformer"]), llm, scale=about["projector_scale"])
     if directory.is_dir() or is_remote(name):
-        return _published_sizes(published_config(name), directory)
+        published = _published_config(name)
+        check_config(published, directory)
+        return BaseSizes(qformer_shape(published), published.text_config, ready_spec(published))
     raise RecipeError(
         f"{unknown('base', name, list(known))}, a directory that holds a base, an InstructBLIP or "
         "a BLIP-2, or the id of one on the hub"
     )
 
 
-def _published_sizes(config: PretrainedConfig, directory: Path) -> BaseSizes:
-    check_config(config, directory)
-    return BaseSizes(qformer_shape(config), config.text_config, ready_spec(config))
-
-
-def _ready_path(sizes: BaseSizes) -> ReadyPath:
-    assert sizes.ready is not None
-    alone = Paths(sizes.qformer.dim, sizes.qformer.encoder_width, {}).expand(sizes.ready)
-    return ReadyPath(sizes.ready, alone.state_dict(), decoder={}, encoder={})
-
-
 def _llm_config(name: str) -> PretrainedConfig:
     known = known_sizes()["llms"]
-    return _config(known[name]) if name in known else published_config(name)
+    return AutoConfig.for_model(**known[name]) if name in known else _published_config(name)
 
 
-def _config(sizes: dict[str, Any]) -> PretrainedConfig:
-    return AutoConfig.for_model(**sizes)
-
-
-def published_config(name: str) -> PretrainedConfig:
-    """Return the configuration in a directory or on the hub; nothing else is read."""
+def _published_config(name: str) -> PretrainedConfig:
     if not is_remote(name):
         return read_config(Path(name))
+    with hub_config(name) as directory:
+        return read_config(directory)
+
+
+@contextlib.contextmanager
+def hub_config(name: str) -> Iterator[Path]:
+    """Yield a directory with the configuration of a model of the hub alone."""
     source = HubSource(kind="hub", repository=name, files=(CONFIG,), num_bytes=1)
     with tempfile.TemporaryDirectory() as directory:
         download_files(name, source, Path(directory), lambda *_: None)
-        return read_config(Path(directory))
+        yield Path(directory)
 
 
 def words(count: int) -> str:

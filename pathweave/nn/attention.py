@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from pathweave.nn.woven import Route, WovenLinear
 
-PROJECTIONS = ("query", "key", "value", "output")
-
 
 class Attention(nn.Module):
     """BERT attention block: attention, output projection, residual, layer norm.

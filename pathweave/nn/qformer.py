@@ -161,25 +161,10 @@ class QFormer(nn.Module):
         text_mask: Bool[Tensor, "batch text"] | None = None,
     ) -> Float[Tensor, "batch queries dim"]:
         """Return one row per query token. Masks are true where a token counts; None is all."""
-        rows = self.hidden_states(queries, features, route, feature_mask, text, text_mask)[-1]
-        return rows[:, : queries.shape[1]]
-
-    def hidden_states(
-        self,
-        queries: Float[Tensor, "batch queries dim"],
-        features: Float[Tensor, "batch tokens width"],
-        route: Route,
-        feature_mask: Bool[Tensor, "batch tokens"] | None = None,
-        text: Int[Tensor, "batch text"] | None = None,
-        text_mask: Bool[Tensor, "batch text"] | None = None,
-    ) -> list[Float[Tensor, "batch rows dim"]]:
-        """Return queries and text rows after the embedding and after each layer."""
         rows, row_mask = self._embed(queries, text, text_mask)
-        states = [rows]
         for layer in self.layers:
             rows = layer(rows, queries.shape[1], features, route, row_mask, feature_mask)
-            states.append(rows)
-        return states
+        return rows[:, : queries.shape[1]]
 
     def _embed(
         self,

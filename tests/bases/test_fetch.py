@@ -245,7 +245,7 @@ def test_check_finds_a_changed_byte(cache):
 
 
 def test_check_of_absent_weights_says_how_to_fetch_them(cache):
-    with pytest.raises(FetchError, match=r"tiny must be fetched.*pathweave fetch tiny"):
+    with pytest.raises(FetchError, match=r"tiny .* must be in the cache, .*pathweave fetch tiny"):
         check("tiny")
 
 

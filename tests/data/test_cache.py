@@ -17,7 +17,7 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
 from pathweave.encoders.media import Array, Frames, Waveform
-from pathweave.encoders.whisper import WhisperEncoder, WhisperNetwork
+from pathweave.encoders.whisper import WhisperEncoder, whisper_network
 from pathweave.errors import DiskError, MediaError, RecipeError
 from tests.data.decode.files import npy
 from tests.full_disk import full_disk
@@ -74,7 +74,7 @@ def encoders(tmp_path_factory):
     torch.manual_seed(0)
     config = {"width": 16, "num_layers": 2, "num_heads": 2, "num_mels": 80, "rate": 16000}
     config |= {"window": 400, "hop": 160, "max_positions": 100}
-    whisper = WhisperNetwork(80, width=16, num_layers=2, num_heads=2, max_positions=100)
+    whisper = whisper_network(80, width=16, num_layers=2, num_heads=2, max_positions=100)
     built = []
     for module in (EfficientNet(), whisper):
         directory = tmp_path_factory.mktemp("weights")

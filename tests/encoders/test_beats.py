@@ -47,18 +47,18 @@ def test_buckets_of_distances(name, sizes):
 
 def test_the_filter_bank_is_normalised_and_followed_by_zeros(file):
     stored = arrays("fbank")
-    mels = Beats(file, windows=1)._windowed(stored["waveform"][None])[0]
+    mels = Beats(file, windows=1).prepare(stored["waveform"][None])[0]
     torch.testing.assert_close(mels[:98], stored["normalised_torchaudio"], atol=1e-4, rtol=0)
     assert not mels[98:].any()
 
 
 def test_windows_follow_each_other_and_the_rest_is_cut(encoder):
     long = torch.tensor(sound(200_000).samples)[None]
-    first, second = encoder._windowed(long)
-    later = encoder._windowed(long[:, 512 * 160 :])
+    first, second = encoder.prepare(long)
+    later = encoder.prepare(long[:, 512 * 160 :])
     assert first.shape == (512, 128)
     torch.testing.assert_close(later[0], second, atol=1e-4, rtol=1e-4)
-    assert torch.equal(encoder._windowed(long[:, : 1023 * 160 + 400])[1], second)
+    assert torch.equal(encoder.prepare(long[:, : 1023 * 160 + 400])[1], second)
 
 
 def test_every_sound_has_all_windows(encoder):
@@ -79,7 +79,7 @@ def test_what_is_missing_is_filled_up_as_in_the_papers_training(encoder, seconds
     mels = (filter_bank(torch.tensor(samples)[None])[0, :1024] - 15.41663) / (2 * 6.55582)
     expected = torch.zeros(1024, 128)
     expected[: len(mels)] = mels
-    windows = encoder._windowed(torch.tensor(decoded)[None])
+    windows = encoder.prepare(torch.tensor(decoded)[None])
     torch.testing.assert_close(windows.flatten(0, 1), expected)
 
 

@@ -146,15 +146,15 @@ def test_media_of_any_shape_give_their_own_number_of_frames(instructblip):
 
 
 def test_pictures_are_prepared_as_by_the_processor_of_instructblip(instructblip):
-    medium = frames(2, 61, 43)
-    found = eva_clip._normalised(EvaClip(instructblip)._resize(medium))
+    medium, encoder = frames(2, 61, 43), EvaClip(instructblip)
+    found = encoder.prepare(torch.stack(encoder.units(medium)))
     processor = BlipImageProcessorPil(size={"height": 28, "width": 28})
     expected = processor(list(medium.pixels), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_pixels_have_the_scale_of_clip():
-    white = eva_clip._normalised(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))
+def test_pixels_have_the_scale_of_clip(instructblip):
+    white = EvaClip(instructblip).prepare(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8))
     expected = [(1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258]
     assert white.flatten()[:2].tolist() == pytest.approx(expected)
 
@@ -232,8 +232,8 @@ def test_a_missing_file_says_what_to_put_where(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "must be readable JSON, got Expecting property name"),
-        ("[]", "must hold a vision_config, got none"),
+        ("{", "must hold the configuration of .*, got Expecting property name"),
+        ("[]", "must hold the configuration of .*, got a list in config"),
         (
             '{"vision_config": {"hidden_size": "wide"}}',
             "hold the sizes of a vision model, got .*wide",

@@ -244,8 +244,10 @@ def test_other_layers_are_hidden_states(made, saved, name):
     network = getattr(model, part) if part else model
     with torch.no_grad():
         states = [
-            network(**unit, output_hidden_states=True).hidden_states[1]
-            for unit in encode._units(medium)
+            network(**{k: v[None] for k, v in unit.items()}, output_hidden_states=True)[
+                "hidden_states"
+            ][1]
+            for unit in encode.units(medium)
         ]
     expected = torch.cat(states)
     expected = expected.flatten(2).mT if expected.ndim == 4 else expected
@@ -456,9 +458,9 @@ def test_from_bytes_to_cached_features_as_a_recipe_says(saved, tmp_path):
     [features] = cache.features(encode, decode, [(stream.getvalue(), "a.png")])
     torch.testing.assert_close(features, encode([pictures(1)])[0], atol=1e-3, rtol=1e-3)
     assert features.shape == (1, 2, 16)
-    with pytest.raises(RecipeError, match=r"'pool' of encoder 'transformers' must be a whole num"):
+    with pytest.raises(RecipeError, match=r"encoder 'transformers': pool: must be a valid int"):
         build_encoder("transformers", model=str(saved("siglip")), pool="2")
-    with pytest.raises(RecipeError, match="must have the option 'model', got none"):
+    with pytest.raises(RecipeError, match="'transformers': model: Field required"):
         build_encoder("transformers")
     with pytest.raises(RecipeError, match=r"must be given <class .*Frames'>, got Waveform from"):
         cache.features(encode, build_decoder("sound"), [(wave(), "a.wav")])

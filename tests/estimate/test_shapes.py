@@ -100,7 +100,7 @@ def test_a_quantised_language_model_takes_less():
 @pytest.mark.parametrize("config", [hf.T5Config(d_model=16, num_heads=2), hf.CLIPVisionConfig()])
 def test_a_language_model_that_is_no_decoder_is_refused(tmp_path, config):
     blip("blip-2", config).save_pretrained(tmp_path)
-    what = f"must be given a decoder-only language model, got '{config.model_type}'"
+    what = rf"must be causal \(decoder only\), got '{config.model_type}'"
     with pytest.raises(RecipeError, match=what):
         shape_model(recipe(tmp_path))
 

@@ -13,8 +13,12 @@ def hidden_states(qformer: QFormer, paths: Paths, data: dict, case: str, modalit
     given = {k.split("/")[-1]: v for k, v in data.items() if k.startswith(f"in/{case}/")}
     queries = given["query_embeds"]
     mask = given.get("attention_mask")
+    states = []
+    for layer in qformer.layers:
+        layer.register_forward_pre_hook(lambda _, given: states.append(given[0]))
+    layer.register_forward_hook(lambda *seen: states.append(seen[-1]))
     with torch.no_grad():
-        return qformer.hidden_states(
+        qformer(
             queries,
             given["encoder_hidden_states"],
             paths.route([modality] * len(queries)),
@@ -22,6 +26,7 @@ def hidden_states(qformer: QFormer, paths: Paths, data: dict, case: str, modalit
             given.get("input_ids"),
             None if mask is None else mask[:, queries.shape[1] :].bool(),
         )
+    return states
 
 
 @pytest.mark.parametrize("case", ["text", "notext", "onetoken"])

@@ -94,14 +94,6 @@ def test_padding_changes_nothing():
 
 
 @torch.no_grad()
-def test_hidden_states_are_the_embedding_and_each_layer():
-    model, (queries, features, text) = qformer(), inputs()
-    states = model.hidden_states(queries, features, Route(), None, text)
-    assert [tuple(state.shape) for state in states] == [(2, 9, 16)] * 4
-    assert torch.equal(states[-1][:, :3], model(queries, features, Route(), None, text))
-
-
-@torch.no_grad()
 def test_text_of_no_tokens_is_no_text():
     model, (queries, features, text) = qformer(), inputs()
     none = model(queries, features, Route(), None, text[:, :0])

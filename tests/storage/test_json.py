@@ -9,7 +9,7 @@ from pathweave.bases.convert.minilm import convert_minilm
 from pathweave.bases.llm import read_config
 from pathweave.bases.shards import Shards
 from pathweave.display import Display
-from pathweave.encoders.eva_weights import read_transformers
+from pathweave.encoders.eva_weights import read_vision_config
 from pathweave.encoders.weights import load_weights
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import FetchError, PathError, PathWeaveError, RecipeError, RunError
@@ -49,7 +49,7 @@ READERS = {
 }
 OTHERS = {
     "config.json of whisper": (WhisperEncoder, FetchError),
-    "config.json of a tower": (read_transformers, FetchError),
+    "config.json of a tower": (read_vision_config, FetchError),
     "config.json of MiniLM": (lambda directory: convert_minilm(directory, directory), FetchError),
     "recipe.yaml": (lambda directory: load_recipe(directory / "recipe.yaml"), RecipeError),
     "answers.jsonl": (

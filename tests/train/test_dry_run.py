@@ -326,10 +326,10 @@ def test_a_copy_in_the_hubs_cache_counts(tiny, instructblip, tmp_path):
         ({"kind": "telepathy"}, "encoder must be one of"),
         (
             {"kind": "precomputed", "width": "12"},
-            "'width' of encoder 'precomputed' must be a whole",
+            "encoder 'precomputed': width: must be a valid integer",
         ),
         ({"kind": "precomputed", "widht": 12}, "got 'widht'; did you mean 'width'?"),
-        ({"kind": "precomputed"}, "must have the option 'width', got none"),
+        ({"kind": "precomputed"}, "'precomputed': width: Field required"),
         ({"kind": "whisper", "directory": "nowhere"}, "nowhere must be a directory, or in the"),
         ({"kind": "transformers", "model": "some/model"}, "some/model must be a directory, or in"),
         ({"kind": "transformers", "model": "{blip}"}, "must hold the settings of a processor"),

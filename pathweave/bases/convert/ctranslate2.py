@@ -8,6 +8,7 @@ Aliases (pairs of names) follow, which are not needed here.
 
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,50 +17,37 @@ from pathweave.errors import FetchError
 _TYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 
 
-class _Reader:
-    """A cursor over the bytes of a file."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = 0
-
-    def number(self, kind: str) -> int:
-        (value,) = struct.unpack_from(f"<{kind}", self.data, self.position)
-        self.position += struct.calcsize(kind)
-        return value
-
-    def string(self) -> str:
-        length = self.number("H")
-        text = self.data[self.position : self.position + length - 1]
-        self.position += length
-        return text.decode()
-
-    def array(self) -> np.ndarray:
-        shape = [self.number("I") for _ in range(self.number("B"))]
-        dtype = np.dtype(_TYPES[self.number("B")])
-        num_bytes = self.number("I")
-        values = np.frombuffer(
-            self.data, dtype, count=num_bytes // dtype.itemsize, offset=self.position
-        )
-        self.position += num_bytes
-        return values.reshape(shape)
-
-
 def read_ctranslate2(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a CTranslate2 model by name.
 
     Raises:
         FetchError: If the file is damaged or of another version.
     """
-    reader = _Reader(path.read_bytes())
-    try:
-        version = reader.number("I")
-        if version != 6:
-            raise FetchError(f"{path.name} must be a CTranslate2 file of version 6, got {version}")
-        reader.string()
-        reader.number("I")
-        return {reader.string(): reader.array() for _ in range(reader.number("I"))}
-    except (struct.error, KeyError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, FetchError):
-            raise
-        raise FetchError(f"{path.name} must be a CTranslate2 file, got a damaged one") from error
+    with path.open("rb") as file:
+        try:
+            if (version := _number(file, "I")) != 6:
+                raise FetchError(
+                    f"{path.name} must be a CTranslate2 file of version 6, got {version}"
+                )
+            _string(file)
+            _number(file, "I")
+            return {_string(file): _array(file) for _ in range(_number(file, "I"))}
+        except (struct.error, KeyError, ValueError) as error:
+            if isinstance(error, FetchError):
+                raise
+            message = f"{path.name} must be a CTranslate2 file, got a damaged one"
+            raise FetchError(message) from error
+
+
+def _number(file: BinaryIO, kind: str) -> int:
+    return struct.unpack(f"<{kind}", file.read(struct.calcsize(kind)))[0]
+
+
+def _string(file: BinaryIO) -> str:
+    return file.read(_number(file, "H"))[:-1].decode()
+
+
+def _array(file: BinaryIO) -> np.ndarray:
+    shape = [_number(file, "I") for _ in range(_number(file, "B"))]
+    dtype = _TYPES[_number(file, "B")]
+    return np.frombuffer(file.read(_number(file, "I")), dtype).reshape(shape)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 from torch import Tensor
 
 from pathweave.bases.convert.tensors import write_model
@@ -32,6 +34,7 @@ _MODULES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+_SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _MAX_LENGTH = 8192
 
 
@@ -47,21 +50,25 @@ def convert_smollm2(source: Path, out: Path) -> None:
         return
     reader = import_extra("gguf", "mini").GGUFReader(source / "model.gguf")
     fields = {name: field.contents() for name, field in reader.fields.items()}
+    ids = {name: fields[f"tokenizer.ggml.{key}_token_id"] for name, key in _SPECIAL.items()}
+    generation = {f"{name}_token_id": ids[name] for name in ("bos", "eos", "pad")}
     write_model(out / "model.safetensors", _tensors(reader, fields))
-    _write(out / "config.json", _config(fields))
-    tokens = {part: fields[f"tokenizer.ggml.{part}_token_id"] for part in ("bos", "eos", "padding")}
-    generation = {
-        "bos_token_id": tokens["bos"],
-        "eos_token_id": tokens["eos"],
-        "pad_token_id": tokens["padding"],
+    settings = {
+        "config": _config(fields) | generation,
+        "generation_config": generation,
+        "tokenizer_config": {
+            # The named GPT-2 class would rebuild the splitting and lose the digits.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": _MAX_LENGTH,
+            "clean_up_tokenization_spaces": False,
+            "chat_template": fields["tokenizer.chat_template"],
+            **{f"{n}_token": fields["tokenizer.ggml.tokens"][i] for n, i in ids.items()},
+        },
     }
-    _write(out / "generation_config.json", generation)
-    _write(out / "tokenizer.json", _tokenizer(fields))
-    _write(out / "tokenizer_config.json", _tokenizer_config(fields))
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, values in settings.items():
+        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        (out / f"{name}.json").write_text(text, encoding="utf-8")
+    (out / "tokenizer.json").write_text(_tokenizer(fields).to_str(), encoding="utf-8")
 
 
 def _tensors(reader: "GGUFReader", fields: dict[str, Any]) -> dict[str, Tensor]:
@@ -95,7 +102,6 @@ def _rotary_halves(weight: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def _config(fields: dict[str, Any]) -> dict[str, Any]:
-    heads = fields["llama.attention.head_count"]
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -104,84 +110,26 @@ def _config(fields: dict[str, Any]) -> dict[str, Any]:
         "hidden_size": fields["llama.embedding_length"],
         "intermediate_size": fields["llama.feed_forward_length"],
         "num_hidden_layers": fields["llama.block_count"],
-        "num_attention_heads": heads,
+        "num_attention_heads": fields["llama.attention.head_count"],
         "num_key_value_heads": fields["llama.attention.head_count_kv"],
-        "head_dim": fields["llama.embedding_length"] // heads,
         "max_position_embeddings": fields["llama.context_length"],
         # Stored in float32 in the GGUF; 9.99999974e-06 there means 1e-05.
         "rms_norm_eps": float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": fields["llama.rope.freq_base"],
-        },
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": fields["llama.rope.freq_base"]},
         "tie_word_embeddings": True,
-        "bos_token_id": fields["tokenizer.ggml.bos_token_id"],
-        "eos_token_id": fields["tokenizer.ggml.eos_token_id"],
-        "pad_token_id": fields["tokenizer.ggml.padding_token_id"],
     }
 
 
-def _tokenizer(fields: dict[str, Any]) -> dict[str, Any]:
+def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
     tokens, kinds = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(BPE({token: index for index, token in enumerate(tokens)}, merges))
+    # The GGUF names this splitting "smollm": single digits, then the rule of GPT-2.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
     control = 3
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": index,
-                "content": token,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-            if kind == control
-        ],
-        "normalizer": None,
-        # The GGUF names this splitting "smollm": single digits, then the rule of GPT-2.
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Digits", "individual_digits": True},
-                {**byte_level, "use_regex": True},
-            ],
-        },
-        "post_processor": None,
-        "decoder": {**byte_level, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: index for index, token in enumerate(tokens)},
-            "merges": [merge.split(" ") for merge in fields["tokenizer.ggml.merges"]],
-        },
-    }
-
-
-def _tokenizer_config(fields: dict[str, Any]) -> dict[str, Any]:
-    tokens = fields["tokenizer.ggml.tokens"]
-    names = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-    return {
-        # The named GPT-2 class would rebuild the splitting and lose the digits.
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": _MAX_LENGTH,
-        "clean_up_tokenization_spaces": False,
-        **{
-            f"{name}_token": tokens[fields[f"tokenizer.ggml.{key}_token_id"]]
-            for name, key in names.items()
-        },
-        "chat_template": fields["tokenizer.chat_template"],
-    }
+    special = [token for token, kind in zip(tokens, kinds, strict=True) if kind == control]
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    return tokenizer

@@ -1,6 +1,7 @@
 """Whisper tiny.en: the encoder alone, under the names transformers gives its parameters."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,21 @@ from pathweave.bases.convert.ctranslate2 import read_ctranslate2
 from pathweave.bases.convert.tensors import write_model
 
 _PREFIX = "model.encoder."
-_CONFIG = {
+# Of the arrays of CTranslate2 those that are weights, and what is renamed in them.
+_TENSOR = re.compile(r"encoder/.*/(weight|bias|gamma|beta|encodings)")
+_RENAMED = {
+    "position_encodings/encodings": "embed_positions/weight",
+    r"layer_(\d+)": r"layers/\1",
+    "self_attention/layer_norm": "self_attn_layer_norm",
+    "self_attention/linear_0": "self_attn/qkv_proj",
+    "self_attention/linear_1": "self_attn/out_proj",
+    "ffn/layer_norm": "final_layer_norm",
+    "ffn/linear_0": "fc1",
+    "ffn/linear_1": "fc2",
+    "gamma": "weight",
+    "beta": "bias",
+}
+TINY_EN = {
     "width": 384,
     "num_layers": 4,
     "num_heads": 6,
@@ -39,37 +54,21 @@ def convert_whisper(source: Path, out: Path) -> None:
             if name.startswith(_PREFIX)
         }
     write_model(out / "model.safetensors", tensors)
-    (out / "config.json").write_text(json.dumps(_CONFIG, indent=2) + "\n", encoding="utf-8")
+    (out / "config.json").write_text(json.dumps(TINY_EN, indent=2) + "\n", encoding="utf-8")
 
 
 def _from_ctranslate2(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    def get(name: str) -> Tensor:
-        return torch.from_numpy(arrays[f"encoder/{name}"].astype(np.float32))
-
-    tensors = {"embed_positions.weight": get("position_encodings/encodings")}
-    for conv in ("conv1", "conv2"):
-        for part in ("weight", "bias"):
-            tensors[f"{conv}.{part}"] = get(f"{conv}/{part}")
-    norms = {"layer_norm": "layer_norm"}
-    linears = {}
-    for index in range(_CONFIG["num_layers"]):
-        new, old = f"layers.{index}", f"layer_{index}"
-        norms[f"{new}.self_attn_layer_norm"] = f"{old}/self_attention/layer_norm"
-        norms[f"{new}.final_layer_norm"] = f"{old}/ffn/layer_norm"
-        linears[f"{new}.self_attn.out_proj"] = f"{old}/self_attention/linear_1"
-        linears[f"{new}.fc1"] = f"{old}/ffn/linear_0"
-        linears[f"{new}.fc2"] = f"{old}/ffn/linear_1"
+    tensors: dict[str, Tensor] = {}
+    for name, values in arrays.items():
+        if not _TENSOR.fullmatch(name):
+            continue
+        own = name.removeprefix("encoder/")
+        for theirs, ours in _RENAMED.items():
+            own = re.sub(theirs, ours, own)
+        tensors[own.replace("/", ".")] = torch.from_numpy(values.astype(np.float32))
+    for name in [name for name in tensors if ".qkv_proj." in name]:
         # Queries, keys and values are one stacked linear layer; Whisper's keys have no bias.
-        stacked = f"{old}/self_attention/linear_0"
-        weights, biases = get(f"{stacked}/weight").chunk(3), get(f"{stacked}/bias").chunk(3)
-        for projection, weight, bias in zip("qkv", weights, biases, strict=True):
-            tensors[f"{new}.self_attn.{projection}_proj.weight"] = weight
-            if projection != "k":
-                tensors[f"{new}.self_attn.{projection}_proj.bias"] = bias
-    for target, name in norms.items():
-        tensors[f"{target}.weight"] = get(f"{name}/gamma")
-        tensors[f"{target}.bias"] = get(f"{name}/beta")
-    for target, name in linears.items():
-        tensors[f"{target}.weight"] = get(f"{name}/weight")
-        tensors[f"{target}.bias"] = get(f"{name}/bias")
+        for projection, part in zip("qkv", tensors.pop(name).chunk(3), strict=True):
+            if projection != "k" or name.endswith("weight"):
+                tensors[name.replace("qkv_proj", f"{projection}_proj")] = part
     return tensors

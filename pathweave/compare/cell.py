@@ -150,7 +150,6 @@ def record(cell: Cell, out: Path) -> CellResult:
                     tensors[scored.key] = found["statistics"]
                     tensors[scored.objects] = found["objects"]
                     ids[scored.key] = sha256_bytes("\n".join(listed).encode())
-    spent = sessions(run.log)
     results = Results.load(run.results)
     result = CellResult(
         method=cell.method,
@@ -159,9 +158,7 @@ def record(cell: Cell, out: Path) -> CellResult:
         recipe_hash=recipe_hash(cell.recipe),
         results=results.model_copy(update={"gate_usage": None}),
         gate_usage=results.gate_usage or {},
-        seconds=spent.seconds,
-        shared_seconds=spent.shared_seconds,
-        peak_memory_bytes=spent.peak_memory_bytes,
+        **sessions(run.log),
         versions={**versions(), "pathweave": __version__},
         ids=ids,
         samples="",

@@ -53,7 +53,7 @@ def evaluate_manifests(
             answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
             bar.close()
             result = score_set(examples, test_set, answers)
-            scores.append({"set": name, **result.summary(), "bad": examples.bad})
+            scores.append({"set": name, **result.summary, "bad": examples.bad})
     return scores
 
 

@@ -17,6 +17,8 @@ Figure = Any
 # Share of a row's height that its bars fill.
 _GROUP_HEIGHT = 0.84
 
+_MIDDLE = {"ha": "center", "va": "center", "fontsize": 11}
+
 
 def plot(results: Results, path: Path) -> None:
     """Draw the score matrix and the forgetting after each stage as a PNG.
@@ -69,13 +71,8 @@ def _draw_scores(axes: Axes, results: Results) -> None:
     axes.imshow(np.clip(scores / best, 0, 1), cmap="Blues", vmin=0, vmax=1.9, aspect="auto")
     for stage, column in np.argwhere(np.isfinite(scores)):
         is_new = columns[column][0] == results.curriculum[stage]
-        axes.text(
-            *(column, stage, f"{scores[stage, column]:.1f}"),
-            ha="center",
-            va="center",
-            fontsize=11,
-            fontweight="bold" if is_new else "normal",
-        )
+        weight = "bold" if is_new else "normal"
+        axes.text(column, stage, f"{scores[stage, column]:.1f}", fontweight=weight, **_MIDDLE)
     labels = [f"{dataset.name}\n{unit(dataset)}" for _, dataset in columns]
     axes.set_xticks(range(len(columns)), labels, fontsize=8)
     axes.set_yticks(range(len(results.curriculum)), results.curriculum, fontsize=11)
@@ -88,16 +85,9 @@ def _draw_scores(axes: Axes, results: Results) -> None:
         places = [i for i, column in enumerate(columns) if column[0] == modality]
         if places:
             # Below the two lines of the tick labels.
-            axes.annotate(
-                modality,
-                (sum(places) / len(places), 0),
-                (0, -36),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=11,
-            )
+            style = {"ha": "center", "va": "top", "fontsize": 11}
+            at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axes.annotate(modality, (sum(places) / len(places), 0), (0, -36), **at, **style)
             axes.axvline(places[0] - 0.5, color="grey", linewidth=0.8)
 
 

@@ -27,11 +27,12 @@ def tables(results: Results) -> list[Table]:
 def score_table(results: Results) -> Table:
     """Return the score matrix, a row a test set, and beside it what the scores are read against."""
     numbered = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
+    stages = range(len(results.curriculum))
     units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
     parts = [f"{m} {d.name} {d.coverage}" for m, d in results.columns if d.coverage is not None]
     covered = f"; samples there are: {', '.join(parts)}" if parts else ""
     table = _table(
-        ["test set", *map(str, range(len(results.curriculum)))],
+        ["test set", *map(str, stages)],
         title=f"{results.recipe}: scores after each stage",
         caption=f"stages: {numbered}; {', '.join(units)}{covered}",
         box=SIMPLE_HEAD,
@@ -46,7 +47,6 @@ def score_table(results: Results) -> Table:
         table.add_column(label, justify="right", style="dim")
     found = {(stage, m, d.name): f"{score:.1f}" for stage, m, d, score in results.scored()}
     for modality, dataset in results.columns:
-        stages = range(len(results.curriculum))
         scores = [found.get((stage, modality, dataset.name), "") for stage in stages]
         beside = [getattr(dataset, field) for _, field in known]
         shown = ["" if value is None else f"{value:.1f}" for value in beside]
@@ -84,13 +84,10 @@ def parameter_table(results: Results) -> Table:
     )
     for stage in results.stages:
         counts = (stage.adapters, stage.in_adapters, stage.gates, stage.other, stage.trained)
-        table.add_row(
-            stage.modality,
-            *(f"{count:,}" for count in counts),
-            f"{stage.share:.1f}%",
-            "" if stage.seconds is None else f"{stage.seconds:,.0f}s",
-            "" if stage.num_bytes is None else f"{stage.num_bytes / 1e6:.1f}MB",
-        )
+        seconds = "" if stage.seconds is None else f"{stage.seconds:,.0f}s"
+        disk = "" if stage.num_bytes is None else f"{stage.num_bytes / 1e6:.1f}MB"
+        shown = [f"{count:,}" for count in counts]
+        table.add_row(stage.modality, *shown, f"{stage.share:.1f}%", seconds, disk)
     return table
 
 

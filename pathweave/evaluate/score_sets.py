@@ -118,7 +118,7 @@ def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, s
     objects: list[int] = found.objects.tolist()
     num_objects = len(set(objects))
     around = interval(found.statistics, metric.combine, objects) if num_objects > 1 else None
-    summary = {
+    summary: dict[str, Any] = {
         "metric": metric.name,
         "score": metric.score(found.statistics),
         "low": around and around.low,

@@ -205,11 +205,6 @@ class ScoreMatrix(Generic[Score]):
             ) from error
         return matrix
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ScoreMatrix) and self.as_dict() == other.as_dict()
-
-    __hash__ = None  # type: ignore[assignment]
-
     def _loss(self, stage: int, modality: str, dataset: str) -> Score:
         needed = {m for m in self._scored_stages if m >= self._learnt(modality)}
         known = [j for j in range(stage) if j in needed or self.has(j, modality, dataset)]

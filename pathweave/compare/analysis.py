@@ -230,12 +230,7 @@ def _check_known(about: About, cells: Sequence[LoadedCell]) -> None:
 
 def _metrics(cells: Sequence[LoadedCell]) -> dict[tuple[str, str], str]:
     """Return the metric of each test set by modality and name, the same in all cells."""
-    infos = [
-        (cell, name, info)
-        for cell in cells
-        for name, found in cell.result.results.datasets.items()
-        for info in found
-    ]
+    infos = [(cell, *column) for cell in cells for column in cell.result.results.columns]
     metrics = {(name, info.name): info.metric for _, name, info in infos}
     for cell, name, info in infos:
         metric = metrics[name, info.name]

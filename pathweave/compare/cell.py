@@ -139,12 +139,10 @@ def record(cell: Cell, out: Path) -> CellResult:
     ids: dict[str, str] = {}
     for position, name in enumerate(cell.recipe.curriculum):
         for dataset, test_set in cell.recipe.modalities[name].test.items():
-            files = {
-                Scored(after, name, dataset): run.stage_predictions(after, name, dataset)
-                for after in cell.recipe.curriculum[position:]
-            }
-            files[Scored(None, name, dataset)] = run.whole_predictions(name, dataset)
-            for scored, file in files.items():
+            whole = run.whole_predictions(name, dataset)
+            for after in (*cell.recipe.curriculum[position:], None):
+                scored = Scored(after, name, dataset)
+                file = run.stage_predictions(after, name, dataset) if after else whole
                 if file.is_file():
                     listed, found = load_answers(file, test_set)
                     tensors[scored.key] = found["statistics"]
@@ -218,9 +216,6 @@ def load_cell(file: Path) -> LoadedCell:
             f"{_AGAIN}"
         )
     scored = [Scored.parse(key) for key in tensors if not key.startswith("objects|")]
-    return LoadedCell(
-        result,
-        statistics={each: tensors[each.key].double().numpy() for each in scored},
-        objects={each.objects: tensors[each.objects].numpy() for each in scored},
-        file=file,
-    )
+    statistics = {each: tensors[each.key].double().numpy() for each in scored}
+    objects = {each.objects: tensors[each.objects].numpy() for each in scored}
+    return LoadedCell(result, statistics, objects, file)

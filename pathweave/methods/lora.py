@@ -15,7 +15,7 @@ from pathweave.errors import RecipeError
 from pathweave.extras import import_extra
 from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import add_path, trainable
-from pathweave.methods.settings import Settings
+from pathweave.methods.settings import PositiveFloat, Settings
 from pathweave.model.paths import matches
 from pathweave.nn import WovenLinear, woven_sites
 
@@ -25,9 +25,7 @@ ADAPTER = "default"
 class Lora(Settings):
     """Low-rank adaptation of the connector; its rank and hosts are ``rank`` and ``sites``."""
 
-    alpha: float = Field(
-        16.0, gt=0, allow_inf_nan=False, description="The update is scaled by alpha / rank."
-    )
+    alpha: PositiveFloat = Field(16.0, description="The update is scaled by alpha / rank.")
 
 
 def learn(context: StageContext, options: Lora) -> Lessons:

@@ -12,7 +12,7 @@ from pathweave.methods.averaging import clone, move_towards
 from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import CONNECTOR_AND_PATHS, connector_weights, trainable, tune_connector
 from pathweave.methods.replay_buffer import mixture, replay_buffer
-from pathweave.methods.settings import Positive, Settings
+from pathweave.methods.settings import Positive, PositiveFloat, Settings
 from pathweave.model.base import freeze
 
 
@@ -23,11 +23,8 @@ class Mera(Settings):
         100, description="Training samples of every modality that the realignment learns from."
     )
     steps: Positive = Field(150, description="Optimiser steps of the realignment.")
-    lr: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Peak learning rate of the realignment; null is that of the stage.",
+    lr: PositiveFloat | None = Field(
+        None, description="Peak learning rate of the realignment; null is that of the stage."
     )
 
 

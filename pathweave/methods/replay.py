@@ -9,17 +9,15 @@ from pydantic import Field
 from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import CONNECTOR_AND_PATHS, tune_connector
 from pathweave.methods.replay_buffer import mixture, replay_buffer
-from pathweave.methods.settings import Positive, Settings
+from pathweave.methods.settings import Positive, PositiveFloat, Settings
 
 
 class Replay(Settings):
     """Experience replay."""
 
     samples: Positive = Field(100, description="Training samples kept of every earlier modality.")
-    weight: float = Field(
+    weight: PositiveFloat = Field(
         1.0,
-        gt=0,
-        allow_inf_nan=False,
         description="Share of the samples drawn of each earlier modality, relative to the new one.",
     )
 

@@ -20,7 +20,7 @@ from pathweave.compare.cell import Scored, load_cell, record
 from pathweave.compare.grid import load_grid, recipe_hash
 from pathweave.compare.sessions import current, sessions
 from pathweave.compare.shared import first_stage
-from tests.compare.grids import METHODS, write_grid
+from tests.compare.grids import write_grid
 from tests.whole_runs import command, events, hashes
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -37,17 +37,18 @@ def when_training(runs: list[Path], do) -> threading.Thread:
     """Do something to processes of runs, held meanwhile, when each has done a step."""
 
     def watch() -> None:
-        processes = []
+        processes, deadline = [], time.monotonic() + 300
         for run in runs:
             while not any(e["event"] == "step" for e in events(run)):
                 time.sleep(0.001)
+                assert time.monotonic() < deadline
             processes.append(int((run / ".lock.pid").read_text(encoding="utf-8")))
             os.kill(processes[-1], signal.SIGSTOP)
         do(*processes)
         for process in processes:
             os.kill(process, signal.SIGCONT)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     return thread
 
@@ -80,14 +81,15 @@ def grid_file(tiny_recipe):
 
 
 @pytest.fixture(scope="module")
-def history(tiny_recipe, grid_file, shared_home, tmp_path_factory):
+def history(grid_file, shared_home, tmp_path_factory):
     """A grid that was killed, stopped and gone on with: its directory, and what each run said.
 
     Every cell is a process that takes seconds to start, so one grid goes through all of it.
     """
-    here = Path(shutil.copytree(tiny_recipe.parent, tmp_path_factory.mktemp("broken") / "sensors"))
-    methods = {**METHODS, "broken": {"base": "nowhere/at/all"}}
-    broken = write_grid(here / tiny_recipe.name, methods=methods, seeds=[0], set=STEPS)
+    tree = json.loads(grid_file.read_text(encoding="utf-8"))
+    tree["methods"]["broken"] = {"base": "nowhere/at/all"}
+    broken = grid_file.with_name("broken.yaml")
+    broken.write_text(json.dumps(tree), encoding="utf-8")
     out = tmp_path_factory.mktemp("grid") / "out"
     _, stage = first_stage(load_grid(grid_file).cells[0].recipe, out)
     words = ("--out", out, "--jobs", "2")
@@ -95,10 +97,10 @@ def history(tiny_recipe, grid_file, shared_home, tmp_path_factory):
         patch.setenv("PATHWEAVE_HOME", str(shared_home))
         watcher = when_training([stage], lambda process: os.kill(process, signal.SIGKILL))
         killed = Told.by(broken, *words, "--json")
-        watcher.join()
+        watcher.join(timeout=300)
         watcher = when_training([cell_directory(out, name) for name in NAMES], interrupt)
         stopped = Told.by(grid_file, *words)
-        watcher.join()
+        watcher.join(timeout=300)
         assert list((out / "results").iterdir()) == [out / "results" / "grid.json"]
         for name in NAMES:
             assert (cell_directory(out, name) / "checkpoint" / "state.json").exists()

@@ -7,7 +7,7 @@ import numpy as np
 
 from pathweave.compare.analysis import Analysis, Group
 from pathweave.compare.quantities import APART, MEAN, Key, Kind, Quantity, kind_of
-from pathweave.compare.summary import gate_weights, signed
+from pathweave.compare.summary import gate_weights
 from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
 from pathweave.extras import import_extra
@@ -91,7 +91,7 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> 
             color = color if verdict in ("yes", "1 seed") else _NOT_SIGNIFICANT
             fill = "white" if verdict == "1 seed" else color
             _beyond(axes, value, found.both or 0.0, row, color=color, linewidth=1.6)
-            text = verdict if verdict == "identical" else signed(value)
+            text = verdict if verdict == "identical" else points(value, "+")
             _dot(axes, value, row, text, color=color, markerfacecolor=fill)
 
     note = (

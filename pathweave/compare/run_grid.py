@@ -156,12 +156,11 @@ class _Schedule:
             with self._display, StopRequest() as stop:
                 while self._begin(stop):
                     time.sleep(_POLL)
-                    for running in [*self._running]:
-                        if stop.requested:
-                            running.stop()
-                        if running.is_over:
-                            self._running.remove(running)
-                            self._end(running)
+                    for running in self._running if stop.requested else ():
+                        running.stop()
+                    for running in [running for running in self._running if running.is_over]:
+                        self._running.remove(running)
+                        self._end(running)
                     notes = [f"{running.name}: {running.doing()}" for running in self._running]
                     notes += [self._left()] if self._costs else []
                     if notes:

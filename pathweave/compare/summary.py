@@ -134,7 +134,7 @@ def _differences(analysis: Analysis, kind: Kind) -> ReportTable:
         shown, seeds = [], 0
         for quantity in (Quantity.T, Quantity.F):
             if found := known.get(Key(quantity, MEAN, kind)):
-                shown += [signed(found.value), _half(found.both), found.verdict]
+                shown += [points(found.value, "+"), _half(found.both), found.verdict]
                 seeds = max(seeds, len(found.per_seed))
             else:
                 shown += [""] * 3
@@ -200,11 +200,6 @@ def _costs(analysis: Analysis) -> ReportTable:
         "encoding and scoring. peak: largest resident memory. paths: size on disk of the paths of "
         "all stages; methods that change the shared connector store it as well.",
     )
-
-
-def signed(value: float) -> str:
-    """Return a difference with its sign and one digit, never ``-0.0``."""
-    return f"{round(value, 1) + 0.0:+.1f}"
 
 
 def _cell(value: SeedMean | None, with_samples: bool = True) -> str:

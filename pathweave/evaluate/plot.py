@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pathweave.evaluate.report import points, unit
+from pathweave.evaluate.metrics import unit_of
+from pathweave.evaluate.report import points
 from pathweave.evaluate.results import Results
 from pathweave.extras import import_extra
 from pathweave.storage.atomic import write_atomic
@@ -73,7 +74,7 @@ def _draw_scores(axes: Axes, results: Results) -> None:
         is_new = columns[column][0] == results.curriculum[stage]
         weight = "bold" if is_new else "normal"
         axes.text(column, stage, f"{scores[stage, column]:.1f}", fontweight=weight, **_MIDDLE)
-    labels = [f"{dataset.name}\n{unit(dataset)}" for _, dataset in columns]
+    labels = [f"{dataset.name}\n{unit_of(dataset.metric)}" for _, dataset in columns]
     axes.set_xticks(range(len(columns)), labels, fontsize=8)
     axes.set_yticks(range(len(results.curriculum)), results.curriculum, fontsize=11)
     axes.set_ylabel("after learning", fontsize=11)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pathweave.display import WholeTable
 from pathweave.evaluate.metrics import unit_of
-from pathweave.evaluate.results import DatasetInfo, Results
+from pathweave.evaluate.results import Results
 
 REFERENCES = {
     "whole\nset": "whole",
@@ -28,7 +28,7 @@ def score_table(results: Results) -> Table:
     """Return the score matrix, a row a test set, and beside it what the scores are read against."""
     numbered = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
     stages = range(len(results.curriculum))
-    units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
+    units = dict.fromkeys(f"{d.name} in {unit_of(d.metric)}" for _, d in results.columns)
     parts = [f"{m} {d.name} {d.coverage}" for m, d in results.columns if d.coverage is not None]
     covered = f"; samples there are: {', '.join(parts)}" if parts else ""
     table = _table(
@@ -99,11 +99,6 @@ def _table(headings: Iterable[str], **options: Any) -> Table:  # noqa: ANN401 (t
     return table
 
 
-def unit(dataset: DatasetInfo) -> str:
-    """Return the unit of a test set's scores."""
-    return unit_of(dataset.metric)
-
-
-def points(value: float) -> str:
-    """Return a difference of scores with one digit, never ``-0.0``."""
-    return f"{round(value, 1) + 0.0:.1f}"
+def points(value: float, sign: str = "") -> str:
+    """Return a difference of scores with one digit, never ``-0.0``; ``sign`` may be ``+``."""
+    return f"{round(value, 1) + 0.0:{sign}.1f}"

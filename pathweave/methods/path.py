@@ -77,14 +77,9 @@ def tune_connector(context: StageContext, also: Sequence[str] = ()) -> nn.Module
     model = context.model
     for name in context.names:
         add_path(model, context.recipe, name, context.width(name))
-    return trainable(
-        {
-            "path": model.paths[context.name],
-            "qformer": model.qformer,
-            "projector": model.projector,
-            **{f"path/{name}": model.paths[name] for name in (*context.names[1:], *also)},
-        }
-    )
+    own, others = model.paths[context.name], (*context.names[1:], *also)
+    parts = {"path": own, "qformer": model.qformer, "projector": model.projector}
+    return trainable({**parts, **{f"path/{name}": model.paths[name] for name in others}})
 
 
 def connector_weights(model: PathWeave) -> dict[str, nn.Parameter]:

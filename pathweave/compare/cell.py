@@ -205,16 +205,16 @@ def load_cell(file: Path) -> LoadedCell:
     """
     result, beside = load_result(file), file.with_suffix(".safetensors")
     try:
-        found = sha256_file(beside)
-        tensors = load_file(beside) if found == result.samples else None
-    except (OSError, SafetensorError) as error:
-        found, tensors = getattr(error, "strerror", None) or str(error), None
-    if tensors is None:
+        if (found := sha256_file(beside)) != result.samples:
+            raise ValueError(found)
+        tensors = load_file(beside)
+    except (OSError, ValueError, SafetensorError) as error:
+        got = getattr(error, "strerror", None) or str(error)
         raise RunError(
             f"{beside} must be the file that was written with {file.name} (sha256 "
-            f"{result.samples[:12]}), got {found[:40]}; copy both again, or remove {file.name} and "
+            f"{result.samples[:12]}), got {got[:40]}; copy both again, or remove {file.name} and "
             f"{_AGAIN}"
-        )
+        ) from error
     scored = [Scored.parse(key) for key in tensors if not key.startswith("objects|")]
     statistics = {each: tensors[each.key].double().numpy() for each in scored}
     objects = {each.objects: tensors[each.objects].numpy() for each in scored}

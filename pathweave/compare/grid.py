@@ -177,14 +177,10 @@ class Grid:
 
     def about(self) -> About:
         """Return what a report must know besides the results."""
-        return About(
-            name=self.declared.name,
-            reference=self.declared.reference,
-            methods=list(self.declared.methods),
-            orders={n: list(o.curriculum) for n, o in self.declared.curricula().items()},
-            seeds=list(self.declared.seeds),
-            num_cells=len(self.cells),
-        )
+        told = self.declared.model_dump(mode="json", include={"name", "reference", "seeds"})
+        orders = {name: list(o.curriculum) for name, o in self.declared.curricula().items()}
+        methods, num_cells = list(self.declared.methods), len(self.cells)
+        return About(**told, methods=methods, orders=orders, num_cells=num_cells)
 
 
 def load_grid(path: Path) -> Grid:

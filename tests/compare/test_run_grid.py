@@ -37,15 +37,16 @@ def when_training(runs: list[Path], do) -> threading.Thread:
     """Do something to processes of runs, held meanwhile, when each has done a step."""
 
     def watch() -> None:
-        processes, deadline = [], time.monotonic() + 300
-        for run in runs:
-            while not any(e["event"] == "step" for e in events(run)):
-                time.sleep(0.001)
-                assert time.monotonic() < deadline
-            processes.append(int((run / ".lock.pid").read_text(encoding="utf-8")))
-            os.kill(processes[-1], signal.SIGSTOP)
-        do(*processes)
-        for process in processes:
+        held, deadline = {}, time.monotonic() + 300
+        while len(held) < len(runs):
+            for run in runs:
+                if run not in held and any(e["event"] == "step" for e in events(run)):
+                    held[run] = int((run / ".lock.pid").read_text(encoding="utf-8"))
+                    os.kill(held[run], signal.SIGSTOP)
+            time.sleep(0.001)
+            assert time.monotonic() < deadline
+        do(*held.values())
+        for process in held.values():
             os.kill(process, signal.SIGCONT)
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def gate_usage(
     totals: defaultdict[str, list[float]] = defaultdict(list)
     earlier, hooks = model.paths[name].spec.predecessors, []
 
-    def note(mixture: Mixture, experts: Sequence[str], _: object, inputs: Sequence[Tensor]) -> None:
+    def note(mixture: Mixture, experts: Sequence[str], _: object, inputs: Sequence[Any]) -> None:
         weights = mixture.gate_weights(inputs[0]).float().mean((0, 1))
         for expert, weight in zip(experts, weights.tolist(), strict=True):
             totals[expert].append(weight)

@@ -41,7 +41,8 @@ def learn(context: StageContext, options: Ewc) -> Lessons:
     # the same for all methods, has nothing to measure.
     if context.earlier:
         samples = replay_buffer(context, context.earlier[-1], options.samples)
-        for name, information in fisher(context.model, weights, samples).items():
+        last = fisher(context.model, weights, samples)
+        for name, information in last.items():
             before = context.method_state.get(name, torch.zeros(()))
             context.method_state[name] = information + before.to(information.device)
 

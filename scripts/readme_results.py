@@ -7,7 +7,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from pathweave.evaluate.report import unit
+from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.results import Results
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,7 @@ def section(results: Results) -> str:
     for modality, dataset in results.columns:
         cells = [dataset.whole, dataset.probe, dataset.majority, dataset.text_only]
         shown = " | ".join("" if value is None else f"{value:.1f}" for value in cells)
-        size = f"{dataset.num_whole:,} samples, {unit(dataset)}"
+        size = f"{dataset.num_whole:,} samples, {unit_of(dataset.metric)}"
         lines.append(f"| {modality} | {dataset.name} ({size}) | {shown} |")
     lines += [
         "",

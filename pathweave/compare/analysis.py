@@ -109,10 +109,9 @@ class Analysis:
         reference = self.groups.get((self.about.reference, self.main), [])
         bases = {cell.result.seed: base(cell) for cell in reference}
         others: dict[int, list[str]] = {}
-        for method, order in self.main_groups:
-            for cell in self.groups[method, order]:
-                if bases.get(cell.result.seed, own := base(cell)) != own:
-                    others.setdefault(cell.result.seed, []).append(method)
+        for cell in (cell for group in self.main_groups for cell in self.groups[group]):
+            if bases.get(cell.result.seed, own := base(cell)) != own:
+                others.setdefault(cell.result.seed, []).append(cell.result.method)
         return others
 
     def _means(self, seeds: Sequence[dict[Key, Draws]]) -> dict[Key, SeedMean]:
@@ -143,8 +142,7 @@ class Analysis:
 
     @cached_property
     def _quantities(self) -> dict[LoadedCell, dict[Key, Draws]]:
-        drawn = dict(self._drawn())
-        found = {}
+        drawn, found = dict(self._drawn()), {}
         for cell in self.cells:
             curriculum = cell.result.results.curriculum
             matrix, whole = ScoreMatrix[np.ndarray](curriculum), {}
@@ -172,16 +170,13 @@ class Analysis:
         same things, and all cells on one draw, so that every difference is paired.
         """
         for (position, modality), is_whole in product(enumerate(self.modalities), (False, True)):
-            columns = {
-                (cell, scored): Column(
-                    own,
-                    METRICS[self.metrics[scored[1:]]].combine,
-                    self._objects[scored.objects].tolist(),
-                )
-                for cell in self.cells
-                for scored, own in cell.statistics.items()
-                if scored.modality == modality and (scored.after is None) == is_whole
-            }
+            columns = {}
+            for cell in self.cells:
+                for scored, own in cell.statistics.items():
+                    if scored.modality == modality and (scored.after is None) == is_whole:
+                        combine = METRICS[self.metrics[scored[1:]]].combine
+                        things = self._objects[scored.objects].tolist()
+                        columns[cell, scored] = Column(own, combine, things)
             # What different modalities show is drawn independently.
             drawn = draw_scores([*columns.values()], seed=position) if columns else []
             yield from zip(columns, drawn, strict=True)
@@ -235,12 +230,7 @@ def _check_known(about: About, cells: Sequence[LoadedCell]) -> None:
 
 def _metrics(cells: Sequence[LoadedCell]) -> dict[tuple[str, str], str]:
     """Return the metric of each test set by modality and name, the same in all cells."""
-    infos = [
-        (cell, name, info)
-        for cell in cells
-        for name, found in cell.result.results.datasets.items()
-        for info in found
-    ]
+    infos = [(cell, *column) for cell in cells for column in cell.result.results.columns]
     metrics = {(name, info.name): info.metric for _, name, info in infos}
     for cell, name, info in infos:
         metric = metrics[name, info.name]

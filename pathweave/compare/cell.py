@@ -139,18 +139,15 @@ def record(cell: Cell, out: Path) -> CellResult:
     ids: dict[str, str] = {}
     for position, name in enumerate(cell.recipe.curriculum):
         for dataset, test_set in cell.recipe.modalities[name].test.items():
-            files = {
-                Scored(after, name, dataset): run.stage_predictions(after, name, dataset)
-                for after in cell.recipe.curriculum[position:]
-            }
-            files[Scored(None, name, dataset)] = run.whole_predictions(name, dataset)
-            for scored, file in files.items():
+            whole = run.whole_predictions(name, dataset)
+            for after in (*cell.recipe.curriculum[position:], None):
+                scored = Scored(after, name, dataset)
+                file = run.stage_predictions(after, name, dataset) if after else whole
                 if file.is_file():
                     listed, found = load_answers(file, test_set)
                     tensors[scored.key] = found["statistics"]
                     tensors[scored.objects] = found["objects"]
                     ids[scored.key] = sha256_bytes("\n".join(listed).encode())
-    spent = sessions(run.log)
     results = Results.load(run.results)
     result = CellResult(
         method=cell.method,
@@ -159,9 +156,7 @@ def record(cell: Cell, out: Path) -> CellResult:
         recipe_hash=recipe_hash(cell.recipe),
         results=results.model_copy(update={"gate_usage": None}),
         gate_usage=results.gate_usage or {},
-        seconds=spent.seconds,
-        shared_seconds=spent.shared_seconds,
-        peak_memory_bytes=spent.peak_memory_bytes,
+        **sessions(run.log),
         versions={**versions(), "pathweave": __version__},
         ids=ids,
         samples="",
@@ -210,20 +205,17 @@ def load_cell(file: Path) -> LoadedCell:
     """
     result, beside = load_result(file), file.with_suffix(".safetensors")
     try:
-        found = sha256_file(beside)
-        tensors = load_file(beside) if found == result.samples else None
-    except (OSError, SafetensorError) as error:
-        found, tensors = getattr(error, "strerror", None) or str(error), None
-    if tensors is None:
+        if (found := sha256_file(beside)) != result.samples:
+            raise ValueError(found)
+        tensors = load_file(beside)
+    except (OSError, ValueError, SafetensorError) as error:
+        got = getattr(error, "strerror", None) or str(error)
         raise RunError(
             f"{beside} must be the file that was written with {file.name} (sha256 "
-            f"{result.samples[:12]}), got {found[:40]}; copy both again, or remove {file.name} and "
+            f"{result.samples[:12]}), got {got[:40]}; copy both again, or remove {file.name} and "
             f"{_AGAIN}"
-        )
+        ) from error
     scored = [Scored.parse(key) for key in tensors if not key.startswith("objects|")]
-    return LoadedCell(
-        result,
-        statistics={each: tensors[each.key].double().numpy() for each in scored},
-        objects={each.objects: tensors[each.objects].numpy() for each in scored},
-        file=file,
-    )
+    statistics = {each: tensors[each.key].double().numpy() for each in scored}
+    objects = {each.objects: tensors[each.objects].numpy() for each in scored}
+    return LoadedCell(result, statistics, objects, file)

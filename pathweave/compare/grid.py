@@ -86,14 +86,10 @@ class Declaration(BaseModel, extra="forbid", frozen=True):
     orders: dict[Name, Annotated[Order, BeforeValidator(_as_order)]] = Field(
         min_length=1, description="Orders by name; the first is that of the main table."
     )
-    reference: str = Field("", description="Method the others are compared with; the first.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _first_is_reference(cls, tree: Any) -> Any:  # noqa: ANN401 (what a file holds)
-        if isinstance(tree, dict) and isinstance(tree.get("methods"), dict) and tree["methods"]:
-            return {"reference": next(iter(tree["methods"])), **tree}
-        return tree
+    reference: str = Field(
+        default_factory=lambda known: next(iter(known.get("methods", ())), ""),
+        description="Method the others are compared with; the first.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Declaration":
@@ -181,14 +177,10 @@ class Grid:
 
     def about(self) -> About:
         """Return what a report must know besides the results."""
-        return About(
-            name=self.declared.name,
-            reference=self.declared.reference,
-            methods=list(self.declared.methods),
-            orders={n: list(o.curriculum) for n, o in self.declared.curricula().items()},
-            seeds=list(self.declared.seeds),
-            num_cells=len(self.cells),
-        )
+        told = self.declared.model_dump(mode="json", include={"name", "reference", "seeds"})
+        orders = {name: list(o.curriculum) for name, o in self.declared.curricula().items()}
+        methods, num_cells = list(self.declared.methods), len(self.cells)
+        return About(**told, methods=methods, orders=orders, num_cells=num_cells)
 
 
 def load_grid(path: Path) -> Grid:
@@ -198,7 +190,11 @@ def load_grid(path: Path) -> Grid:
         RecipeError: If the file or its recipe is missing or malformed, or a cell's recipe is not
             valid; the message names the cell.
     """
-    declared = _declaration(path)
+    tree = read_yaml(path, "the file of a grid", "methods:")
+    try:
+        declared = Declaration.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {explain(error, Declaration)}") from error
     cells = tuple(
         Cell(method, order_name, seed, _recipe(declared, method, order, seed, path))
         for order_name, order in declared.curricula().items()
@@ -207,14 +203,6 @@ def load_grid(path: Path) -> Grid:
         if order.methods is None or method in order.methods
     )
     return Grid(declared, cells)
-
-
-def _declaration(path: Path) -> Declaration:
-    tree = read_yaml(path, "the file of a grid", "methods:")
-    try:
-        return Declaration.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {explain(error, Declaration)}") from error
 
 
 def _recipe(declared: Declaration, method: str, order: Order, seed: int, grid: Path) -> Recipe:

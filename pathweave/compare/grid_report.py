@@ -58,28 +58,22 @@ def write_report(directory: Path, out: Path) -> Report:
     before, after = _around(document, analysis.about.name)
     drawn = {f"{name}_{what}.png": made for what, made in pictures(analysis).items()}
     main, more = tables(analysis), details(analysis)
+    above = f"Main tables, and how all of this was made: [{DOCUMENT}](../{DOCUMENT})."
+    beside = [f"# {analysis.about.name}: details", above, *_sections(more, 2), *_matrices(analysis)]
     files = {
         results / f"{name}.csv": _estimates_csv(analysis),
         results / f"{name}_scores.csv": _scores_csv(analysis),
         results / f"{name}.tex": latex([t for _, found in main + more for t in found]),
-        results / f"{name}_details.md": "\n\n".join(
-            [
-                f"# {analysis.about.name}: details",
-                f"Main tables, and how all of this was made: [{DOCUMENT}](../{DOCUMENT}).",
-                *_sections(more, 2),
-                *_matrices(analysis),
-            ]
-        )
-        + "\n",
+        results / f"{name}_details.md": "\n\n".join(beside) + "\n",
     }
     links = [f"![{about}]({RESULTS}/{picture})" for picture, (about, _) in drawn.items()]
-    beside = (
+    where = (
         f"Tables by modality, mixed as in the paper, and score matrices: [{name}_details.md]"
         f"({RESULTS}/{name}_details.md). All numbers: [{name}.csv]({RESULTS}/{name}.csv), "
         f"[{name}_scores.csv]({RESULTS}/{name}_scores.csv). LaTeX: [{name}.tex]"
         f"({RESULTS}/{name}.tex)."
     )
-    parts = [_heading(analysis), *_sections(main, 3), beside, "### Pictures", *links]
+    parts = [_heading(analysis), *_sections(main, 3), where, "### Pictures", *links]
     begin, end = marks(analysis.about.name)
     files[document] = "".join([before, begin, "\n", "\n\n".join(parts), "\n", end, after])
     for picture, (_, png) in drawn.items():
@@ -122,11 +116,10 @@ def _heading(analysis: Analysis) -> str:
     hours = sum(cell.result.seconds for cell in cells) / 3600
     done = {cell.result.seed for cell in cells}
     order = ", ".join(about.orders[analysis.main])
-    environments = [cell.result.results.environment for cell in cells]
     machines = {
         f"{e.num_cpus} CPU cores, Python {e.python}, torch {e.torch}, {e.dtype}"
-        for e in environments
-        if e is not None
+        for cell in cells
+        if (e := cell.result.results.environment) is not None
     }
     lines = [
         f"{about.name}: {len(cells)} of {about.num_cells} cells, "
@@ -172,18 +165,14 @@ def _matrices(analysis: Analysis) -> Iterator[str]:
     """Yield the score matrices, means over seeds, as Markdown."""
     yield "## Score matrices"
     yield "Means over seeds, after each stage; `whole`: all test samples."
-    for group, cells in analysis.groups.items():
-        method, order = group
-        curriculum = analysis.about.orders[order]
-        scores = analysis.scores(group)
+    for (method, order), cells in analysis.groups.items():
+        curriculum, scores = analysis.about.orders[order], analysis.scores((method, order))
         rows = []
-        for modality, dataset in dict.fromkeys(scored[1:] for scored in scores):
-            found = [
-                scores.get(Scored(after, modality, dataset), []) for after in (*curriculum, None)
-            ]
+        for test_set in dict.fromkeys(scored[1:] for scored in scores):
+            found = [scores.get(Scored(after, *test_set), []) for after in (*curriculum, None)]
             # A mean over fewer seeds than others have would not be comparable.
             means = [f"{np.mean(own):.1f}" if len(own) == len(cells) else "" for own in found]
-            rows.append([f"{modality} {dataset}", *means])
+            rows.append([" ".join(test_set), *means])
         title = f"{method}, {order}, {_named_seeds([cell.result.seed for cell in cells])}"
         yield markdown(ReportTable(title, ["test set", *curriculum, Quantity.WHOLE], rows))
 

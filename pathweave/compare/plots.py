@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, Group
-from pathweave.compare.quantities import MEAN, Key, Kind, Quantity, kind_of
-from pathweave.compare.summary import gate_weights, signed
+from pathweave.compare.quantities import APART, MEAN, Key, Kind, Quantity, kind_of
+from pathweave.compare.summary import gate_weights
 from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
 from pathweave.extras import import_extra
@@ -22,6 +22,7 @@ QUANTITIES = {
     Quantity.T: "Transfer T (higher is better)",
     Quantity.F: "Forgetting F (lower is better)",
 }
+_NAMES = {Kind.ACCURACY: "accuracy, %", Kind.CAPTIONS: "captions, points of the metric"}
 
 
 def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
@@ -34,7 +35,7 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     if not groups:
         return {}
     used = {key.kind for group in groups for key in analysis.estimates[group]}
-    kinds: list[Kind] = [kind for kind in (Kind.ACCURACY, Kind.CAPTIONS) if kind in used]
+    kinds = [kind for kind in APART if kind in used]
     made = {"means": ("Transfer and forgetting", _means(analysis, groups, kinds))}
     if others := [group for group in groups if group in analysis.differences]:
         caption = f"Differences to {analysis.about.reference}"
@@ -42,8 +43,8 @@ def pictures(analysis: Analysis) -> dict[str, tuple[str, bytes]]:
     if len(analysis.about.orders[analysis.main]) > 1:
         made["forgetting"] = ("Forgetting along the sequence", _curves(analysis, groups, kinds))
     for kind in kinds:
-        caption = f"Score matrices, {kind.in_pictures}"
-        made[f"matrices_{kind}"] = (caption, _matrices(analysis, groups, kind))
+        drawn = _matrices(analysis, groups, kind)
+        made[f"matrices_{kind}"] = (f"Score matrices, {_NAMES[kind]}", drawn)
     if bars := gate_weights(analysis):
         made["gates"] = ("Gate usage", _gates(bars))
     return made
@@ -61,9 +62,7 @@ def _means(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes:
                 axes.plot([found.low, found.high], [row, row], color="C0", linewidth=1.2, zorder=2)
             if found.seeds is not None:
                 _beyond(axes, found.value, found.seeds, row, color="C0", linewidth=5, alpha=0.35)
-            axes.plot(found.value, row, "o", color="C0", markersize=6, zorder=3)
-            text = points(found.value) if any(found.per_seed) else "0"
-            axes.annotate(text, (found.value, row), (0, 6), textcoords="offset points", **_SMALL)
+            _dot(axes, found.value, row, points(found.value) if any(found.per_seed) else "0")
 
     counts = {method: len(analysis.groups[method, order]) for method, order in groups}
     names = list(counts)
@@ -81,20 +80,19 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> 
 
     def draw(axes: Axes, key: Key) -> None:
         axes.axvline(0, color="black", linewidth=0.8)
-        by_row = {row: analysis.differences[group].get(key) for row, group in enumerate(groups)}
-        known = {row: found for row, found in by_row.items() if found is not None}
+        by_row = [analysis.differences[group].get(key) for group in groups]
+        known = [(row, found) for row, found in enumerate(by_row) if found is not None]
         # Half of the intervals end within the axes for certain.
-        usual = float(np.median([found.both or 0.0 for found in known.values()] or [0.0]))
-        for row, found in known.items():
+        usual = float(np.median([found.both or 0.0 for _, found in known] or [0.0]))
+        for row, found in known:
             value, verdict = found.value, found.verdict
             axes.update_datalim([(value - usual, row), (value + usual, row)])
             color = _BETTER if (value > 0) == (key.quantity == Quantity.T) else _WORSE
             color = color if verdict in ("yes", "1 seed") else _NOT_SIGNIFICANT
             fill = "white" if verdict == "1 seed" else color
             _beyond(axes, value, found.both or 0.0, row, color=color, linewidth=1.6)
-            axes.plot(value, row, "o", color=color, markerfacecolor=fill, markersize=6, zorder=3)
-            text = "identical" if verdict == "identical" else signed(value)
-            axes.annotate(text, (value, row), (0, 6), textcoords="offset points", **_SMALL)
+            text = verdict if verdict == "identical" else points(value, "+")
+            _dot(axes, value, row, text, color=color, markerfacecolor=fill)
 
     note = (
         f"minus {analysis.about.reference}, same seeds and samples; lines: 95 % confidence "
@@ -102,6 +100,11 @@ def _differences(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> 
         "blue: better; red: worse; hollow: one seed, interval over samples only"
     )
     return _panels([method for method, _ in groups], kinds, draw, note)
+
+
+def _dot(axes: Axes, value: float, row: int, text: str, **style: str) -> None:
+    axes.plot(value, row, "o", **{"color": "C0", "markersize": 6, "zorder": 3, **style})
+    axes.annotate(text, (value, row), (0, 6), textcoords="offset points", **_SMALL)
 
 
 def _beyond(axes: Axes, value: float, half: float, row: int, **style: Any) -> None:  # noqa: ANN401
@@ -120,7 +123,7 @@ def _panels(
     for row, kind in zip(rows, kinds, strict=True):
         for axes, (quantity, title) in zip(row, QUANTITIES.items(), strict=True):
             draw(axes, Key(quantity, MEAN, kind))
-            axes.set_title(f"{title}, {kind.in_pictures}", fontsize=11)
+            axes.set_title(f"{title}, {_NAMES[kind]}", fontsize=11)
             axes.set_yticks(range(len(names)), names, fontsize=10)
             axes.margins(x=0.3)
             axes.set_ylim(len(names) - 0.5, -0.7)
@@ -161,15 +164,13 @@ def _curves(analysis: Analysis, groups: list[Group], kinds: list[Kind]) -> bytes
             axes.annotate(method, (stage, value), (stage + 0.15, height), **style)
         if none:
             axes.set_xlabel(f"exactly 0: {', '.join(none)}", fontsize=9, wrap=True)
-        axes.set_title(kind.in_pictures, fontsize=11)
+        axes.set_title(_NAMES[kind], fontsize=11)
         axes.set_ylabel("F", fontsize=10)
         axes.set_xticks(range(len(stages)), stages, fontsize=10)
         axes.set_xlim(-0.2, len(stages) - 1 + 0.28 * max(1, len(stages)))
         hide(axes, "top", "right")
-    figure.suptitle(
-        "Forgetting F (lower is better): mean loss of all earlier modalities after learning ...",
-        fontsize=12,
-    )
+    lost = "mean loss of all earlier modalities after learning ..."
+    figure.suptitle(f"Forgetting F (lower is better): {lost}", fontsize=12)
     return png(figure, 130)
 
 
@@ -204,7 +205,7 @@ def _matrices(analysis: Analysis, groups: list[Group], kind: Kind) -> bytes:
     for axes in panels[len(groups) :]:
         axes.set_visible(False)
     title = (
-        f"Scores of each modality (columns) after learning ... (rows): {kind.in_pictures}\n"
+        f"Scores of each modality (columns) after learning ... (rows): {_NAMES[kind]}\n"
         "bold: right after it was learnt; the darker, the higher"
     )
     figure.suptitle(title, fontsize=11)
@@ -233,8 +234,7 @@ def _gates(bars: Mapping[tuple[str, str], dict[str, float]]) -> bytes:
         left = 0.0
         for index, (name, width) in enumerate(weights.items()):
             if width > 0:
-                color = f"C{index % 10}"
-                axes.barh(row, width, left=left, height=0.7, color=color, label=name)
+                axes.barh(row, width, 0.7, left, color=f"C{index % 10}", label=name)
             if width > 0.05:
                 axes.text(left + width / 2, row, f"{width:.2f}", **_MIDDLE)
             left += width

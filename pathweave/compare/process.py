@@ -65,11 +65,6 @@ class RunningCell:
         return self._process.poll() is not None
 
     @property
-    def was_stopped(self) -> bool:
-        """Whether it ended because it was asked to, with its state saved."""
-        return self._is_told and self._process.returncode in (EXIT_INTERRUPTED, -signal.SIGINT)
-
-    @property
     def seconds(self) -> float:
         """Wall-clock time since it was begun."""
         return time.perf_counter() - self._began
@@ -83,10 +78,6 @@ class RunningCell:
     def kill(self) -> None:
         """End it at once; what came since its last save is lost."""
         self._process.kill()
-        self.close()
-
-    def close(self) -> None:
-        """Wait for the end and give back what belongs to the process."""
         self._process.communicate()
 
     def doing(self) -> str:
@@ -95,13 +86,16 @@ class RunningCell:
             return "saving and stopping"
         return current(self.directory / "log.jsonl", self._steps)
 
-    def check(self) -> None:
-        """Look at how the process ended.
+    def finish(self) -> bool:
+        """Wait for the end, and return whether it has done all; not so if it was asked to stop.
 
         Raises:
             RunError: If it failed; the message gives the end of what it printed.
         """
+        self._process.communicate()
         code, file = self._process.returncode, self.directory / OUTPUT
+        if self._is_told and code in (EXIT_INTERRUPTED, -signal.SIGINT):
+            return False
         if code < 0:
             name = signal.Signals(-code).name
             hint = "; most often memory has run out" if name == "SIGKILL" else ""
@@ -109,6 +103,7 @@ class RunningCell:
         if code > 0:
             text = file.read_text(encoding="utf-8", errors="replace")
             lines = [line for line in text.splitlines() if line.strip()]
-            errors = [line for line in lines if line.startswith("error: ")] or lines[-1:]
+            errors = [line for line in lines if line.startswith("error: ")] or lines
             message = errors[-1] if errors else "no message"
             raise RunError(f"{message.removeprefix('error: ')} (see {file})")
+        return True

@@ -36,33 +36,15 @@ class Quantity(StrEnum):
 
 
 class Kind(StrEnum):
-    """A kind of score.
+    """A kind of score."""
 
-    Attributes:
-        in_tables: Its name in tables.
-        in_pictures: Its name in pictures.
-    """
+    ACCURACY = "accuracy"
+    CAPTIONS = "captions"
+    MIXED = "mixed"
 
-    in_tables: str
-    in_pictures: str
 
-    ACCURACY = "accuracy", "accuracy in %", "accuracy, %"
-    CAPTIONS = (
-        "captions",
-        "captions, CIDEr-D x100 or as the metric says",
-        "captions, points of the metric",
-    )
-    MIXED = (
-        "mixed",
-        "accuracy and captions mixed, as in the paper",
-        "accuracy and captions mixed",
-    )
-
-    def __new__(cls, value: str, in_tables: str, in_pictures: str) -> "Kind":
-        """Return a kind with its names."""
-        kind = str.__new__(cls, value)
-        kind._value_, kind.in_tables, kind.in_pictures = value, in_tables, in_pictures
-        return kind
+APART = (Kind.ACCURACY, Kind.CAPTIONS)
+"""The kinds that are not a mixture of others."""
 
 
 class Key(NamedTuple):
@@ -87,8 +69,8 @@ def kind_of(metric: str) -> Kind:
     """Return whether scores of a metric are accuracies or scores of captions.
 
     Example:
-        >>> kind_of("exact_match").in_tables
-        'accuracy in %'
+        >>> print(kind_of("exact_match"), kind_of("cider_d"))
+        accuracy captions
     """
     return Kind.ACCURACY if unit_of(metric) == "%" else Kind.CAPTIONS
 
@@ -116,16 +98,14 @@ def quantities(
             if kind in (Kind.MIXED, kind_of(metric)):
                 datasets.setdefault(modality, []).append(dataset)
         for quantity, computed in _computed(matrix.only(datasets), datasets, whole):
-            known: dict[str, Draws] = {}
             for name, compute in computed.items():
                 with suppress(RunError, KeyError):  # a score is missing
-                    known[name] = compute()
-            found |= {Key(quantity, name, kind): value for name, value in known.items()}
+                    found[Key(quantity, name, kind)] = compute()
             base = matrix.curriculum[0] if quantity in (Quantity.T, Quantity.F) else None
-            counted = [name for name in computed if name != base]
+            counted = [Key(quantity, name, kind) for name in computed if name != base]
             # A mean over fewer modalities than other cells have would not be comparable.
-            if counted and all(name in known for name in counted):
-                found[Key(quantity, MEAN, kind)] = mean([known[name] for name in counted])
+            if counted and all(key in found for key in counted):
+                found[Key(quantity, MEAN, kind)] = mean([found[key] for key in counted])
     return found
 
 

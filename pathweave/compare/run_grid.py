@@ -12,7 +12,7 @@ from pathweave.compare.cell import load_result, record
 from pathweave.compare.grid import ABOUT, Cell, Grid, recipe_hash
 from pathweave.compare.process import RunningCell
 from pathweave.compare.sessions import sessions
-from pathweave.compare.shared import FirstStage, first_stage, start_from
+from pathweave.compare.shared import first_stage, start_from
 from pathweave.compare.tables import ReportTable
 from pathweave.display import Display
 from pathweave.errors import PathWeaveError, RecipeError, RunError
@@ -40,12 +40,6 @@ class CellState:
     finished: int
     is_done: bool
     seconds: float
-
-    def __str__(self) -> str:
-        if self.is_done:
-            return f"done, {_duration(self.seconds)}"
-        total = len(self.cell.recipe.curriculum)
-        return f"{self.finished} of {total} stages" if self.finished else "to do"
 
 
 @dataclass
@@ -85,7 +79,7 @@ def state_of(cell: Cell, out: Path) -> CellState:
     file = cell.result(out)
     run = RunDirectory(cell.directory(out))
     if not file.exists():
-        seconds = sessions(run.log).seconds if run.log.exists() else 0.0
+        seconds = sessions(run.log)["seconds"] if run.log.exists() else 0.0
         return CellState(cell, len(run.finished(cell.recipe)), False, seconds)
     result = load_result(file)
     if result.recipe_hash != expected:
@@ -102,10 +96,12 @@ def state_table(states: Sequence[CellState]) -> ReportTable:
     seeds = sorted({state.cell.seed for state in states})
     rows: dict[str, dict[int, str]] = {}
     for state in states:
-        place = f"{state.cell.order}, {state.cell.method}"
-        rows.setdefault(place, {})[state.cell.seed] = str(state)
-    shown = [[place, *(found.get(seed, "") for seed in seeds)] for place, found in rows.items()]
-    return ReportTable("Cells", ["order, method", *(f"seed {seed}" for seed in seeds)], shown)
+        cell, stages = state.cell, len(state.cell.recipe.curriculum)
+        shown = f"{state.finished} of {stages} stages" if state.finished else "to do"
+        shown = f"done, {_duration(state.seconds)}" if state.is_done else shown
+        rows.setdefault(f"{cell.order}, {cell.method}", {})[cell.seed] = shown
+    cells = [[place, *(found.get(seed, "") for seed in seeds)] for place, found in rows.items()]
+    return ReportTable("Cells", ["order, method", *(f"seed {seed}" for seed in seeds)], cells)
 
 
 def run_grid(
@@ -140,111 +136,96 @@ class _Schedule:
     def __init__(
         self, name: str, out: Path, states: Sequence[CellState], jobs: int, quiet: bool
     ) -> None:
+        done = [state for state in states if state.is_done]
         self._out, self._jobs = out, jobs
         self._threads = max(1, torch.get_num_threads() // jobs)
         self._todo = [state.cell for state in states if not state.is_done]
-        self._costs = [state.seconds for state in states if state.is_done]
-        self._outcome = GridOutcome([state.cell.name for state in states if state.is_done])
+        self._costs = [state.seconds for state in done]
+        self._outcome = GridOutcome([state.cell.name for state in done])
         self._running: list[RunningCell] = []
+        self._stopped: list[str] = []
         self._broken: dict[Path, str] = {}  # why a first stage failed
         self._log = RunLog(out / "log.jsonl")
-        done = len(self._outcome.done)
-        self._log.event("grid", cells=len(states), done=done)
+        self._log.event("grid", cells=len(states), done=len(done))
         self._display = Display(quiet)
-        self._bar = self._display.bar(name, total=len(states), done=done)
+        self._bar = self._display.bar(name, total=len(states), done=len(done))
 
     def run(self) -> GridOutcome:
         """Begin cells as others end, until there is none left or a stop is asked for."""
-        stopped: list[str] = []
         try:
             with self._display, StopRequest() as stop:
                 while self._begin(stop):
                     time.sleep(_POLL)
                     for running in self._running if stop.requested else ():
                         running.stop()
-                    stopped += self._collect()
-                    self._show()
+                    for running in [running for running in self._running if running.is_over]:
+                        self._running.remove(running)
+                        self._end(running)
+                    notes = [f"{running.name}: {running.doing()}" for running in self._running]
+                    notes += [self._left()] if self._costs else []
+                    if notes:
+                        self._bar.advance(0, "; ".join(notes))
         finally:
             for running in self._running:
                 running.kill()
-        if stop.requested and (stopped or self._todo):
-            where = f"in {', '.join(stopped)}" if stopped else f"before {self._todo[0].name}"
+        if stop.requested and (self._stopped or self._todo):
+            stopped = ", ".join(self._stopped)
+            where = f"in {stopped}" if stopped else f"before {self._todo[0].name}"
             raise Interrupted(f"stopped {where}")
         return self._outcome
 
     def _begin(self, stop: StopRequest) -> bool:
-        """Begin what can run beside the rest, and say if anything runs."""
-        while not stop.requested and len(self._running) < self._jobs and self._begin_next():
-            pass
+        """Begin what can run beside the rest, and return whether anything runs."""
+        for cell in [*self._todo]:
+            if not stop.requested and len(self._running) < self._jobs:
+                self._begin_cell(cell)
         return bool(self._running)
 
-    def _begin_next(self) -> bool:
-        """Begin the next cell or the first stage it needs; say if anything was begun or failed."""
-        for cell in self._todo:
-            directory = cell.directory(self._out)
-            try:
-                stage = self._missing_stage(cell, directory)
-                if stage is not None and self._is_running(stage.directory):
-                    continue
-                if stage is not None:
-                    self._log.event("first_stage", directory=stage.directory.name)
-                    name, recipe, directory = stage.name, stage.recipe, stage.directory
-                    self._running.append(RunningCell(name, recipe, directory, self._threads))
-                    return True
-                self._log.event("cell", cell=cell.name)
-                running = RunningCell(cell.name, cell.recipe, directory, self._threads, cell)
-                self._running.append(running)
-            except PathWeaveError as error:
-                self._failed(cell, error)
-            self._todo.remove(cell)
-            return True
-        return False
-
-    def _missing_stage(self, cell: Cell, directory: Path) -> FirstStage | None:
-        """Return the first stage that a cell has to wait for; one that is there it is given."""
-        stage = first_stage(cell.recipe, self._out)
-        if stage is None or RunDirectory(directory).recipe_file.exists():
-            return None
-        if stage.directory in self._broken:
-            raise RunError(self._broken[stage.directory])
-        if self._is_running(stage.directory) or not stage.is_done:
-            return stage
-        start_from(stage, directory)
-        return None
-
-    def _is_running(self, directory: Path) -> bool:
-        return any(running.directory == directory for running in self._running)
-
-    def _collect(self) -> list[str]:
-        """Record what came of the runs that have ended, and return those that were stopped."""
-        stopped = []
-        for running in [running for running in self._running if running.is_over]:
-            self._running.remove(running)
-            running.close()
-            if running.was_stopped:
-                self._log.event("stopped", cell=running.name)
-                stopped.append(running.name)
-            else:
-                self._end(running)
-        return stopped
+    def _begin_cell(self, cell: Cell) -> None:
+        """Begin a cell, or the first stage that it has to wait for, unless that runs already."""
+        directory = cell.directory(self._out)
+        try:
+            shared = first_stage(cell.recipe, self._out)
+            if shared is not None and not RunDirectory(directory).recipe_file.exists():
+                recipe, stage = shared
+                if stage in self._broken:
+                    raise RunError(self._broken[stage])
+                if any(running.directory == stage for running in self._running):
+                    return
+                if not RunDirectory(stage).results.is_file():
+                    self._log.event("first_stage", directory=stage.name)
+                    name = f"shared {stage.name}"
+                    self._running.append(RunningCell(name, recipe, stage, self._threads))
+                    return
+                start_from(stage, directory)
+            self._log.event("cell", cell=cell.name)
+            running = RunningCell(cell.name, cell.recipe, directory, self._threads, cell)
+            self._running.append(running)
+        except PathWeaveError as error:
+            self._failed(cell, error)
+        self._todo.remove(cell)
 
     def _end(self, running: RunningCell) -> None:
+        """Record what came of a run that has ended."""
         cell = running.cell
         try:
-            running.check()
+            if not running.finish():
+                self._log.event("stopped", cell=running.name)
+                self._stopped.append(running.name)
+                return
             if cell is None:
                 return
-            result = record(cell, self._out)
+            seconds = record(cell, self._out).seconds
         except PathWeaveError as error:
             if cell is None:  # every cell that needs this stage fails with its message
                 self._broken[running.directory] = str(error)
             else:
                 self._failed(cell, error)
             return
-        self._costs.append(result.seconds)
+        self._costs.append(seconds)
         self._outcome.done.append(cell.name)
-        self._log.event("done", cell=cell.name, seconds=result.seconds)
-        self._display.say(f"done {cell.name} in {_duration(result.seconds)}; {self._left()}")
+        self._log.event("done", cell=cell.name, seconds=seconds)
+        self._display.say(f"done {cell.name} in {_duration(seconds)}; {self._left()}")
         self._bar.advance(1, " ")
 
     def _failed(self, cell: Cell, error: PathWeaveError) -> None:
@@ -259,12 +240,6 @@ class _Schedule:
         running = [min(mean, run.seconds) for run in self._running if run.cell is not None]
         seconds = mean * (len(self._todo) + len(running)) - sum(running)
         return f"{_duration(seconds / self._jobs)} left"
-
-    def _show(self) -> None:
-        notes = [f"{running.name}: {running.doing()}" for running in self._running]
-        notes += [self._left()] if self._costs else []
-        if notes:
-            self._bar.advance(0, "; ".join(notes))
 
 
 def _duration(seconds: float) -> str:

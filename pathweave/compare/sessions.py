@@ -2,30 +2,19 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _TAIL = 4096
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a run has cost.
+def sessions(log: Path) -> dict[str, Any]:
+    """Return what the sessions of a run have cost together.
 
-    Attributes:
-        seconds: Wall-clock time of its own sessions.
-        shared_seconds: That of the first stage it was given.
-        peak_memory_bytes: Largest resident memory of its own sessions.
+    Returns:
+        ``seconds`` and ``peak_memory_bytes``, wall-clock time and largest resident memory of its
+        own sessions; ``shared_seconds``, the time of the first stage it was given.
     """
-
-    seconds: float
-    shared_seconds: float
-    peak_memory_bytes: int
-
-
-def sessions(log: Path) -> Spent:
-    """Return what the sessions of a run have cost together."""
     own, shared, peak = 0.0, 0.0, 0
     for event in _events(log.read_bytes()):
         if event["event"] == "session":
@@ -33,7 +22,8 @@ def sessions(log: Path) -> Spent:
             peak = max(peak, event.get("peak_memory_bytes", 0))
         elif event["event"] == "shared":
             shared += event.get("seconds", 0.0)
-    return Spent(round(own, 1), round(shared, 1), peak)
+    spent = {"seconds": round(own, 1), "shared_seconds": round(shared, 1)}
+    return {**spent, "peak_memory_bytes": peak}
 
 
 def current(log: Path, recipe_steps: dict[str, int]) -> str:

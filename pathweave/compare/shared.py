@@ -7,7 +7,6 @@ on the settings below and on nothing else of a method, so that cells that agree 
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.compare.grid import recipe_hash
@@ -25,31 +24,8 @@ HEEDED = ("queries", "standardise")
 _OWN = (".", "checkpoint", "log.jsonl", "output.txt", "recipe.", "results.")
 
 
-@dataclass(frozen=True)
-class FirstStage:
-    """A run of the first stage alone.
-
-    Attributes:
-        recipe: Its recipe.
-        directory: Where it is.
-    """
-
-    recipe: Recipe
-    directory: Path
-
-    @property
-    def name(self) -> str:
-        """Return what it is called in messages."""
-        return f"shared {self.directory.name}"
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it is trained and scored."""
-        return RunDirectory(self.directory).results.is_file()
-
-
-def first_stage(recipe: Recipe, out: Path) -> FirstStage | None:
-    """Return the first stage of a recipe, or None where it cannot be shared.
+def first_stage(recipe: Recipe, out: Path) -> tuple[Recipe, Path] | None:
+    """Return the recipe of a first stage alone and its directory; None where it cannot be shared.
 
     Args:
         recipe: The recipe of a cell.
@@ -74,31 +50,29 @@ def first_stage(recipe: Recipe, out: Path) -> FirstStage | None:
     }
     alone = alone.model_copy(update=changes)
     directory = out / "shared" / f"{name}-seed{recipe.seed}-{recipe_hash(alone)[:8]}"
-    return FirstStage(alone, directory)
+    return alone, directory
 
 
-def start_from(stage: FirstStage, cell: Path) -> None:
+def start_from(stage: Path, cell: Path) -> None:
     """Make the directory of a cell in which the first stage is done.
 
     Args:
-        stage: The first stage, trained and scored.
+        stage: Directory of the first stage, trained and scored.
         cell: Directory of the cell, in which nothing is trained yet.
 
     Raises:
         DiskError: If the directory cannot be written.
     """
-    spent = sessions(RunDirectory(stage.directory).log)
+
+    def own(folder: str, names: list[str]) -> list[str]:
+        """Return the files that are of the run itself."""
+        return [n for n in names if n.startswith(_OWN)] if Path(folder) == stage else []
+
+    spent = sessions(RunDirectory(stage).log)
+    event = {name: spent[name] for name in ("seconds", "peak_memory_bytes")}
     with new_directory(cell) as fresh:
-        for entry in sorted(stage.directory.iterdir()):
-            if entry.name.startswith(_OWN):
-                continue
-            target = fresh / entry.name
-            if entry.is_dir():
-                shutil.copytree(entry, target, copy_function=_link)
-            else:
-                _link(str(entry), str(target))
-        event = {"seconds": spent.seconds, "peak_memory_bytes": spent.peak_memory_bytes}
-        RunLog(fresh / "log.jsonl").event("shared", directory=stage.directory.name, **event)
+        shutil.copytree(stage, fresh, ignore=own, copy_function=_link, dirs_exist_ok=True)
+        RunLog(fresh / "log.jsonl").event("shared", directory=stage.name, **event)
 
 
 def _link(source: str, target: str) -> None:

@@ -1,11 +1,12 @@
 """Tables of a report."""
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 
 from pathweave.compare.analysis import Analysis, Group
-from pathweave.compare.quantities import MEAN, Key, Kind, Quantity
+from pathweave.compare.quantities import APART, MEAN, Key, Kind, Quantity
 from pathweave.compare.tables import ReportTable
 from pathweave.compare.uncertainty import SeedMean
 from pathweave.evaluate.report import points
@@ -26,17 +27,22 @@ OF_DIFFERENCES = (
     "no correction for multiple comparisons."
 )
 
+_NAMES = {
+    Kind.ACCURACY: "accuracy in %",
+    Kind.CAPTIONS: "captions, CIDEr-D x100 or as the metric says",
+    Kind.MIXED: "accuracy and captions mixed, as in the paper",
+}
+
 Section = tuple[str, list[ReportTable]]
 """A heading, and tables."""
 
 
 def tables(analysis: Analysis) -> list[Section]:
     """Return the main tables of a report in sections."""
-    apart = (Kind.ACCURACY, Kind.CAPTIONS)  # the kinds that are not a mixture of others
     return _filled(
-        ("Means", [_means(analysis, kind) for kind in apart]),
-        ("Differences", [_differences(analysis, kind) for kind in apart]),
-        ("Orders", [_orders(analysis, kind) for kind in apart]),
+        ("Means", [_means(analysis, kind) for kind in APART]),
+        ("Differences", [_differences(analysis, kind) for kind in APART]),
+        ("Orders", [_orders(analysis, kind) for kind in APART]),
         ("Gates", [_gates(analysis)]),
         ("Cost", [_costs(analysis)]),
     )
@@ -117,28 +123,25 @@ def _estimates(
         for names, known in found
         if used
     ]
-    kind = next(iter(columns.values())).kind
-    return ReportTable(f"{title}: {kind.in_tables}", [*labels, *used], shown, note)
+    kind = _NAMES[next(iter(columns.values())).kind]
+    return ReportTable(f"{title}: {kind}", [*labels, *used], shown, note)
 
 
 def _differences(analysis: Analysis, kind: Kind) -> ReportTable:
     rows = []
     for group in analysis.main_groups:
         known = analysis.differences.get(group, {})
-        pair = [known.get(Key(quantity, MEAN, kind)) for quantity in (Quantity.T, Quantity.F)]
-        shown = [
-            cell
-            for found in pair
-            for cell in (
-                ("", "", "")
-                if found is None
-                else (signed(found.value), _half(found.both), found.verdict)
-            )
-        ]
-        if seeds := max((len(found.per_seed) for found in pair if found is not None), default=0):
+        shown, seeds = [], 0
+        for quantity in (Quantity.T, Quantity.F):
+            if found := known.get(Key(quantity, MEAN, kind)):
+                shown += [points(found.value, "+"), _half(found.both), found.verdict]
+                seeds = max(seeds, len(found.per_seed))
+            else:
+                shown += [""] * 3
+        if seeds:
             rows.append([group[0], *shown, str(seeds)])
     return ReportTable(
-        f"Difference to {analysis.about.reference}: {kind.in_tables}",
+        f"Difference to {analysis.about.reference}: {_NAMES[kind]}",
         ["method", "T", "±", "significant?", "F", "±", "significant?", "seeds"],
         rows,
         OF_DIFFERENCES,
@@ -149,13 +152,11 @@ def gate_weights(analysis: Analysis) -> dict[tuple[str, str], dict[str, float]]:
     """Return the mean weight of each modality's adapter, by method and path with gates."""
     names = analysis.about.orders[analysis.main]
     found = {}
-    for group in analysis.main_groups:
+    for group, path in product(analysis.main_groups, names):
         usages = [cell.result.gate_usage for cell in analysis.groups[group]]
-        for path in names:
-            used = [usage[path] for usage in usages if path in usage]
-            if used:
-                mean = {o: float(np.mean([u.get(o, 0.0) for u in used])) for o in names}
-                found[group[0], path] = mean
+        if used := [usage[path] for usage in usages if path in usage]:
+            mean = {o: float(np.mean([u.get(o, 0.0) for u in used])) for o in names}
+            found[group[0], path] = mean
     return found
 
 
@@ -186,17 +187,10 @@ def _costs(analysis: Analysis) -> ReportTable:
         # Of a cell's own process, where that is known: its first stage may have been another's.
         environments = [(cell.results.environment, cell.peak_memory_bytes) for cell in cells]
         peak = max((e and e.peak_memory_bytes) or of_all for e, of_all in environments)
-        rows.append(
-            [
-                group[0],
-                f"{largest.trained:,}",
-                f"{largest.share:.1f} %",
-                f"{seconds / 60:.1f}",
-                f"{np.mean([cell.seconds for cell in cells]) / 60:.1f}",
-                f"{peak / 1e9:.2f}",
-                f"{disk / 1e6:.1f}",
-            ]
-        )
+        all_seconds = np.mean([cell.seconds for cell in cells])
+        minutes = [f"{spent / 60:.1f}" for spent in (seconds, all_seconds)]
+        trained = [f"{largest.trained:,}", f"{largest.share:.1f} %"]
+        rows.append([group[0], *trained, *minutes, f"{peak / 1e9:.2f}", f"{disk / 1e6:.1f}"])
     return ReportTable(
         "Cost of learning the modalities after the first",
         ["method", "trained a stage", "share", "training min", "all min", "peak GB", "paths MB"],
@@ -206,11 +200,6 @@ def _costs(analysis: Analysis) -> ReportTable:
         "encoding and scoring. peak: largest resident memory. paths: size on disk of the paths of "
         "all stages; methods that change the shared connector store it as well.",
     )
-
-
-def signed(value: float) -> str:
-    """Return a difference with its sign and one digit, never ``-0.0``."""
-    return f"{round(value, 1) + 0.0:+.1f}"
 
 
 def _cell(value: SeedMean | None, with_samples: bool = True) -> str:

@@ -84,15 +84,9 @@ def mean_over_seeds(scores: Float[np.ndarray, "seeds draws"], num_objects: int) 
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
         of_samples = half_width(float(known.var(ddof=1)), num_objects - 1)
     parts = [part for part in (seeds, of_samples) if part is not None]
-    return SeedMean(
-        value=float(values.mean()),
-        per_seed=tuple(values.tolist()),
-        seeds=seeds,
-        low=low,
-        high=high,
-        both=math.hypot(*parts) if parts else None,
-        num_objects=num_objects,
-    )
+    both = math.hypot(*parts) if parts else None
+    value, per_seed = float(values.mean()), tuple(values.tolist())
+    return SeedMean(value, per_seed, seeds, low, high, both, num_objects)
 
 
 def half_width(variance: float, freedom: int) -> float:

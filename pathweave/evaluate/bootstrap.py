@@ -88,9 +88,13 @@ def draw_scores(
     Raises:
         ManifestError: If a column has not one thing a sample.
     """
-    numbers: dict[Hashable, int] = {}
+    numbers: dict[Hashable, int] = {}  # of things, in the order in which they come
     labels = [_labels(column, numbers) for column in columns]
-    summed = [_sums(column, own, len(numbers)) for column, own in zip(columns, labels, strict=True)]
+    summed = []
+    for column, own in zip(columns, labels, strict=True):
+        sums = np.zeros((len(numbers), column.statistics.shape[1]))
+        np.add.at(sums, own, column.statistics)
+        summed.append((sums, np.bincount(own, minlength=len(numbers)).astype(float)))
     drawn = [[np.array([score(column.statistics, column.combine)])] for column in columns]
     rng = np.random.default_rng(seed)
     share = np.full(len(numbers), 1 / max(1, len(numbers)))
@@ -113,6 +117,7 @@ def interval(
     clusters: Sequence[Hashable] | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
+    minus: Statistics | None = None,
 ) -> Interval:
     """Return a score with its interval of confidence.
 
@@ -122,6 +127,7 @@ def interval(
         clusters: The thing each sample shows; None takes each sample as a thing of its own.
         num_resamples: How many sets to draw.
         seed: Seed of the draws.
+        minus: Statistics of another system, whose score is taken off; see ``paired_difference``.
 
     Raises:
         ManifestError: If there are fewer than two things.
@@ -131,7 +137,18 @@ def interval(
         >>> interval(right, lambda totals, counts: totals[:, 0] / counts)
         Interval(value=75.0, low=25.0, high=100.0, num_clusters=4)
     """
-    return _interval([Column(statistics, combine, clusters)], num_resamples, seed)
+    num_clusters = len(statistics) if clusters is None else len(set(clusters))
+    if num_clusters < 2:
+        raise ManifestError(
+            f"an interval must rest on at least 2 objects, got {num_clusters}; evaluate more "
+            "samples, or give the objects they show in the field 'object'"
+        )
+    systems = [statistics] if minus is None else [statistics, minus]
+    columns = [Column(each, combine, clusters) for each in systems]
+    drawn, *other = draw_scores(columns, num_resamples, seed)
+    drawn = drawn - other[0] if other else drawn
+    low, high = np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(drawn[0]), float(low), float(high), num_clusters)
 
 
 def paired_difference(
@@ -139,8 +156,7 @@ def paired_difference(
     second: Float[np.ndarray, "others statistics"],
     combine: Combine,
     clusters: Sequence[Hashable] | None = None,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
+    **options: int,
 ) -> Interval:
     """Return the score of the first system minus that of the second on the same samples.
 
@@ -151,8 +167,7 @@ def paired_difference(
         second: Of the same samples in the same order under the second.
         combine: From their sums and the number of samples to the score.
         clusters: The thing each sample shows; None takes each sample as a thing of its own.
-        num_resamples: How many sets to draw.
-        seed: Seed of the draws.
+        **options: ``num_resamples`` and ``seed`` of ``interval``.
 
     Raises:
         ManifestError: If there are fewer than two things, or the systems have not answered as
@@ -163,23 +178,7 @@ def paired_difference(
             f"two systems must have answered the same samples to be compared, got {len(first)} "
             f"and {len(second)}; evaluate both on one test set"
         )
-    columns = [Column(statistics, combine, clusters) for statistics in (first, second)]
-    return _interval(columns, num_resamples, seed)
-
-
-def _interval(columns: Sequence[Column], num_resamples: int, seed: int) -> Interval:
-    """Return that of the first column's score, minus the second's where there is one."""
-    statistics, clusters = columns[0].statistics, columns[0].clusters
-    num_clusters = len(statistics) if clusters is None else len(set(clusters))
-    if num_clusters < 2:
-        raise ManifestError(
-            f"an interval must rest on at least 2 objects, got {num_clusters}; evaluate more "
-            "samples, or give the objects they show in the field 'object'"
-        )
-    drawn, *other = draw_scores(columns, num_resamples, seed)
-    drawn = drawn - other[0] if other else drawn
-    low, high = np.quantile(drawn[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(drawn[0]), float(low), float(high), num_clusters)
+    return interval(first, combine, clusters, minus=second, **options)
 
 
 def _labels(column: Column, numbers: dict[Hashable, int]) -> Int[np.ndarray, " samples"]:
@@ -191,12 +190,3 @@ def _labels(column: Column, numbers: dict[Hashable, int]) -> Int[np.ndarray, " s
             f"there must be one object a sample, got {len(clusters)} for {num_samples} samples"
         )
     return np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], int)
-
-
-def _sums(
-    column: Column, labels: Int[np.ndarray, " samples"], num_clusters: int
-) -> tuple[Float[np.ndarray, "clusters statistics"], Float[np.ndarray, " clusters"]]:
-    """Return the sums of the statistics over the samples of each thing, and how many these are."""
-    sums = np.zeros((num_clusters, column.statistics.shape[1]))
-    np.add.at(sums, labels, column.statistics)
-    return sums, np.bincount(labels, minlength=num_clusters).astype(float)

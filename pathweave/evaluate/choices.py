@@ -1,7 +1,7 @@
 """Top-1 accuracy among choices: the one that is ranked first, or that a generated text names."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -82,16 +82,11 @@ def _is_right(choice: str, accepted: Sequence[str], choices: Sequence[str]) -> b
 
 def _stands_for(text: str, choices: Sequence[str]) -> set[str]:
     """Return the choices that a text stands for, most literally; itself if there are none."""
-    forms: tuple[Callable[[str], str], ...] = (plain, _without_case, comparable)
-    for form in forms:
+    for form in (plain, lambda each: plain(each).casefold(), comparable):
         found = {plain(choice) for choice in choices if form(choice) == form(text)}
         if found:
             return found
     return {plain(text)}
-
-
-def _without_case(text: str) -> str:
-    return plain(text).casefold()
 
 
 def named_choice(text: str, choices: Sequence[str]) -> str | None:

@@ -1,8 +1,9 @@
 """Which experts a path uses: mean gate weights on recorded inputs."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,19 +31,16 @@ def gate_usage(
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
     layers = woven_sites(model.qformer) | woven_sites(model.projector)
-    totals: Mapping[str, list[float]] = defaultdict(list)
-    path, hooks = model.paths[name], []
+    totals: defaultdict[str, list[float]] = defaultdict(list)
+    earlier, hooks = model.paths[name].spec.predecessors, []
 
-    def note(
-        mixture: Mixture, experts: Sequence[str], _: torch.nn.Module, inputs: tuple[Tensor, object]
-    ) -> None:
+    def note(mixture: Mixture, experts: Sequence[str], _: object, inputs: Sequence[Any]) -> None:
         weights = mixture.gate_weights(inputs[0]).float().mean((0, 1))
         for expert, weight in zip(experts, weights.tolist(), strict=True):
             totals[expert].append(weight)
 
     for site, mixture in model.paths.mixtures(name).items():
         if mixture.gate is not None:
-            earlier = path.spec.predecessors
             owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
             noting = partial(note, mixture, [*owners, name])
             hooks.append(layers[site].register_forward_pre_hook(noting))

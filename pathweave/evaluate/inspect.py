@@ -57,35 +57,25 @@ def inspect_run(root: Path, gates: bool = True) -> dict[str, Any]:
 def show_inspection(inspection: dict[str, Any]) -> None:
     """Print an inspection as tables."""
     console = Console()
-    learnt = len(inspection["paths"])
-    total = len(inspection["curriculum"])
-    console.print(f"{inspection['run']}: base {inspection['base']}, {learnt} of {total} stages")
+    stages = f"{len(inspection['paths'])} of {len(inspection['curriculum'])} stages"
+    console.print(f"{inspection['run']}: base {inspection['base']}, {stages}")
     headings = ("path", "builds on", "trained", "on disk", "gate usage", "hash")
     table = WholeTable(*headings, title="Paths", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, path in inspection["paths"].items():
-        usage = "  ".join(f"{expert} {w:.2f}" for expert, w in path["gate_usage"].items())
-        table.add_row(
-            name,
-            ", ".join(path["predecessors"]) or "-",
-            f"{path['trained_parameters']:,}",
-            f"{path['bytes'] / 1e6:.2f} MB",
-            usage or "-",
-            path["content_hash"][:8],
-        )
+        usage = "  ".join(f"{expert} {w:.2f}" for expert, w in path["gate_usage"].items()) or "-"
+        earlier = ", ".join(path["predecessors"]) or "-"
+        size = f"{path['trained_parameters']:,}", f"{path['bytes'] / 1e6:.2f} MB"
+        table.add_row(name, earlier, *size, usage, path["content_hash"][:8])
     console.print(table, crop=False)
     if inspection["results"]:
         console.print(score_table(Results.model_validate(inspection["results"])), crop=False)
     licences = WholeTable("path", "parts", title="Licences")
     for name, path in inspection["paths"].items():
         stated = path["licences"].get("encoder", "not stated")
-        parts = {**path["licences"], "encoder": f"{_encoders(path['modality'])} ({stated})"}
-        data = ", ".join(parts.pop("data", []))
-        parts["data"] = data or "not stated"
+        about = path["modality"]
+        read = about["reads"].values() if "reads" in about else [about]
+        kinds = ", ".join(dict.fromkeys(media["encoder"]["kind"] for media in read))
+        parts = {**path["licences"], "encoder": f"{kinds} ({stated})"}
+        parts["data"] = ", ".join(parts.pop("data", [])) or "not stated"
         licences.add_row(name, "  ".join(f"{part}: {value}" for part, value in parts.items()))
     console.print(licences, crop=False)
-
-
-def _encoders(about: dict[str, Any]) -> str:
-    """Return the kinds of encoders that a path reads."""
-    read = about["reads"].values() if "reads" in about else [about]
-    return ", ".join(dict.fromkeys(media["encoder"]["kind"] for media in read))

@@ -36,12 +36,9 @@ def evaluate_manifests(
     scores = []
     with Display(quiet) as display:
         for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):
+            manifest, read_with = Path(test_set.manifest), path or test_set.path
             examples = Examples(
-                Path(test_set.manifest),
-                readers,
-                path or test_set.path,
-                prompts=test_set.prompt,
-                seed=recipe.seed,
+                manifest, readers, read_with, prompts=test_set.prompt, seed=recipe.seed
             )
             bar = display.bar(f"encode {name}", total=len(examples))
             examples.encode(bar.advance)
@@ -53,7 +50,7 @@ def evaluate_manifests(
             answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
             bar.close()
             result = score_set(examples, test_set, answers)
-            scores.append({"set": name, **result.summary(), "bad": examples.bad})
+            scores.append({"set": name, **result.summary, "bad": examples.bad})
     return scores
 
 
@@ -79,12 +76,8 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
     """Print scores as a table with the coverage of each."""
     table = WholeTable("set", "metric", "score", "95 %", "scored", "usable")
     for score in scores:
-        table.add_row(
-            score["set"],
-            unit_of(score["metric"]),
-            f"{score['score']:.1f}",
-            "" if score["low"] is None else f"{score['low']:.1f} to {score['high']:.1f}",
-            f"{score['num_samples']:,}",
-            f"{score['num_usable']:,} of {score['num_total']:,}",
-        )
+        around = "" if score["low"] is None else f"{score['low']:.1f} to {score['high']:.1f}"
+        usable = f"{score['num_usable']:,} of {score['num_total']:,}"
+        shown = f"{score['score']:.1f}", around, f"{score['num_samples']:,}", usable
+        table.add_row(score["set"], unit_of(score["metric"]), *shown)
     Console().print(table, crop=False)

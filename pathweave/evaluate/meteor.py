@@ -91,7 +91,18 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _run(lines: list[str]) -> list[str]:
     """Return the program's answer to each line."""
-    java, folder = _program()
+    java, found = shutil.which("java"), importlib.util.find_spec("pycocoevalcap")
+    if java is None:
+        raise PathWeaveError(
+            "meteor must find Java to run its program, got no command 'java'; install a Java "
+            "runtime or choose another metric"
+        )
+    if found is None or not found.submodule_search_locations:
+        raise PathWeaveError(
+            "meteor must find the package pycocoevalcap for its program, got none; run "
+            "pip install pycocoevalcap==1.2 or choose another metric"
+        )
+    folder = Path(found.submodule_search_locations[0]) / "meteor"
     command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar", "meteor-1.5.jar", "-", "-"]
     command += ["-stdio", "-l", "en", "-norm"]
     done = subprocess.run(
@@ -106,19 +117,3 @@ def _run(lines: list[str]) -> list[str]:
             f"the message {said!r:.200}; it needs 2 GB of memory and Java 8 or later"
         )
     return answers
-
-
-def _program() -> tuple[str, Path]:
-    """Return Java and the folder of the program."""
-    java, found = shutil.which("java"), importlib.util.find_spec("pycocoevalcap")
-    if java is None:
-        raise PathWeaveError(
-            "meteor must find Java to run its program, got no command 'java'; install a Java "
-            "runtime or choose another metric"
-        )
-    if found is None or not found.submodule_search_locations:
-        raise PathWeaveError(
-            "meteor must find the package pycocoevalcap for its program, got none; run "
-            "pip install pycocoevalcap==1.2 or choose another metric"
-        )
-    return java, Path(found.submodule_search_locations[0]) / "meteor"

@@ -1,4 +1,4 @@
-"""Every metric, by name: what it is, on what scale, what it needs, and how it is computed.
+"""Every metric, by name: on what scale it is, what it needs, and how it is computed.
 
 A metric is statistics of each sample and a function of their sums over the samples. For most the
 statistic is the sample's score and the function is the mean; BLEU divides sums of counts. Scores
@@ -36,7 +36,6 @@ class Metric:
 
     Attributes:
         name: How recipes, manifests and results call it.
-        about: What it is and what it needs, in a few words.
         statistics: From predictions and references (and choices) to numbers of each sample.
         combine: From their sums and the number of samples to the score.
         unit: How the score is printed.
@@ -47,7 +46,6 @@ class Metric:
     """
 
     name: str
-    about: str
     statistics: Callable[..., Statistics]
     combine: Combine = mean
     unit: str = "%"
@@ -81,66 +79,25 @@ _CAPTION = partial(Metric, tokenizer=TOKENIZER)
 
 
 def _bleu(max_n: int) -> Metric:
+    unit = f"BLEU-{max_n} x100"
     return _CAPTION(
-        f"bleu_{max_n}",
-        "captions: BLEU of the whole set, nearest reference length, no smoothing",
-        bleu_statistics,
-        combine=lambda totals, _: bleu(totals, max_n),
-        unit=f"BLEU-{max_n} x100",
+        f"bleu_{max_n}", bleu_statistics, combine=lambda totals, _: bleu(totals, max_n), unit=unit
     )
 
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("exact_match", "answers: equal to a reference after VQA normalisation", exact_match),
-        Metric(
-            "vqa_accuracy",
-            "answers: agreement with annotators; needs the answer of every one as references",
-            vqa_accuracy,
-        ),
-        Metric(
-            "vqa_accuracy_released",
-            "the same as the released code computes it, references hardly normalised",
-            vqa_accuracy_released,
-        ),
-        Metric(
-            "ranking",
-            "top-1 by likelihood; needs choices, the same for all samples",
-            ranking,
-            ranks_choices=True,
-            takes_choices=True,
-        ),
-        Metric(
-            "word_match",
-            "top-1 by generation: the class that the text names; needs choices",
-            word_match,
-            takes_choices=True,
-            tokenizer=TOKENIZER,
-        ),
-        _CAPTION(
-            "cider_d",
-            "captions: CIDEr-D, which coco-caption and papers print as CIDEr",
-            cider_d,
-            unit="CIDEr-D x100",
-            best=1000.0,
-        ),
-        _CAPTION(
-            "cider",
-            "captions: CIDEr without clipping and without a penalty for length",
-            cider,
-            unit="CIDEr x100",
-            best=1000.0,
-        ),
+        Metric("exact_match", exact_match),
+        Metric("vqa_accuracy", vqa_accuracy),
+        Metric("vqa_accuracy_released", vqa_accuracy_released),
+        Metric("ranking", ranking, ranks_choices=True, takes_choices=True),
+        Metric("word_match", word_match, takes_choices=True, tokenizer=TOKENIZER),
+        _CAPTION("cider_d", cider_d, unit="CIDEr-D x100", best=1000.0),
+        _CAPTION("cider", cider, unit="CIDEr x100", best=1000.0),
         *map(_bleu, (1, 2, 3, 4)),
-        _CAPTION("rouge_l", "captions: ROUGE-L, beta 1.2", rouge_l, unit="ROUGE-L x100"),
-        _CAPTION(
-            "meteor",
-            "captions: METEOR 1.5; needs the package pycocoevalcap and Java",
-            meteor_statistics,
-            combine=lambda totals, _: meteor(totals),
-            unit="METEOR x100",
-        ),
+        _CAPTION("rouge_l", rouge_l, unit="ROUGE-L x100"),
+        _CAPTION("meteor", meteor_statistics, lambda totals, _: meteor(totals), "METEOR x100"),
     )
 }
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pathweave.evaluate.report import points, unit
+from pathweave.evaluate.metrics import unit_of
+from pathweave.evaluate.report import points
 from pathweave.evaluate.results import Results
 from pathweave.extras import import_extra
 from pathweave.storage.atomic import write_atomic
@@ -16,6 +17,8 @@ Figure = Any
 
 # Share of a row's height that its bars fill.
 _GROUP_HEIGHT = 0.84
+
+_MIDDLE = {"ha": "center", "va": "center", "fontsize": 11}
 
 
 def plot(results: Results, path: Path) -> None:
@@ -69,14 +72,9 @@ def _draw_scores(axes: Axes, results: Results) -> None:
     axes.imshow(np.clip(scores / best, 0, 1), cmap="Blues", vmin=0, vmax=1.9, aspect="auto")
     for stage, column in np.argwhere(np.isfinite(scores)):
         is_new = columns[column][0] == results.curriculum[stage]
-        axes.text(
-            *(column, stage, f"{scores[stage, column]:.1f}"),
-            ha="center",
-            va="center",
-            fontsize=11,
-            fontweight="bold" if is_new else "normal",
-        )
-    labels = [f"{dataset.name}\n{unit(dataset)}" for _, dataset in columns]
+        weight = "bold" if is_new else "normal"
+        axes.text(column, stage, f"{scores[stage, column]:.1f}", fontweight=weight, **_MIDDLE)
+    labels = [f"{dataset.name}\n{unit_of(dataset.metric)}" for _, dataset in columns]
     axes.set_xticks(range(len(columns)), labels, fontsize=8)
     axes.set_yticks(range(len(results.curriculum)), results.curriculum, fontsize=11)
     axes.set_ylabel("after learning", fontsize=11)
@@ -88,16 +86,9 @@ def _draw_scores(axes: Axes, results: Results) -> None:
         places = [i for i, column in enumerate(columns) if column[0] == modality]
         if places:
             # Below the two lines of the tick labels.
-            axes.annotate(
-                modality,
-                (sum(places) / len(places), 0),
-                (0, -36),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=11,
-            )
+            style = {"ha": "center", "va": "top", "fontsize": 11}
+            at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+            axes.annotate(modality, (sum(places) / len(places), 0), (0, -36), **at, **style)
             axes.axvline(places[0] - 0.5, color="grey", linewidth=0.8)
 
 

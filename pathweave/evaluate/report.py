@@ -1,11 +1,14 @@
 """Tables of results for the terminal."""
 
+from collections.abc import Iterable
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pathweave.display import WholeTable
 from pathweave.evaluate.metrics import unit_of
-from pathweave.evaluate.results import DatasetInfo, Results
+from pathweave.evaluate.results import Results
 
 REFERENCES = {
     "whole\nset": "whole",
@@ -24,18 +27,17 @@ def tables(results: Results) -> list[Table]:
 def score_table(results: Results) -> Table:
     """Return the score matrix, a row a test set, and beside it what the scores are read against."""
     numbered = ", ".join(f"{number} {name}" for number, name in enumerate(results.curriculum))
-    units = dict.fromkeys(f"{d.name} in {unit(d)}" for _, d in results.columns)
+    stages = range(len(results.curriculum))
+    units = dict.fromkeys(f"{d.name} in {unit_of(d.metric)}" for _, d in results.columns)
     parts = [f"{m} {d.name} {d.coverage}" for m, d in results.columns if d.coverage is not None]
     covered = f"; samples there are: {', '.join(parts)}" if parts else ""
-    table = WholeTable(
+    table = _table(
+        ["test set", *map(str, stages)],
         title=f"{results.recipe}: scores after each stage",
         caption=f"stages: {numbered}; {', '.join(units)}{covered}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("test set")
-    for number in range(len(results.curriculum)):
-        table.add_column(f"{number}", justify="right")
     known = [
         (label, field)
         for label, field in REFERENCES.items()
@@ -45,7 +47,6 @@ def score_table(results: Results) -> Table:
         table.add_column(label, justify="right", style="dim")
     found = {(stage, m, d.name): f"{score:.1f}" for stage, m, d, score in results.scored()}
     for modality, dataset in results.columns:
-        stages = range(len(results.curriculum))
         scores = [found.get((stage, modality, dataset.name), "") for stage in stages]
         beside = [getattr(dataset, field) for _, field in known]
         shown = ["" if value is None else f"{value:.1f}" for value in beside]
@@ -55,12 +56,9 @@ def score_table(results: Results) -> Table:
 
 def transfer_table(results: Results) -> Table:
     """Return transfer T and forgetting F of each stage, in points."""
-    table = WholeTable(
-        title="Transfer T (higher is better) and forgetting F (0: nothing lost), points"
-    )
-    table.add_column("after learning")
-    for heading in ("T", "F", *(f"F of\n{modality}" for modality in results.curriculum[:-1])):
-        table.add_column(heading, justify="right")
+    lost = [f"F of\n{modality}" for modality in results.curriculum[:-1]]
+    title = "Transfer T (higher is better) and forgetting F (0: nothing lost), points"
+    table = _table(["after learning", "T", "F", *lost], title=title)
     matrix = results.matrix
     for stage in results.finished_stages:
         old = [
@@ -76,33 +74,31 @@ def transfer_table(results: Results) -> Table:
 
 def parameter_table(results: Results) -> Table:
     """Return what each stage trained, against full tuning of the connector."""
-    table = WholeTable(
+    parts = ("stage", "adapters", "in-\nadapters", "gates", "other")
+    table = _table(
+        [*parts, "total", "share", "time", "disk"],
         title="Trained parameters",
         caption="share: of what full tuning of the connector would train at that stage",
         box=SIMPLE_HEAD,
         padding=0,
     )
-    table.add_column("stage")
-    headings = ("adapters", "in-\nadapters", "gates", "other", "total", "share", "time", "disk")
-    for heading in headings:
-        table.add_column(heading, justify="right")
     for stage in results.stages:
         counts = (stage.adapters, stage.in_adapters, stage.gates, stage.other, stage.trained)
-        table.add_row(
-            stage.modality,
-            *(f"{count:,}" for count in counts),
-            f"{stage.share:.1f}%",
-            "" if stage.seconds is None else f"{stage.seconds:,.0f}s",
-            "" if stage.num_bytes is None else f"{stage.num_bytes / 1e6:.1f}MB",
-        )
+        seconds = "" if stage.seconds is None else f"{stage.seconds:,.0f}s"
+        disk = "" if stage.num_bytes is None else f"{stage.num_bytes / 1e6:.1f}MB"
+        shown = [f"{count:,}" for count in counts]
+        table.add_row(stage.modality, *shown, f"{stage.share:.1f}%", seconds, disk)
     return table
 
 
-def unit(dataset: DatasetInfo) -> str:
-    """Return the unit of a test set's scores."""
-    return unit_of(dataset.metric)
+def _table(headings: Iterable[str], **options: Any) -> Table:  # noqa: ANN401 (those of rich)
+    """Return an empty table, whose columns after the first hold numbers."""
+    table = WholeTable(*headings, **options)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
 
 
-def points(value: float) -> str:
-    """Return a difference of scores with one digit, never ``-0.0``."""
-    return f"{round(value, 1) + 0.0:.1f}"
+def points(value: float, sign: str = "") -> str:
+    """Return a difference of scores with one digit, never ``-0.0``; ``sign`` may be ``+``."""
+    return f"{round(value, 1) + 0.0:{sign}.1f}"

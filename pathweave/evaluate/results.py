@@ -158,17 +158,13 @@ class Results(BaseModel, extra="forbid"):
     @property
     def finished_stages(self) -> list[int]:
         """Return the stages after which every modality learnt so far has all its scores."""
-        matrix = self.matrix
-        return [
-            stage
-            for stage in range(len(self.curriculum))
-            if self.datasets.get(self.curriculum[stage])
-            and all(
-                matrix.has(stage, modality, dataset.name)
-                for modality, dataset in self.columns
-                if modality in self.curriculum[: stage + 1]
-            )
-        ]
+        matrix, names = self.matrix, self.curriculum
+
+        def is_scored(stage: int) -> bool:
+            sets = [(m, d.name) for m, d in self.columns if m in names[: stage + 1]]
+            return all(matrix.has(stage, *test_set) for test_set in sets)
+
+        return [i for i, name in enumerate(names) if self.datasets.get(name) and is_scored(i)]
 
     def save(self, path: Path) -> None:
         """Write the results as JSON, atomically.

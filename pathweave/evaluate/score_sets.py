@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.samples import Measured, measure, save_answers
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium
+from pathweave.model.prompt import Medium, Prompt
 from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.schema import TestSet
 
 SUBSET_SEED = 0
+
+# What a test set chooses of how answers are generated.
+_DECODING = {"max_tokens", "min_tokens", "beams", "length_penalty", "repetition_penalty"}
 
 
 @dataclass(frozen=True)
@@ -28,38 +31,23 @@ class SetResult:
     """The score of one test set and what it was computed from.
 
     Attributes:
-        metric: Name of the metric, one of ``METRICS``.
-        score: Its value, in the metric's unit.
-        low: Lower end of the interval of 95 % confidence over the objects of the set, None if all
-            samples show one.
-        high: Upper end.
-        tokenizer: How texts were cut into words, None if they were compared whole.
-        num_samples: Samples scored.
-        num_objects: Things they show; a sample that names no object shows one of its own.
-        num_usable: Samples of the set whose media could be read.
-        num_total: Samples of the set as published.
+        score: Value of the metric, in its unit.
+        summary: Everything but what is known of each sample. ``low``, ``high``: ends of the
+            interval of 95 % confidence over the objects of the set, None if all samples show one.
+            ``tokenizer``: how texts were cut into words, None if they were compared whole.
+            ``num_samples``, ``num_objects``: samples scored, and things they show, of which a
+            sample that names no object shows one of its own. ``num_usable``, ``num_total``: samples
+            of the set whose media could be read, and as published.
         ids: Ids of the scored samples.
         predictions: Answer to each.
         measured: What each contributes to the score.
     """
 
-    metric: str
     score: float
-    low: float | None
-    high: float | None
-    tokenizer: str | None
-    num_samples: int
-    num_objects: int
-    num_usable: int
-    num_total: int
+    summary: dict[str, Any]
     ids: list[str]
     predictions: list[str]
     measured: Measured
-
-    def summary(self) -> dict[str, Any]:
-        """Return everything but what is known of each sample."""
-        left_out = ("ids", "predictions", "measured")
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
     def save(self, file: Path) -> None:
         """Write the answers and what each contributes, of ``pathweave.evaluate.samples``.
@@ -110,10 +98,13 @@ def evaluate_set(
     # Batches of like length pad less. The order is fixed, so scores do not depend on chance.
     order = sorted(range(len(examples)) if chosen is None else chosen, key=examples.length)
     predictions: dict[int, str] = {}
-    answer = _rank if METRICS[test_set.metric].ranks_choices else _generate
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        predictions |= zip(batch, answer(model, examples, batch, test_set), strict=True)
+        if METRICS[test_set.metric].ranks_choices:
+            answers = _rank(model, examples, batch)
+        else:
+            answers = _generate(model, [examples.prompt(i) for i in batch], test_set)
+        predictions |= zip(batch, answers, strict=True)
         advance(len(batch))
     return predictions
 
@@ -127,20 +118,18 @@ def score_set(examples: Examples, test_set: TestSet, predictions: Mapping[int, s
     objects: list[int] = found.objects.tolist()
     num_objects = len(set(objects))
     around = interval(found.statistics, metric.combine, objects) if num_objects > 1 else None
-    return SetResult(
-        metric=metric.name,
-        score=metric.score(found.statistics),
-        low=None if around is None else around.low,
-        high=None if around is None else around.high,
-        tokenizer=metric.tokenizer,
-        num_samples=len(chosen),
-        num_objects=num_objects,
-        num_usable=len(examples),
-        num_total=examples.published,
-        ids=[sample.id for sample in samples],
-        predictions=answers,
-        measured=found,
-    )
+    summary: dict[str, Any] = {
+        "metric": metric.name,
+        "score": metric.score(found.statistics),
+        "low": around and around.low,
+        "high": around and around.high,
+        "tokenizer": metric.tokenizer,
+        "num_samples": len(chosen),
+        "num_objects": num_objects,
+        "num_usable": len(examples),
+        "num_total": examples.published,
+    }
+    return SetResult(summary["score"], summary, [s.id for s in samples], answers, found)
 
 
 def majority_score(train: Examples, test: Examples, test_set: TestSet) -> float:
@@ -166,7 +155,7 @@ def text_only_score(
             p if isinstance(p, str) else (p.path, p.modality, p.features.shape) for p in blind
         )
         if key not in answers:
-            answers[key] = generate(model, [blind], **_decoding(test_set))[0]
+            [answers[key]] = _generate(model, [blind], test_set)
         predictions[i] = answers[key]
     return score_set(examples, test_set, predictions).score
 
@@ -177,22 +166,11 @@ def _blind(part: str | Medium) -> str | Medium:
     return replace(part, features=torch.zeros_like(part.features))
 
 
-def _generate(
-    model: PathWeave, examples: Examples, batch: Sequence[int], test_set: TestSet
-) -> list[str]:
-    prompts = [examples.prompt(i) for i in batch]
-    return generate(model, prompts, **_decoding(test_set))
+def _generate(model: PathWeave, prompts: Sequence[Prompt], test_set: TestSet) -> list[str]:
+    return generate(model, prompts, **test_set.model_dump(include=_DECODING))
 
 
-def _decoding(test_set: TestSet) -> dict[str, Any]:
-    """Return the arguments of ``generate`` that a test set chooses."""
-    fields = ("max_tokens", "min_tokens", "beams", "length_penalty", "repetition_penalty")
-    return {field: getattr(test_set, field) for field in fields}
-
-
-def _rank(
-    model: PathWeave, examples: Examples, batch: Sequence[int], test_set: TestSet
-) -> list[str]:
+def _rank(model: PathWeave, examples: Examples, batch: Sequence[int]) -> list[str]:
     choices = examples.sample(batch[0]).choices
     if not choices or any(examples.sample(i).choices != choices for i in batch):
         raise ManifestError(

@@ -76,7 +76,7 @@ class ScoreMatrix(Generic[Score]):
 
     def datasets(self, modality: str) -> list[str]:
         """Return the test sets of a modality, in the order in which they were first entered."""
-        self._check(0, modality)
+        self._learnt(modality)
         return list(self._datasets[modality])
 
     def has(self, stage: int, modality: str, dataset: str) -> bool:
@@ -134,7 +134,7 @@ class ScoreMatrix(Generic[Score]):
             RunError: If the modality is learnt at that stage or later, or a score is missing.
         """
         self._check(stage, modality)
-        learnt = self.curriculum.index(modality)
+        learnt = self._learnt(modality)
         if learnt >= stage:
             raise RunError(
                 f"forgetting of {modality!r} must be measured after stage {learnt}, at which it is "
@@ -159,8 +159,7 @@ class ScoreMatrix(Generic[Score]):
         Raises:
             RunError: If it is missing.
         """
-        self._check(0, modality)
-        return self.score(self.curriculum.index(modality), modality, dataset)
+        return self.score(self._learnt(modality), modality, dataset)
 
     def dataset_forgetting(self, modality: str, dataset: str) -> Score:
         """Return Fhat^n_i = (1 / M) sum_{m=1}^M [max_{0 <= j < m} S^n_{j,i} - S^n_{m,i}].
@@ -172,8 +171,7 @@ class ScoreMatrix(Generic[Score]):
         Raises:
             RunError: If no stage follows, or a score is missing.
         """
-        self._check(0, modality)
-        stages = range(self.curriculum.index(modality) + 1, len(self.curriculum))
+        stages = range(self._learnt(modality) + 1, len(self.curriculum))
         if not stages:
             raise RunError(
                 f"forgetting of {modality!r} must follow a later stage, got the last of the "
@@ -207,18 +205,10 @@ class ScoreMatrix(Generic[Score]):
             ) from error
         return matrix
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ScoreMatrix) and self.as_dict() == other.as_dict()
-
-    __hash__ = None  # type: ignore[assignment]
-
     def _loss(self, stage: int, modality: str, dataset: str) -> Score:
-        learnt = self.curriculum.index(modality)
-        earlier = [
-            self.score(j, modality, dataset)
-            for j in range(stage)
-            if self.has(j, modality, dataset) or (j >= learnt and j in self._scored_stages)
-        ]
+        needed = {m for m in self._scored_stages if m >= self._learnt(modality)}
+        known = [j for j in range(stage) if j in needed or self.has(j, modality, dataset)]
+        earlier = [self.score(j, modality, dataset) for j in known]
         if not earlier:
             raise RunError(
                 f"forgetting of {modality}/{dataset} must be measured from an earlier score, got "
@@ -238,11 +228,15 @@ class ScoreMatrix(Generic[Score]):
             )
         return mean([of(stage, modality, dataset) for dataset in self._datasets[modality]])
 
-    def _check(self, stage: int, modality: str) -> None:
+    def _learnt(self, modality: str) -> int:
+        """Return the stage that learns a modality."""
         if modality not in self._datasets:
-            raise RunError(
-                f"modality must be one of {', '.join(self.curriculum)}, got {modality!r}"
-            )
+            known = ", ".join(self.curriculum)
+            raise RunError(f"modality must be one of {known}, got {modality!r}")
+        return self.curriculum.index(modality)
+
+    def _check(self, stage: int, modality: str) -> None:
+        self._learnt(modality)
         if not 0 <= stage < len(self.curriculum):
             raise RunError(
                 f"stage must be in [0, {len(self.curriculum) - 1}], got {stage}; the curriculum "

@@ -64,7 +64,7 @@ def record_proof(
     texts = [" ".join(part for part in prompt if isinstance(part, str)) for prompt in prompts]
     # Cached features are float16 already, so this loses nothing.
     tensors = {f"features_{i}": medium.features.half() for i, medium in enumerate(media)}
-    soft, logits, answers = _compute(model, _prompts(media[0].path, tensors, texts))
+    soft, logits, answers = _compute(model, media[0].path, tensors, texts)
     tensors |= {f"tokens_{i}": tokens for i, tokens in enumerate(soft)}
     about = {"texts": texts, "logits": logits, "answers": answers, "machine": machine(model)}
     return tensors, about
@@ -74,19 +74,14 @@ def verify_path(
     model: PathWeave, name: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> Verdict:
     """Compute a recorded proof again and compare."""
-    model.eval()
-    soft, logits, answers = _compute(model, _prompts(name, tensors, about["texts"]))
+    soft, logits, answers = _compute(model, name, tensors, about["texts"])
     recorded = [tensors[f"tokens_{i}"] for i in range(len(soft))]
     pairs = [(a.float(), b.float()) for a, b in zip(soft, recorded, strict=True)]
     difference = max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
     equal = all(torch.equal(a, b) for a, b in zip(soft, recorded, strict=True))
-    return Verdict(
-        path=name,
-        identical=equal and logits == about["logits"] and answers == about["answers"],
-        max_difference=difference,
-        answers_equal=answers == about["answers"],
-        same_machine=machine(model) == about["machine"],
-    )
+    answers_equal = answers == about["answers"]
+    identical = equal and answers_equal and logits == about["logits"]
+    return Verdict(name, identical, difference, answers_equal, machine(model) == about["machine"])
 
 
 def machine(model: PathWeave) -> dict[str, Any]:
@@ -101,19 +96,14 @@ def machine(model: PathWeave) -> dict[str, Any]:
     }
 
 
-def _prompts(name: str, tensors: Mapping[str, Tensor], texts: Sequence[str]) -> list[Prompt]:
-    features = [tensors[f"features_{i}"].float() for i in range(len(texts))]
-    return [[Medium(name, f), text] for f, text in zip(features, texts, strict=True)]
-
-
 @torch.no_grad()
 def _compute(
-    model: PathWeave, prompts: Sequence[Prompt]
+    model: PathWeave, name: str, tensors: Mapping[str, Tensor], texts: Sequence[str]
 ) -> tuple[list[Tensor], list[str], list[str]]:
     """Return soft tokens, hashes of the logits after each prompt, and the answers."""
     model.eval()
-    media = [part for prompt in prompts for part in prompt if isinstance(part, Medium)]
-    texts = [part for prompt in prompts for part in prompt if isinstance(part, str)]
+    media = [Medium(name, tensors[f"features_{i}"].float()) for i in range(len(texts))]
+    prompts: list[Prompt] = [[medium, text] for medium, text in zip(media, texts, strict=True)]
     soft = model.soft_tokens(media, texts)
     embeds, mask = pad(model.embed_prompts(prompts), side="left")
     logits = model.llm(inputs_embeds=embeds, attention_mask=mask, logits_to_keep=1).logits

@@ -3,17 +3,13 @@
 Every path has adapters of its own and uses no other's, so there are neither in-adapters nor gates.
 """
 
-from collections.abc import Iterator
-
-from pathweave.methods.lesson import Lesson, Method, StageContext
-from pathweave.methods.path import add_path, trainable
+from pathweave.methods.lesson import Lessons, Method, StageContext
+from pathweave.methods.path import own_path
 
 
-def learn(context: StageContext) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Lessons:
     """Train a path of adapters without predecessors."""
-    rank, width = context.recipe.method.rank, context.width(context.name)
-    path = add_path(context.model, context.recipe, context.name, width, rank=rank)
-    yield context.lesson(trainable({"path": path}))
+    yield context.lesson(own_path(context, rank=context.recipe.method.rank))
 
 
 METHOD = Method(learn)

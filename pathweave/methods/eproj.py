@@ -4,17 +4,13 @@ Of that method this is the expansion, which is what the paper compares with; its
 projector by the similarity of tasks is not needed, as the modality of an input is known.
 """
 
-from collections.abc import Iterator
-
-from pathweave.methods.lesson import Lesson, Method, StageContext
-from pathweave.methods.path import add_path, trainable
+from pathweave.methods.lesson import Lessons, Method, StageContext
+from pathweave.methods.path import own_path
 
 
-def learn(context: StageContext) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Lessons:
     """Train a path that has a projector of its own, which starts as a copy of the shared one."""
-    width = context.width(context.name)
-    path = add_path(context.model, context.recipe, context.name, width, own=("projector",))
-    yield context.lesson(trainable({"path": path}))
+    yield context.lesson(own_path(context, own=("projector",)))
 
 
 METHOD = Method(learn, trains=("a projector of its own",))

@@ -5,14 +5,14 @@ the stage. $F$ is the sum over finished stages of the diagonal of the empirical 
 each scaled to a mean of 1 over the connector, so that the strength means the same in every stage.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from pathweave.methods.averaging import clone, move_towards, proximal_step
-from pathweave.methods.lesson import Lesson, Method, StageContext, WeightedSet
+from pathweave.methods.lesson import Lessons, Method, StageContext, WeightedSet
 from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
 from pathweave.methods.replay_buffer import replay_buffer
 from pathweave.methods.settings import Positive, Settings, Strength
@@ -32,7 +32,7 @@ class Ewc(Settings):
     )
 
 
-def learn(context: StageContext, options: Ewc) -> Iterator[Lesson]:
+def learn(context: StageContext, options: Ewc) -> Lessons:
     """Tune the connector, and pull what mattered to earlier stages back at every step."""
     trained = tune_connector(context)
     weights = connector_weights(context.model)
@@ -40,19 +40,16 @@ def learn(context: StageContext, options: Ewc) -> Iterator[Lesson]:
     # When the next stage begins and not when one ends: so the stage that makes the base, which is
     # the same for all methods, has nothing to measure.
     if context.earlier:
-        last = fisher(
-            context.model, weights, replay_buffer(context, context.earlier[-1], options.samples)
-        )
+        samples = replay_buffer(context, context.earlier[-1], options.samples)
+        last = fisher(context.model, weights, samples)
         for name, information in last.items():
             before = context.method_state.get(name, torch.zeros(()))
             context.method_state[name] = information + before.to(information.device)
 
     def after_step(step: int, lr: float) -> None:
-        back = {
-            name: proximal_step(options.strength * lr * f)
-            for name, f in context.method_state.items()
-        }
-        if back:
+        strength, known = options.strength * lr, context.method_state
+        if known:
+            back = {name: proximal_step(strength * f) for name, f in known.items()}
             move_towards(weights, start, back)
 
     yield context.lesson(trained, after_step=after_step)

@@ -4,14 +4,12 @@ It sees every modality as often as any other, the base's too, for as many steps 
 it stands for would take together.
 """
 
-from collections.abc import Iterator
-
-from pathweave.methods.lesson import Lesson, Method, StageContext
-from pathweave.methods.path import EARLIER_PATHS, WHOLE_CONNECTOR, tune_connector
+from pathweave.methods.lesson import Lessons, Method, StageContext
+from pathweave.methods.path import CONNECTOR_AND_PATHS, tune_connector
 from pathweave.methods.replay_buffer import mixture
 
 
-def learn(context: StageContext) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Lessons:
     """Tune the connector and all paths on all modalities."""
     trained = tune_connector(context, also=context.earlier)
     sets = mixture(*(context.sets(name) for name in (*context.names, *context.earlier)))
@@ -19,6 +17,4 @@ def learn(context: StageContext) -> Iterator[Lesson]:
     yield context.lesson(trained, sets, context.training.model_copy(update={"steps": steps}))
 
 
-METHOD = Method(
-    learn, trains=(*WHOLE_CONNECTOR, EARLIER_PATHS), shares=True, replays=True, at_once=True
-)
+METHOD = Method(learn, trains=CONNECTOR_AND_PATHS, shares=True, replays=True, at_once=True)

@@ -4,12 +4,10 @@ The average is that of ZSCL (arXiv 2303.06628): the mean of the weights before t
 at the end of each inner epoch. It is taken beside the training, and the stage ends with it.
 """
 
-from collections.abc import Iterator
-
 from pydantic import Field
 
 from pathweave.methods.averaging import as_buffers, clone, move_towards, proximal_step
-from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
 from pathweave.methods.settings import Positive, Settings, Strength
 
@@ -25,7 +23,7 @@ class L2(Settings):
     )
 
 
-def learn(context: StageContext, options: L2) -> Iterator[Lesson]:
+def learn(context: StageContext, options: L2) -> Lessons:
     """Tune the connector, pull it back at every step, and end with the average."""
     trained = tune_connector(context)
     weights = connector_weights(context.model)

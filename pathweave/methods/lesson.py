@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -74,6 +74,10 @@ class Lesson:
         return f"{self.stage}/{self.part}" if self.part else self.stage
 
 
+Lessons = Iterator[Lesson]
+"""The lessons of a stage, carried out as they come."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a method is told of a stage.
@@ -117,9 +121,7 @@ class StageContext:
         trained: nn.ModuleDict,
         sets: Sequence[WeightedSet] | None = None,
         training: Training | None = None,
-        part: str = "",
-        penalty: Callable[[Sequence[Prompt]], Tensor] | None = None,
-        after_step: Callable[[int, float], None] | None = None,
+        **others: Any,  # noqa: ANN401 (further fields of a lesson)
     ) -> Lesson:
         """Return a lesson of the stage; see ``Lesson``.
 
@@ -127,13 +129,10 @@ class StageContext:
             trained: What is trained.
             sets: What is learnt from; None is the data of the modality.
             training: Settings; None is those of the stage.
-            part: Name of a lesson after the first.
-            penalty: Added to the loss.
-            after_step: Called after each step.
+            **others: Further fields of the lesson.
         """
         sets = self.sets(self.name) if sets is None else sets
-        settings = training or self.training
-        return Lesson(self.name, trained, sets, settings, self.seed, part, penalty, after_step)
+        return Lesson(self.name, trained, sets, training or self.training, self.seed, **others)
 
 
 @dataclass(frozen=True)
@@ -156,14 +155,14 @@ class Method:
         at_once: Whether a single stage learns all modalities.
     """
 
-    learn: Callable[..., Iterator[Lesson]]
+    learn: Callable[..., Lessons]
     options: type[Settings] | None = None
     trains: tuple[str, ...] = ()
     shares: bool = False
     replays: bool = False
     at_once: bool = False
 
-    def lessons(self, context: StageContext) -> Iterator[Lesson]:
+    def lessons(self, context: StageContext) -> Lessons:
         """Return the lessons of a stage, to be carried out as they come."""
         if self.options is None:
             return self.learn(context)

@@ -6,13 +6,13 @@ squared difference of their tokens, relative to the old ones' mean square, is ad
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, tune_connector
 from pathweave.methods.settings import Settings, Strength
 from pathweave.model.base import freeze
@@ -27,7 +27,7 @@ class Lwf(Settings):
     )
 
 
-def learn(context: StageContext, options: Lwf) -> Iterator[Lesson]:
+def learn(context: StageContext, options: Lwf) -> Lessons:
     """Tune the connector near the tokens of a copy of what it was."""
     model = context.model
     old_qformer, old_projector = copy.deepcopy(model.qformer), copy.deepcopy(model.projector)

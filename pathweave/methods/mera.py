@@ -6,21 +6,13 @@ $\theta \leftarrow \frac{i-1}{i} \theta_{before} + \frac{1}{i} \theta_{tuned}$; 
 parts are tuned on a few samples of every modality, while the connector rests.
 """
 
-from collections.abc import Iterator
-
 from pydantic import Field
 
 from pathweave.methods.averaging import clone, move_towards
-from pathweave.methods.lesson import Lesson, Method, StageContext
-from pathweave.methods.path import (
-    EARLIER_PATHS,
-    WHOLE_CONNECTOR,
-    connector_weights,
-    trainable,
-    tune_connector,
-)
+from pathweave.methods.lesson import Lessons, Method, StageContext
+from pathweave.methods.path import CONNECTOR_AND_PATHS, connector_weights, trainable, tune_connector
 from pathweave.methods.replay_buffer import mixture, replay_buffer
-from pathweave.methods.settings import Positive, Settings
+from pathweave.methods.settings import Positive, PositiveFloat, Settings
 from pathweave.model.base import freeze
 
 
@@ -31,15 +23,12 @@ class Mera(Settings):
         100, description="Training samples of every modality that the realignment learns from."
     )
     steps: Positive = Field(150, description="Optimiser steps of the realignment.")
-    lr: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Peak learning rate of the realignment; null is that of the stage.",
+    lr: PositiveFloat | None = Field(
+        None, description="Peak learning rate of the realignment; null is that of the stage."
     )
 
 
-def learn(context: StageContext, options: Mera) -> Iterator[Lesson]:
+def learn(context: StageContext, options: Mera) -> Lessons:
     """Tune the connector, merge it with what it was, and realign all paths with it."""
     model, learnt = context.model, (*context.earlier, context.name)
     trained = tune_connector(context)
@@ -50,14 +39,10 @@ def learn(context: StageContext, options: Mera) -> Iterator[Lesson]:
         return
     move_towards(weights, start, 1 - 1 / len(learnt))
     freeze(model)
-    yield context.lesson(
-        trainable({f"path/{name}": model.paths[name] for name in learnt}),
-        mixture(*(replay_buffer(context, name, options.samples) for name in learnt)),
-        context.training.model_copy(
-            update={"steps": options.steps, "lr": options.lr or context.training.lr}
-        ),
-        part="realign",
-    )
+    paths = trainable({f"path/{name}": model.paths[name] for name in learnt})
+    few = mixture(*(replay_buffer(context, name, options.samples) for name in learnt))
+    changes = {"steps": options.steps, "lr": options.lr or context.training.lr}
+    yield context.lesson(paths, few, context.training.model_copy(update=changes), part="realign")
 
 
-METHOD = Method(learn, Mera, trains=(*WHOLE_CONNECTOR, EARLIER_PATHS), shares=True, replays=True)
+METHOD = Method(learn, Mera, trains=CONNECTOR_AND_PATHS, shares=True, replays=True)

@@ -1,6 +1,7 @@
 """The path of a stage, and the connector: adding the one, tuning the other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +13,7 @@ from pathweave.model.pathweave import PathWeave
 
 # What a stage trains, for dry runs.
 WHOLE_CONNECTOR = ("Q-Former", "projector")
-EARLIER_PATHS = "what earlier paths have for themselves"
+CONNECTOR_AND_PATHS = (*WHOLE_CONNECTOR, "what earlier paths have for themselves")
 
 
 def add_path(
@@ -20,11 +21,9 @@ def add_path(
     recipe: RunSettings,
     name: str,
     encoder_width: int,
-    *,
     rank: int = 0,
-    predecessors: tuple[str, ...] = (),
-    own: tuple[str, ...] = (),
     queries_from: str | None = None,
+    **fields: Any,  # noqa: ANN401 (those of PathSpec)
 ) -> ModalPath:
     """Freeze the model, add the path of a stage, and return it.
 
@@ -36,9 +35,8 @@ def add_path(
         name: Modality of the stage.
         encoder_width: Width of the features its encoder delivers.
         rank: Bottleneck width of its adapters; 0 adds none.
-        predecessors: Earlier paths whose adapters it may use.
-        own: Parts of the connector that it has a private copy of.
         queries_from: Path whose queries its own start from; None is the one before it.
+        **fields: What else of its ``PathSpec`` the method decides: ``predecessors``, ``own``.
     """
     method = recipe.method
     freeze(model)
@@ -49,20 +47,9 @@ def add_path(
         stages = recipe.curriculum[: recipe.curriculum.index(name)]
         earlier = [stage for stage in stages if stage in model.paths] or model.paths.names
         queries_from = earlier[-1] if earlier else None
-    spec = PathSpec(
-        name=name,
-        encoder_width=encoder_width,
-        num_queries=method.queries,
-        predecessors=predecessors,
-        rank=rank,
-        sites=method.sites,
-        gate=method.gate,
-        top_k=method.top_k,
-        in_adapter=method.in_adapter,
-        plain_sites=method.plain_sites,
-        plain_rank=method.plain_rank,
-        own=own,
-    )
+    for field in ("sites", "gate", "top_k", "in_adapter", "plain_sites", "plain_rank"):
+        fields[field] = getattr(method, field)
+    spec = PathSpec(name, encoder_width, num_queries=method.queries, rank=rank, **fields)
     return model.paths.expand(spec, queries_from)
 
 
@@ -71,6 +58,13 @@ def trainable(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
     trained = nn.ModuleDict(modules)
     trained.requires_grad_(True)
     return trained
+
+
+def own_path(context: StageContext, **options: Any) -> nn.ModuleDict:  # noqa: ANN401
+    """Add the path of a stage, with options of ``add_path``, and train it alone."""
+    model, name = context.model, context.name
+    path = add_path(model, context.recipe, name, context.width(name), **options)
+    return trainable({"path": path})
 
 
 def tune_connector(context: StageContext, also: Sequence[str] = ()) -> nn.ModuleDict:
@@ -83,14 +77,9 @@ def tune_connector(context: StageContext, also: Sequence[str] = ()) -> nn.Module
     model = context.model
     for name in context.names:
         add_path(model, context.recipe, name, context.width(name))
-    return trainable(
-        {
-            "path": model.paths[context.name],
-            "qformer": model.qformer,
-            "projector": model.projector,
-            **{f"path/{name}": model.paths[name] for name in (*context.names[1:], *also)},
-        }
-    )
+    own, others = model.paths[context.name], (*context.names[1:], *also)
+    parts = {"path": own, "qformer": model.qformer, "projector": model.projector}
+    return trainable({**parts, **{f"path/{name}": model.paths[name] for name in others}})
 
 
 def connector_weights(model: PathWeave) -> dict[str, nn.Parameter]:

@@ -1,16 +1,14 @@
 """PathWeave: one new path per modality, everything earlier frozen (PathWeave, sec. 3)."""
 
-from collections.abc import Iterator
-
 from torch import nn
 
-from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import add_path, trainable
 from pathweave.methods.settings import RunSettings
 from pathweave.model.pathweave import PathWeave
 
 
-def learn(context: StageContext) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Lessons:
     """Train the path of the stage alone."""
     name = context.name
     yield context.lesson(expand(context.model, context.recipe, name, context.width(name)))

@@ -4,13 +4,11 @@ The "Continual-FT" of the paper. Queries, input norm and projection stay with ea
 all methods here and in the paper; Q-Former and projector are shared, and forget.
 """
 
-from collections.abc import Iterator
-
-from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, tune_connector
 
 
-def learn(context: StageContext) -> Iterator[Lesson]:
+def learn(context: StageContext) -> Lessons:
     """Train a path without adapters, and the connector."""
     yield context.lesson(tune_connector(context))
 

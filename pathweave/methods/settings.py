@@ -8,6 +8,7 @@ from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
 
 Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 

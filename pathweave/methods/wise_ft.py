@@ -5,12 +5,10 @@ the tuned weights, as in WiSE-FT. With alpha 0 the connector does not move, with
 sequential fine-tuning. Training goes on from the averaged weights.
 """
 
-from collections.abc import Iterator
-
 from pydantic import Field
 
 from pathweave.methods.averaging import clone, move_towards
-from pathweave.methods.lesson import Lesson, Method, StageContext
+from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import WHOLE_CONNECTOR, connector_weights, tune_connector
 from pathweave.methods.settings import Positive, Settings
 
@@ -24,7 +22,7 @@ class WiseFt(Settings):
     inner_epoch: Positive = Field(20, description="Steps between two averagings.")
 
 
-def learn(context: StageContext, options: WiseFt) -> Iterator[Lesson]:
+def learn(context: StageContext, options: WiseFt) -> Lessons:
     """Tune the connector, and average it with what it was at the end of every inner epoch."""
     trained = tune_connector(context)
     weights = connector_weights(context.model)

@@ -106,7 +106,7 @@ class Scoring:
         result = score_set(examples, test_set, answers)
         self.matrix.add(stage, name, dataset, result.score)
         after = self.recipe.curriculum[stage]
-        self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary())
+        self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary)
         result.save(self._run.stage_predictions(after, name, dataset))
         if whole:
             if rest:
@@ -114,7 +114,7 @@ class Scoring:
                 result = score_set(examples, test_set, answers)
             result.save(self._run.whole_predictions(name, dataset))
             modality = self.recipe.modalities[name]
-            about = {**result.summary(), "subset": len(chosen)}
+            about = {**result.summary, "subset": len(chosen)}
             about["text_only"] = text_only_score(model, examples, test_set, chosen)
             if dataset in modality.train:
                 train = self._examples(modality.train[dataset])

@@ -167,7 +167,7 @@ CHANGES = {
 def test_the_first_stage_is_the_same_where_its_settings_are(tiny_recipe, tmp_path):
     def directory(**overrides):
         named = {name.replace("__", "."): value for name, value in overrides.items()}
-        return first_stage(load_recipe(tiny_recipe, named), tmp_path).directory
+        return first_stage(load_recipe(tiny_recipe, named), tmp_path)[1]
 
     base = directory()
     assert base.parent == tmp_path / "shared"
@@ -200,16 +200,21 @@ def test_a_first_stage_that_trains_no_connector_is_not_shared(tiny_recipe, tmp_p
     assert first_stage(load_recipe(tiny_recipe, {"curriculum": ["sight"]}), tmp_path) is None
 
 
-# The grid of the repository
+# The grids of the repository
 
 
-def test_the_shipped_grid_has_every_method_and_shares_the_first_stage(tmp_path):
-    grid = load_grid(RECIPES / "mcl_grid.yaml")
+@pytest.fixture(scope="module")
+def shipped():
+    return {file.stem: load_grid(file) for file in RECIPES.glob("*grid*.yaml")}
+
+
+def test_the_shipped_grid_has_every_method_and_shares_the_first_stage(shipped, tmp_path):
+    grid = shipped["mcl_grid"]
     assert {cell.recipe.method.name for cell in grid.cells} == set(METHODS_OF_THE_PACKAGE)
     assert len(grid.cells) == 14 * 3 + 3 * 2 * 3
     assert len({cell.name for cell in grid.cells}) == len(grid.cells)
     assert len({recipe_hash(cell.recipe) for cell in grid.cells}) == len(grid.cells)
-    assert len({first_stage(cell.recipe, tmp_path).directory for cell in grid.cells}) == 3
+    assert len({first_stage(cell.recipe, tmp_path)[1] for cell in grid.cells}) == 3
     whole = load_recipe(RECIPES / "mcl_mini.yaml")
     for cell in grid.cells:
         for name in cell.recipe.curriculum:
@@ -217,19 +222,19 @@ def test_the_shipped_grid_has_every_method_and_shares_the_first_stage(tmp_path):
             assert cell.recipe.training_of(name).steps == share * whole.training_of(name).steps
 
 
-def test_every_ablation_is_in_a_shipped_grid():
-    grids = {file.stem: load_grid(file) for file in RECIPES.glob("mcl_grid*.yaml")}
-    cells = {recipe_hash(c.recipe) for c in grids["mcl_grid_ablations"].cells}
-    assert len(cells) == len(grids["mcl_grid_ablations"].cells)
-    orders = {cell.recipe.curriculum for grid in grids.values() for cell in grid.cells}
-    methods = {m for grid in grids.values() for m in grid.declared.methods}
+def test_every_ablation_is_in_a_shipped_grid(shipped):
+    cells = {recipe_hash(c.recipe) for c in shipped["mcl_grid_ablations"].cells}
+    assert len(cells) == len(shipped["mcl_grid_ablations"].cells)
+    grids = [grid for name, grid in shipped.items() if name.startswith("mcl_grid")]
+    orders = {cell.recipe.curriculum for grid in grids for cell in grid.cells}
+    methods = {m for grid in grids for m in grid.declared.methods}
     for file in (RECIPES / "ablations").glob("*.yaml"):
         is_reference = file.stem in ("in_adapter_zero", "sites_released")
         assert is_reference or file.stem in methods or load_recipe(file).curriculum in orders, file
 
 
-def test_the_shipped_grid_at_full_length_is_the_recipe_itself():
-    cells = load_grid(RECIPES / "mcl_grid_full.yaml").cells
+def test_the_shipped_grid_at_full_length_is_the_recipe_itself(shipped):
+    cells = shipped["mcl_grid_full"].cells
     assert len(cells) == 15
     whole = load_recipe(RECIPES / "mcl_mini.yaml")
     for cell in cells:
@@ -238,15 +243,15 @@ def test_the_shipped_grid_at_full_length_is_the_recipe_itself():
         assert cell.recipe.evaluation.subset is None
 
 
-def test_the_document_has_a_place_for_every_shipped_grid():
+def test_the_document_has_a_place_for_every_shipped_grid(shipped):
     text = (RECIPES.parent / "docs/mcl.md").read_text(encoding="utf-8")
-    for file in RECIPES.glob("*grid*.yaml"):
-        begin, end = marks(load_grid(file).declared.name)
+    for grid in shipped.values():
+        begin, end = marks(grid.declared.name)
         assert text.index(begin) < text.index(end)
 
 
-def test_the_orders_of_the_shipped_grid_are_a_balanced_latin_square():
-    orders = load_grid(RECIPES / "mcl_grid.yaml").about().orders.values()
+def test_the_orders_of_the_shipped_grid_are_a_balanced_latin_square(shipped):
+    orders = shipped["mcl_grid"].about().orders.values()
     assert len({order[0] for order in orders}) == 1
     later = [order[1:] for order in orders]
     assert all(len(set(place)) == 4 for place in zip(*later, strict=True))

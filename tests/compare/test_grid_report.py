@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -131,7 +132,7 @@ def read_csv(file) -> list[dict[str, str]]:
 
 def test_everything_is_written(directory, tmp_path, capsys):
     out = tmp_path / "docs"
-    assert command("mcl", "--report", directory, "--out", out, "--json") == 0
+    assert command("compare", "--report", directory, "--out", out, "--json") == 0
     written = {name.removeprefix(f"{out}/") for name in json.loads(capsys.readouterr().out)}
     pictures = {"means", "differences", "forgetting", "matrices_accuracy", "gates"}
     assert written == {
@@ -144,6 +145,8 @@ def test_everything_is_written(directory, tmp_path, capsys):
         assert picture.format == "PNG"
         assert np.asarray(picture.convert("L")).std() > 8
     text = (out / "mcl.md").read_text(encoding="utf-8")
+    assert "the seeds that a method has" not in text
+    assert "another machine" not in text
     assert all(len(line) <= 100 for line in text.splitlines() if line.startswith("|"))
     assert "| ours   |     2 | 70.0 ±127/" in text
     assert "| theirs | +10.0 |" in text
@@ -174,7 +177,7 @@ def test_everything_is_written(directory, tmp_path, capsys):
     assert latex.count(r"\bottomrule") == (text + more.split("## Score")[0]).count("\n**")
 
 
-def test_the_text_around_the_tables_is_kept(directory, tmp_path):
+def test_the_text_around_the_tables_is_kept_and_the_means_are_shown(directory, tmp_path, capsys):
     out = tmp_path / "docs"
     out.mkdir()
     document = out / "mcl.md"
@@ -183,16 +186,18 @@ def test_the_text_around_the_tables_is_kept(directory, tmp_path):
     )
     write_report(directory, out)
     first = document.read_text(encoding="utf-8")
-    assert first.startswith(f"# Ours\n\nBefore.\n\n{BEGIN}\nhand-made:")
-    assert first.endswith(f"\n{END}\n\nAfter.\n")
-    assert "earlier\n" not in first
-    write_report(directory, out)
-    assert document.read_text(encoding="utf-8") == first
+    before, between, after = re.split(f"{BEGIN}|{END}", first)
+    assert (before, after) == ("# Ours\n\nBefore.\n\n", "\n\nAfter.\n")
+    assert between.startswith("\nhand-made:")
+    assert "earlier\n" not in between
     document.write_text("# Ours\n", encoding="utf-8")
-    write_report(directory, out)
-    assert document.read_text(encoding="utf-8").startswith(
-        f"# Ours\n\n# hand-made\n\n{BEGIN}\nhand-made:"
-    )
+    assert command("mcl", "--report", directory, "--out", out) == 0
+    # At the end of a document without marks, and the same tables again.
+    text = document.read_text(encoding="utf-8")
+    assert text == f"# Ours\n\n# hand-made\n\n{BEGIN}{between}{END}\n"
+    shown = capsys.readouterr().out
+    assert "| ours   |     2 | 70.0 ±127/" in shown
+    assert f"wrote {document}" in shown
 
 
 @pytest.mark.parametrize("text", [f"# Ours\n{BEGIN}\n", f"# Ours\n{END}\n", f"{END}\n{BEGIN}\n"])
@@ -203,13 +208,6 @@ def test_a_document_with_one_mark_is_refused_and_kept(directory, tmp_path, text)
     with pytest.raises(RunError, match=r"mcl\.md must have a line <!-- hand_made: begin -->"):
         write_report(directory, document.parent)
     assert document.read_text(encoding="utf-8") == text
-
-
-def test_the_command_shows_the_means(directory, tmp_path, capsys):
-    assert command("mcl", "--report", directory, "--out", tmp_path / "docs") == 0
-    shown = capsys.readouterr().out
-    assert "| ours   |     2 | 70.0 ±127/" in shown
-    assert f"wrote {tmp_path / 'docs' / 'mcl.md'}" in shown
 
 
 def test_one_seed_has_no_interval_over_seeds_and_says_so(tmp_path):
@@ -264,16 +262,9 @@ def test_means_over_different_seeds_are_said_to_be(tmp_path):
     write_report(tmp_path, tmp_path / "report")
     text = " ".join((tmp_path / "report" / "mcl.md").read_text(encoding="utf-8").split())
     assert "the seeds that a method has (0, 1: ours; 0: theirs)" in text
-    write_cell(tmp_path, answers(9, 1, 9), method="theirs", seed=1)
-    write_report(tmp_path, tmp_path / "report")
-    assert "the seeds that a method has" not in (tmp_path / "report" / "mcl.md").read_text(
-        encoding="utf-8"
-    )
 
 
 def test_methods_that_started_from_another_first_stage_are_named(directory, tmp_path):
-    write_report(directory, tmp_path / "report")
-    assert "another machine" not in (tmp_path / "report" / "mcl.md").read_text(encoding="utf-8")
     write_cell(directory, answers(8, 4, 9), method="theirs", seed=1)
     assert load_analysis(directory).other_bases() == {1: ["theirs"]}
     write_report(directory, tmp_path / "report")

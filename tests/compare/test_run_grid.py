@@ -1,5 +1,6 @@
 """Running a grid: it loses nothing and repeats nothing."""
 
+import io
 import json
 import os
 import re
@@ -9,14 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from pathweave.compare.cell import Scored, load_cell, record
 from pathweave.compare.grid import load_grid, recipe_hash
-from pathweave.compare.sessions import Spent, current, sessions
-from tests.compare.grids import METHODS, write_grid
+from pathweave.compare.sessions import current, sessions
+from pathweave.compare.shared import first_stage
+from tests.compare.grids import write_grid
 from tests.whole_runs import command, events, hashes
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -29,19 +33,85 @@ def cell_directory(out: Path, name: str) -> Path:
     return out / "runs" / method / order / f"seed-{seed.removeprefix('seed')}"
 
 
+def when_training(runs: list[Path], do) -> threading.Thread:
+    """Do something to processes of runs, held meanwhile, when each has done a step."""
+
+    def watch() -> None:
+        held, deadline = {}, time.monotonic() + 300
+        while len(held) < len(runs):
+            for run in runs:
+                if run not in held and any(e["event"] == "step" for e in events(run)):
+                    held[run] = int((run / ".lock.pid").read_text(encoding="utf-8"))
+                    os.kill(held[run], signal.SIGSTOP)
+            time.sleep(0.001)
+            assert time.monotonic() < deadline
+        do(*held.values())
+        for process in held.values():
+            os.kill(process, signal.SIGCONT)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def interrupt(*_: int) -> None:
+    """Press Ctrl-C, and wait until the grid has passed it on."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.6)
+
+
+@dataclass
+class Told:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @classmethod
+    def by(cls, *words: object) -> "Told":
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = command("compare", *words)
+        return cls(code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="module")
 def grid_file(tiny_recipe):
     return write_grid(tiny_recipe, seeds=[0], set=STEPS)
 
 
 @pytest.fixture(scope="module")
-def finished_grid(grid_file, shared_home, tmp_path_factory):
-    """A finished grid, to be read only."""
+def history(grid_file, shared_home, tmp_path_factory):
+    """A grid that was killed, stopped and gone on with: its directory, and what each run said.
+
+    Every cell is a process that takes seconds to start, so one grid goes through all of it.
+    """
+    tree = json.loads(grid_file.read_text(encoding="utf-8"))
+    tree["methods"]["broken"] = {"base": "nowhere/at/all"}
+    broken = grid_file.with_name("broken.yaml")
+    broken.write_text(json.dumps(tree), encoding="utf-8")
     out = tmp_path_factory.mktemp("grid") / "out"
+    _, stage = first_stage(load_grid(grid_file).cells[0].recipe, out)
+    words = ("--out", out, "--jobs", "2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATHWEAVE_HOME", str(shared_home))
-        assert command("compare", grid_file, "--out", out, "--json") == 0
-    return out
+        watcher = when_training([stage], lambda process: os.kill(process, signal.SIGKILL))
+        killed = Told.by(broken, *words, "--json")
+        watcher.join(timeout=300)
+        watcher = when_training([cell_directory(out, name) for name in NAMES], interrupt)
+        stopped = Told.by(grid_file, *words)
+        watcher.join(timeout=300)
+        assert list((out / "results").iterdir()) == [out / "results" / "grid.json"]
+        for name in NAMES:
+            assert (cell_directory(out, name) / "checkpoint" / "state.json").exists()
+        return out, killed, stopped, Told.by(broken, *words)
+
+
+@pytest.fixture
+def finished_grid(history):
+    """A finished grid, to be read only."""
+    return history[0]
 
 
 def results(out: Path) -> dict[str, dict]:
@@ -49,30 +119,41 @@ def results(out: Path) -> dict[str, dict]:
     found = {}
     for file in sorted((out / "results").glob("*-*.json")):
         tree = json.loads(file.read_text(encoding="utf-8"))
-        for stage in tree["results"]["stages"]:
-            del stage["seconds"], stage["num_bytes"]
         for field in ("seconds", "shared_seconds", "peak_memory_bytes"):
             del tree[field]
-        del tree["results"]["environment"]
+        lasting(tree["results"])
         found[file.stem] = tree
     return found
 
 
-def test_a_cell_is_an_ordinary_run(grid_file, finished_grid, home, tmp_path):
-    """The shared stage makes no difference: the same recipe run alone gives the same tensors."""
-    cell = load_grid(grid_file).cells[1]
-    assert cell.name == ADAPTERS
-    words = ("--set", "method.name=adapters", "--set", "curriculum=[sight, sound]", "--json")
-    words += ("--set", "training.steps=30")
-    recipe = grid_file.parent / "recipe.yaml"
-    assert command("evolve", recipe, "--out", tmp_path / "alone", *words) == 0
-    run = cell.directory(finished_grid)
-    assert hashes(run) == hashes(tmp_path / "alone")
-    scores = (run / "scores.json").read_text(encoding="utf-8")
-    assert json.loads(scores) == json.loads(
-        (tmp_path / "alone/scores.json").read_text(encoding="utf-8")
-    )
+def lasting(results: dict) -> dict:
+    """Take away from results what may differ between two runs."""
+    for stage in results["stages"]:
+        del stage["seconds"], stage["num_bytes"]
+    del results["environment"]
+    return results
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cell_is_an_ordinary_run(grid_file, finished_grid, home, tmp_path, name):
+    """Neither the shared stage nor a stop makes a difference: the recipe alone gives the same."""
+    words = ("--set", "curriculum=[sight, sound]", "--set", "training.steps=30", "--json")
+    method = ("--set", f"method.name={name.split('-')[0]}")
+    recipe, alone = grid_file.parent / "recipe.yaml", tmp_path / "alone"
+    assert command("evolve", recipe, "--out", alone, *method, *words) == 0
+    run = cell_directory(finished_grid, name)
+    assert hashes(run) == hashes(alone)
+    trees = [
+        json.loads((each / "results.json").read_text(encoding="utf-8")) for each in (run, alone)
+    ]
+    assert lasting(trees[0]) == lasting(trees[1])
+    trees = [
+        json.loads((each / "scores.json").read_text(encoding="utf-8")) for each in (run, alone)
+    ]
+    assert trees[0] == trees[1]
     assert command("verify", run) == 0
+    assert [e["step"] for e in events(run, "step")] == list(range(1, 31))
+    assert len(events(run, "session")) == 2
 
 
 def test_every_cell_has_a_result(grid_file, finished_grid):
@@ -108,16 +189,44 @@ def test_the_result_of_a_run_without_statistics_is_the_same(grid_file, finished_
 
 
 def test_the_first_stage_is_trained_once(finished_grid):
-    trained = [
-        e["stage"] for log in finished_grid.rglob("log.jsonl") for e in events(log.parent, "stage")
-    ]
-    assert sorted(trained) == ["sight", "sound", "sound"]
-    [stage] = (finished_grid / "shared").iterdir()
+    [results] = (finished_grid / "shared").rglob("results.json")
+    stage = results.parent
     assert stage.name.startswith("sight-seed0-")
+    assert {e["stage"] for e in events(stage, "stage")} == {"sight"}
     for run in (cell_directory(finished_grid, name) for name in NAMES):
+        assert {e["stage"] for e in events(run, "stage")} == {"sound"}
         file = "base/connector.safetensors"
         assert (run / file).samefile(stage / file)
         assert [e["directory"] for e in events(run, "shared")] == [stage.name]
+
+
+def test_a_killed_stage_and_a_failed_one_are_told_of_with_every_cell(history):
+    out, killed, _, last = history
+    assert (killed.code, last.code) == (1, 1)
+    told = json.loads(killed.out)
+    assert told["done"] == []
+    assert set(told["failed"]) == {*NAMES, "broken-main-seed0"}
+    for name in NAMES:
+        assert "ended by SIGKILL; most often memory has run out; see" in told["failed"][name]
+    assert "2 of 3 cells done, 1 failed" in last.out
+    assert "failed broken-main-seed0: base must be one of" in " ".join(last.err.split())
+    *_, failed = events(out, "failed")
+    assert failed["cell"] == "broken-main-seed0"
+    assert "nowhere/at/all" in failed["error"]
+    assert "output.txt)" in failed["error"]
+
+
+def test_cells_and_stages_run_side_by_side_and_are_stopped_together(history):
+    """What waits for a stage makes place."""
+    out, _, stopped, _ = history
+    assert stopped.code == 130
+    [line] = [line for line in stopped.err.splitlines() if "stopped in" in line]
+    assert all(name in line for name in NAMES)
+    assert line.endswith("; run the same command again to go on")
+    told = [event["event"] for event in events(out)]
+    assert told[:3] == ["grid", "first_stage", "first_stage"]
+    assert told.count("stopped") == told.count("done") == 2
+    assert [event["done"] for event in events(out, "grid")][:3] == [0, 0, 0]
 
 
 def test_running_again_skips_what_is_done(grid_file, finished_grid, home, capsys):
@@ -125,14 +234,16 @@ def test_running_again_skips_what_is_done(grid_file, finished_grid, home, capsys
     before = {file: file.stat().st_mtime_ns for file in files}
     assert command("compare", grid_file, "--out", finished_grid, "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"done": NAMES, "failed": {}}
+    words = ("--only", "adapters", "--json")
+    assert command("compare", grid_file, "--out", finished_grid, *words) == 0
+    assert json.loads(capsys.readouterr().out)["done"] == [ADAPTERS]
     changed = {file.name for file in before if file.stat().st_mtime_ns != before[file]}
     assert changed <= {".lock", "grid.json", "log.jsonl"}
     grids = [
         json.loads(line)
         for line in (finished_grid / "log.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    assert grids[-1]["event"] == "grid"
-    assert grids[-1]["done"] == 2
+    assert [(event["event"], event["done"]) for event in grids[-2:]] == [("grid", 2), ("grid", 1)]
 
 
 def test_results_alone_are_enough_to_skip(grid_file, finished_grid, tmp_path, capsys):
@@ -195,110 +306,16 @@ def test_a_log_with_half_a_line_is_read(tmp_path):
     lines = [{"event": "session", "seconds": 2.0, "peak_memory_bytes": 7}, {"event": "session"}]
     lines.append({"event": "shared", "seconds": 5.0, "peak_memory_bytes": 99})
     log.write_text("\n".join(map(json.dumps, lines)) + '\n{"event": "ses', encoding="utf-8")
-    assert sessions(log) == Spent(2.0, 5.0, 7)
-
-
-def begin_again(finished: Path, out: Path, name: str) -> Path:
-    """Copy a finished grid without one of its cells, and return where that is to be."""
-    shutil.copytree(finished, out)
-    (out / "results" / f"{name}.json").unlink()
-    shutil.rmtree(cell_directory(out, name))
-    return cell_directory(out, name)
-
-
-def when_training(run: Path, do) -> threading.Thread:
-    """Do something to the process of a run, which is held meanwhile, when it has done a step."""
-
-    def watch() -> None:
-        while not any(e["event"] == "step" for e in events(run)):
-            time.sleep(0.001)
-        process = int((run / ".lock.pid").read_text(encoding="utf-8"))
-        os.kill(process, signal.SIGSTOP)
-        do(process)
-        os.kill(process, signal.SIGCONT)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    return thread
-
-
-def interrupt(_: int) -> None:
-    """Press Ctrl-C, and wait until the grid has passed it on."""
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.6)
-
-
-def test_a_stopped_grid_goes_on_to_equal_results(grid_file, finished_grid, home, tmp_path, capsys):
-    out = tmp_path / "out"
-    run = begin_again(finished_grid, out, ADAPTERS)
-    watcher = when_training(run, interrupt)
-    assert command("compare", grid_file, "--out", out) == 130
-    watcher.join()
-    assert f"stopped in {ADAPTERS}; run the same command again" in capsys.readouterr().err
-    assert not (out / "results" / f"{ADAPTERS}.json").exists()
-    assert (run / "checkpoint" / "state.json").exists()
-    assert command("compare", grid_file, "--out", out, "--only", "adapters", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["done"] == [ADAPTERS]
-    assert results(out) == results(finished_grid)
-    assert hashes(run) == hashes(cell_directory(finished_grid, ADAPTERS))
-    assert [e["step"] for e in events(run, "step")] == list(range(1, 31))
-    assert len(events(run, "session")) == 2
-
-
-def test_cells_side_by_side_are_stopped_together_and_give_equal_results(
-    tiny_recipe, finished_grid, home, tmp_path, capsys
-):
-    """First stages are trained beside one another too; what waits for one makes place."""
-    here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
-    grid, out = write_grid(here / tiny_recipe.name, set=STEPS), tmp_path / "out"
-    words = ("--out", out, "--jobs", "2", "--only", "pathweave")
-    watcher = when_training(cell_directory(out, OURS), interrupt)
-    assert command("compare", grid, *words) == 130
-    watcher.join()
-    [stopped] = [line for line in capsys.readouterr().err.splitlines() if "stopped in" in line]
-    assert OURS in stopped
-    assert command("compare", grid, *words, "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)["done"]) == 2
-    assert results(out)[OURS] == results(finished_grid)[OURS]
-    told = [(event["event"], event.get("cell")) for event in events(out)]
-    assert [name for name, _ in told[:3]] == ["grid", "first_stage", "first_stage"]
-    assert [name for name, _ in told].count("first_stage") == 2
-    assert told[-1][0] == "done"
-
-
-def test_a_failed_cell_is_reported_and_the_others_go_on(
-    tiny_recipe, finished_grid, home, tmp_path, capsys
-):
-    here = Path(shutil.copytree(tiny_recipe.parent, tmp_path / "sensors"))
-    methods = {**METHODS, "broken": {"base": "nowhere/at/all"}}
-    grid = write_grid(here / tiny_recipe.name, methods=methods, seeds=[0], set=STEPS)
-    out = tmp_path / "out"
-    shutil.copytree(finished_grid, out)
-    assert command("compare", grid, "--out", out) == 1
-    printed = capsys.readouterr()
-    assert "2 of 3 cells done, 1 failed" in printed.out
-    assert "failed broken-main-seed0: base must be one of" in " ".join(printed.err.split())
-    [failed] = events(out, "failed")
-    assert failed["cell"] == "broken-main-seed0"
-    assert "nowhere/at/all" in failed["error"]
-    assert "output.txt)" in failed["error"]
-
-
-def test_a_killed_cell_says_how_it_ended(grid_file, finished_grid, home, tmp_path, capsys):
-    out = tmp_path / "out"
-    run = begin_again(finished_grid, out, OURS)
-    killer = when_training(run, lambda process: os.kill(process, signal.SIGKILL))
-    assert command("compare", grid_file, "--out", out, "--json") == 1
-    killer.join()
-    failed = json.loads(capsys.readouterr().out)["failed"]
-    assert list(failed) == NAMES[:1]
-    assert "ended by SIGKILL; most often memory has run out; see" in failed[NAMES[0]]
+    assert sessions(log) == {"seconds": 2.0, "shared_seconds": 5.0, "peak_memory_bytes": 7}
 
 
 @pytest.mark.slow
 def test_a_cell_outlives_its_grid_only_to_be_saved(grid_file, finished_grid, home, tmp_path):
     out = tmp_path / "out"
-    run = begin_again(finished_grid, out, ADAPTERS)
+    shutil.copytree(finished_grid, out)
+    (out / "results" / f"{ADAPTERS}.json").unlink()
+    run = cell_directory(out, ADAPTERS)
+    shutil.rmtree(run)
     words = [sys.executable, "-m", "pathweave.cli", "compare", str(grid_file), "--out", str(out)]
     # Without nohup the kernel would end the cell: a held process whose parent dies gets SIGHUP.
     grid = subprocess.Popen(["nohup", *words], cwd=RECIPES.parent, env=os.environ)
@@ -307,7 +324,7 @@ def test_a_cell_outlives_its_grid_only_to_be_saved(grid_file, finished_grid, hom
         grid.kill()
         grid.wait()
 
-    watcher = when_training(run, end_grid)
+    watcher = when_training([run], end_grid)
     watcher.join()
     deadline = time.monotonic() + 30
     while not events(run, "session") and time.monotonic() < deadline:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathweave.errors import ManifestError
 from pathweave.evaluate.cider import cider, cider_d
 from tests.evaluate.golden import captions
 
@@ -132,8 +131,3 @@ def captions_of_the_golden_file():
 def test_same_as_the_usual_program_on_every_sample():
     scores = cider_d(*captions_of_the_golden_file())[:, 0]
     np.testing.assert_allclose(scores / 100, captions()["cider_d"]["each"], atol=1e-6)
-
-
-def test_wrong_arguments():
-    with pytest.raises(ManifestError, match="must be as many"):
-        cider_d(["a"], [])

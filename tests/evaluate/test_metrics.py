@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from pathweave.errors import ManifestError
 from pathweave.evaluate.bootstrap import interval, paired_difference
 from pathweave.evaluate.metrics import METRICS, mean, unit_of
 from pathweave.evaluate.tokens import TOKENIZER
@@ -79,6 +80,21 @@ def test_intervals_and_differences_of_every_metric(name):
     assert gained.value == pytest.approx(gain)
     assert gained.low <= gain <= gained.high
     assert name.startswith("vqa") or gained.low > 0
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        (["a"], [["a"], ["b"]], r"must be as many, and at least 1, got 1 and 2;"),
+        ([], [], "got 0 and 0; evaluate a test set with samples"),
+        (["a", "b"], [["a"], []], r"sample 1 must have a list of references .* got \[\]"),
+        (["y"], ["yes"], "sample 0 must have a list .* got 'yes'; add"),
+    ],
+)
+def test_every_metric_refuses_what_has_no_score(name, predictions, references, message):
+    with pytest.raises(ManifestError, match=message):
+        METRICS[name].measure(predictions, references)
 
 
 def test_only_ranking_ranks():

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathweave.errors import ManifestError
 from pathweave.evaluate.rouge import rouge_l
 from tests.evaluate.golden import captions
 
@@ -59,8 +58,3 @@ def test_the_longest_common_subsequence_against_its_table(first, second):
     precision, recall = common / len(first), common / len(second)
     expected = common and 244 * precision * recall / (recall + 1.44 * precision)
     assert score(" ".join(first), " ".join(second)) == pytest.approx(expected)
-
-
-def test_wrong_arguments():
-    with pytest.raises(ManifestError, match="must be as many"):
-        rouge_l(["a"], [])

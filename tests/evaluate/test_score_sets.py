@@ -87,7 +87,11 @@ def test_only_chosen_samples_are_answered(model, load):
     result = score_set(examples, scored_by(), answers)
     assert result.ids == ["sound-test-2", "sound-test-7"]
     assert result.predictions == [answers[2], answers[7]]
-    assert (result.num_samples, result.num_usable, result.num_total) == (2, COUNT, COUNT)
+    assert [result.summary[f"num_{of}"] for of in ("samples", "usable", "total")] == [
+        2,
+        COUNT,
+        COUNT,
+    ]
 
 
 def test_the_score_is_that_of_the_metric(load):
@@ -98,7 +102,7 @@ def test_the_score_is_that_of_the_metric(load):
     answers = {0: "deep", 1: "low", 2: "Low.", 3: "high"}
     result = score_set(examples, scored_by(), answers)
     assert result.score == 75.0
-    assert result.summary() == {
+    assert result.summary == {
         "metric": "exact_match",
         "score": 75.0,
         "low": 25.0,
@@ -112,7 +116,7 @@ def test_the_score_is_that_of_the_metric(load):
     captions = {0: "deep", 1: "high", 2: "low", 3: "high"}
     result = score_set(examples, scored_by("cider_d"), captions)
     assert result.score > 0
-    assert result.tokenizer == TOKENIZER
+    assert result.summary["tokenizer"] == TOKENIZER
 
 
 def test_the_interval_is_over_the_objects_shown(load):
@@ -120,16 +124,16 @@ def test_the_interval_is_over_the_objects_shown(load):
     right = {i: examples.references(i)[0] for i in range(COUNT)}
     answers = {i: right[i] if i % 2 else "neither" for i in range(8)}
     result = score_set(examples, scored_by(), answers)
-    assert (result.num_samples, result.num_objects) == (8, 2)
-    assert (result.low, result.score, result.high) == (0.0, 50.0, 100.0)
+    assert (result.summary["num_samples"], result.summary["num_objects"]) == (8, 2)
+    assert [result.summary[end] for end in ("low", "score", "high")] == [0.0, 50.0, 100.0]
     # Samples that name no object show one each.
-    assert score_set(examples, scored_by(), right).num_objects == 4
+    assert score_set(examples, scored_by(), right).summary["num_objects"] == 4
 
 
 def test_one_object_gives_no_interval(load):
     examples = load(lambda i, row: row | {"object": "bell"})
     result = score_set(examples, scored_by(), {i: "low" for i in range(COUNT)})
-    assert (result.low, result.high, result.num_objects) == (None, None, 1)
+    assert [result.summary[of] for of in ("low", "high", "num_objects")] == [None, None, 1]
 
 
 def test_word_match_reads_the_choices(load):

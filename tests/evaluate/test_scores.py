@@ -61,9 +61,8 @@ def test_scores_from_before_learning_count():
 def test_json_round_trip():
     scores = matrix(WORKED)
     again = ScoreMatrix.from_dict(json.loads(json.dumps(scores.as_dict())))
-    assert again == scores
+    assert again.as_dict() == scores.as_dict() != matrix(WORKED[:2]).as_dict()
     assert again.datasets("hear") == ["n0", "n1", "n2"]
-    assert again != matrix(WORKED[:2])
 
 
 @pytest.mark.parametrize(

@@ -92,18 +92,16 @@ def show(results: Results, out: Path) -> None:
     console = Console()
     for table in tables(results):
         console.print(table, crop=False)
-    run = RunDirectory(out)
+    run, newest = RunDirectory(out), results.curriculum[-1]
+    recipe = run.recipe()
+    options = [f"--{name.replace('_', '-')} FILE" for name in recipe.read_by(newest)]
+    if recipe.modalities[newest].reads:
+        options.insert(0, f"--path {newest}")
+    # A command that is cut in two cannot be copied.
     console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}", soft_wrap=True)
     console.print(
-        f"Try next:\n  pathweave ask {out} {_media(run.recipe(), results)} 'What is this?'\n"
+        f"Try next:\n  pathweave ask {out} {' '.join(options)} 'What is this?'\n"
         f"  pathweave inspect {out}\n  pathweave verify {out}",
         highlight=False,
-        soft_wrap=True,  # a command that is cut in two cannot be copied
+        soft_wrap=True,
     )
-
-
-def _media(recipe: Recipe, results: Results) -> str:
-    """Return the options of ``ask`` that give media to the newest path."""
-    newest = results.curriculum[-1]
-    options = [f"--{name.replace('_', '-')} FILE" for name in recipe.read_by(newest)]
-    return " ".join([f"--path {newest}", *options] if recipe.modalities[newest].reads else options)

@@ -1,6 +1,6 @@
 """Scores of all modalities learnt so far, after each stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pathweave.data.examples import Examples
@@ -66,32 +66,30 @@ class Scoring:
 
     def is_complete(self, stage: int) -> bool:
         """Return whether every score of a stage is known."""
-        seen = self.recipe.curriculum[: stage + 1]
-        return all(
-            self._is_scored(stage, name, dataset)
-            for name in seen
-            for dataset in self.recipe.modalities[name].test
-        )
+        return not any(self._unscored(stage))
 
     def score_stage(self, model: PathWeave, stage: int) -> None:
         """Score every modality learnt so far, but for the sets that are scored already."""
-        learnt = self.recipe.curriculum[stage]
+        for name, dataset, test_set in self._unscored(stage):
+            self._score(model, stage, name, dataset, test_set)
+            write_json(self._run.scores, {"matrix": self.matrix.as_dict(), "sets": self.sets})
+        scores = []
         for name in self.recipe.curriculum[: stage + 1]:
-            for dataset, test_set in self.recipe.modalities[name].test.items():
-                if not self._is_scored(stage, name, dataset):
-                    self._score(model, stage, name, dataset, test_set)
-                    kept = {"matrix": self.matrix.as_dict(), "sets": self.sets}
-                    write_json(self._run.scores, kept)
-        self._display.say(f"after {learnt}: {self._line(stage)}")
+            of_sets = [self.matrix.score(stage, name, d) for d in self.matrix.datasets(name)]
+            scores.append(f"{name} {'/'.join(f'{score:.1f}' for score in of_sets)}")
+        self._display.say(f"after {self.recipe.curriculum[stage]}: {'  '.join(scores)}")
 
-    def _is_scored(self, stage: int, name: str, dataset: str) -> bool:
-        if not self.matrix.has(stage, name, dataset):
-            return False
-        # The whole may have been scored after the last stage of a shorter curriculum.
-        learnt = self.recipe.curriculum[stage]
-        scored_after = self.sets.get(f"{name}/{dataset}", {}).get("after")
-        is_kept = self._run.whole_predictions(name, dataset).is_file()
-        return not self._is_last(stage) or (scored_after == learnt and is_kept)
+    def _unscored(self, stage: int) -> Iterator[tuple[str, str, TestSet]]:
+        """Yield modality, name and test set of every score of a stage that is not known."""
+        seen = self.recipe.curriculum[: stage + 1]
+        for name in seen:
+            for dataset, test_set in self.recipe.modalities[name].test.items():
+                # The whole may have been scored after the last stage of a shorter curriculum.
+                after = self.sets.get(f"{name}/{dataset}", {}).get("after")
+                is_kept = self._run.whole_predictions(name, dataset).is_file()
+                is_whole = not self._is_last(stage) or (after == seen[-1] and is_kept)
+                if not (is_whole and self.matrix.has(stage, name, dataset)):
+                    yield name, dataset, test_set
 
     def _score(
         self, model: PathWeave, stage: int, name: str, dataset: str, test_set: TestSet
@@ -125,13 +123,3 @@ class Scoring:
     def _is_last(self, stage: int) -> bool:
         is_last = stage == len(self.recipe.curriculum) - 1
         return is_last and self.recipe.evaluation.whole_at_end
-
-    def _line(self, stage: int) -> str:
-        """Return the scores of a stage in one line."""
-        return "  ".join(
-            f"{name} "
-            + "/".join(
-                f"{self.matrix.score(stage, name, d):.1f}" for d in self.matrix.datasets(name)
-            )
-            for name in self.recipe.curriculum[: stage + 1]
-        )

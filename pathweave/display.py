@@ -70,15 +70,15 @@ class Display:
             done: How many were done before; they do not count for the rate.
         """
         task = self._progress.add_task(description, total=total, completed=done, note="")
-        return Bar(self, self._progress, task)
+        return Bar(self, task)
 
 
 class Bar:
     """The progress of one task; a bar disappears when closed."""
 
-    def __init__(self, display: Display, progress: Progress, task: TaskID) -> None:
+    def __init__(self, display: Display, task: TaskID) -> None:
         self._display = display
-        self._progress = progress
+        self._progress = display._progress
         self._task = task
         self._began = self._told = time.monotonic()
         self._count = 0

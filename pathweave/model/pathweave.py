@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PretrainedConfig
 
 from pathweave.errors import RunError
@@ -304,11 +305,6 @@ def pad(
     rows: Sequence[Float[Tensor, "_ dim"]], side: str
 ) -> tuple[Float[Tensor, "batch tokens dim"], Int[Tensor, "batch tokens"]]:
     """Stack sequences of unequal length with zeros on one side, and say where they count (1)."""
-    length = max(len(row) for row in rows)
-    padded = rows[0].new_zeros(len(rows), length, rows[0].shape[1])
-    mask = torch.zeros(len(rows), length, dtype=torch.long, device=rows[0].device)
-    for i, row in enumerate(rows):
-        where = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
-        padded[i, where] = row
-        mask[i, where] = 1
-    return padded, mask
+    ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
+    mask = pad_sequence(ones, batch_first=True, padding_side=side)
+    return pad_sequence(list(rows), batch_first=True, padding_side=side), mask

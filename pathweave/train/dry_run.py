@@ -131,12 +131,9 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     problems = [f"{found.part}: {found.problem}" for found in weights if found.problem]
     with noted(problems):
         run.check(recipe)
-    manifests = Manifests(recipe, problems)
-    finished = run.finished(recipe)
+    manifests, finished = Manifests(recipe, problems), run.finished(recipe)
     ready = [PICTURE_PATH] if is_published_base(recipe.base) else []
-    stages = [
-        _stage(recipe, name, finished, ready, manifests, problems) for name in recipe.curriculum
-    ]
+    stages = [_stage(recipe, name, finished, ready, manifests) for name in recipe.curriculum]
     learnt = [stage.name for stage in stages if stage.state == "to learn"]
     todo = [stage.name for stage in stages if stage.state != "learnt"]
     problems += lacking_data(recipe, learnt, todo)
@@ -169,12 +166,7 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
 
 
 def _stage(
-    recipe: Recipe,
-    name: str,
-    finished: list[str],
-    ready: list[str],
-    manifests: Manifests,
-    problems: list[str],
+    recipe: Recipe, name: str, finished: list[str], ready: list[str], manifests: Manifests
 ) -> StagePlan:
     modality, training = recipe.modalities[name], recipe.training_of(name)
     comes_with_base = name in ready and not training.connector
@@ -192,7 +184,9 @@ def _stage(
         report = manifests.report(test_set)
         scored = min(report.samples, recipe.evaluation.subset or report.samples)
         test.append(TestPlan(key, report, test_set.metric, scored))
-    medium_bytes = _medium_bytes(recipe, name, problems)
+    medium_bytes = None
+    with noted(manifests.problems):
+        medium_bytes = _medium_bytes(recipe, name)
     sets: list[DataSet] = [*modality.train.values(), *modality.test.values()]
     media = {data.manifest: manifests.report(data).media for data in sets}
     return StagePlan(
@@ -236,12 +230,15 @@ def _trains(recipe: Recipe, name: str, predecessors: tuple[str, ...]) -> tuple[s
     return tuple(parts)
 
 
-def _medium_bytes(recipe: Recipe, name: str, problems: list[str]) -> int | None:
-    """Return the bytes of features of a medium of a stage, and note if their widths differ."""
+def _medium_bytes(recipe: Recipe, name: str) -> int | None:
+    """Return the bytes of features of a medium of a stage; None where they are not known.
+
+    Raises:
+        RecipeError: If a path would read features of several widths.
+    """
     read = {other: recipe.modalities[other] for other in recipe.read_by(name)}
     found = {other: features for other in read if (features := _features(read[other]))}
-    with noted(problems):
-        common_width(name, {other: features.width for other, features in found.items()})
+    common_width(name, {other: features.width for other, features in found.items()})
     # Of features that another program has computed the number is in their files.
     kinds = {modality.parts[1].kind for modality in read.values()}
     if len(found) < len(read) or "precomputed" in kinds:

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,9 +50,9 @@ def evolve_recipe(
     patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
     accelerator = Accelerator(kwargs_handlers=[unused, patient])
     is_main = accelerator.is_main_process
+    run, began = RunDirectory(out), time.perf_counter()
     with (
         sole_writer(out) if is_main else nullcontext(),
-        _session(RunDirectory(out)) if is_main else nullcontext(),
         Display(quiet=quiet or not is_main) as display,
     ):
         try:
@@ -63,9 +62,12 @@ def evolve_recipe(
             sys.exit(EXIT_INTERRUPTED)
         finally:
             accelerator.end_training()
+            # However the session ends; but a recipe that was refused has left no run.
+            if is_main and run.recipe_file.exists():
+                seconds = round(time.perf_counter() - began, 1)
+                RunLog(run.log).event("session", seconds=seconds, peak_memory_bytes=peak_memory())
     if not is_main:
         return None
-    run = RunDirectory(out)
     try:
         plot(results, run.picture)
     except PathWeaveError as error:
@@ -73,18 +75,6 @@ def evolve_recipe(
     if not quiet:
         show(results, out)
     return results
-
-
-@contextmanager
-def _session(run: RunDirectory) -> Iterator[None]:
-    """Record how long a session took and how much memory, however it ends."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        if run.recipe_file.exists():  # a recipe that was refused has left no run
-            seconds = round(time.perf_counter() - began, 1)
-            RunLog(run.log).event("session", seconds=seconds, peak_memory_bytes=peak_memory())
 
 
 def show(results: Results, out: Path) -> None:

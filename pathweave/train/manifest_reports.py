@@ -62,7 +62,7 @@ class Manifests:
 
     def __init__(self, recipe: Recipe, problems: list[str]) -> None:
         self._recipe = recipe
-        self._problems = problems
+        self.problems = problems
         self._reports: dict[tuple[str, str | None, int | None], ManifestReport] = {}
         self._decoders: dict[str, Decoder] = {}
         for name in recipe.media:
@@ -81,7 +81,7 @@ class Manifests:
         key = data.manifest, data.path, self._recipe.limit_of(data)
         if key not in self._reports:
             self._reports[key] = ManifestReport(data.manifest)
-            with noted(self._problems):
+            with noted(self.problems):
                 self._read(self._reports[key], *key[1:])
         report = self._reports[key]
         lacking, what = report.unanswered, "an answer or references"
@@ -90,7 +90,7 @@ class Manifests:
         elif data.metric == "ranking" and report.without_choices:
             lacking, what = report.without_choices, "choices to rank"
         if lacking:
-            self._problems.append(
+            self.problems.append(
                 f"{data.manifest} must give {what} with every sample, got {lacking:,} of "
                 f"{report.samples:,} without; add them"
             )
@@ -110,7 +110,7 @@ class Manifests:
                 continue
             # That of the first sample is decoded.
             for part in () if report.samples else media:
-                with noted(self._problems, f"{path}: the first medium: "):
+                with noted(self.problems, f"{path}: the first medium: "):
                     if decode := self._decoders.get(part.type):
                         decode(manifest.read_media(part), part.path or "")
             report.samples += 1
@@ -123,13 +123,13 @@ class Manifests:
         report.broken, report.licences = len(broken), tuple(sorted(licences))
         total = report.samples + report.broken
         if report.broken > self._recipe.bad_samples * total:
-            self._problems.append(
+            self.problems.append(
                 f"{path} must have at most {self._recipe.bad_samples:.1%} broken rows, got "
                 f"{report.broken} of {total}; mend or remove them. The first: {broken[0]}"
             )
         reads = self._recipe.modalities[read_with].reads if read_with else ()
         known = ["text", *(reads or self._recipe.modalities)]
-        self._problems += [
+        self.problems += [
             f"{path}: {unknown('a part type', name, known)}" for name in sorted(types - {*known})
         ]
 

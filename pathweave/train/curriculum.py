@@ -218,7 +218,10 @@ class Curriculum:
             names=names,
             earlier=earlier,
             width=lambda name: self.readers[name].width,
-            sets=self._sets,
+            sets=lambda name: [
+                WeightedSet(self.examples(data), data.weight, data.balance)
+                for data in self.recipe.modalities[name].train.values()
+            ],
             method_state={name: t.to(self.model.device) for name, t in handed_on.items()},
         )
         method = method_of(self.recipe, names[0])
@@ -253,11 +256,6 @@ class Curriculum:
             method_state=context.method_state,
             method=None if method == METHODS["pathweave"] else self.recipe.method.name,
         )
-
-    def _sets(self, name: str) -> list[WeightedSet]:
-        """Return what is learnt from of a modality."""
-        sets = self.recipe.modalities[name].train.values()
-        return [WeightedSet(self.examples(data), data.weight, data.balance) for data in sets]
 
     def _verify(self) -> None:
         """Check that every finished path computes what it computed when it was finished."""

@@ -30,7 +30,8 @@ class RunLog:
         self._path = path
         self._writer = writer
         if path is not None and path.exists():
-            _drop_unfinished_line(path)
+            # A full disk may have left a part of a line at the end.
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def event(self, name: str, **values: Any) -> None:  # noqa: ANN401
         """Append one event with the time in seconds since 1970."""
@@ -44,14 +45,6 @@ class RunLog:
         if self._writer is not None and name == "step":
             for key in ("loss", "lr", "samples_per_second", "grad_norm"):
                 self._writer.add_scalar(f"{values['stage']}/{key}", values[key], values["step"])
-
-
-def _drop_unfinished_line(path: Path) -> None:
-    """Remove the part of a line that a full disk has left at the end."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
 
 
 def tensorboard_writer(directory: Path) -> Writer:

@@ -89,10 +89,6 @@ def test_a_run_that_lacks_nothing(tiny, tmp_path):
     assert (test.data.samples, test.scored, test.metric) == (10, 10, "exact_match")
     assert plan.answers == 10 * 2 + 10
     assert [found.problem for found in plan.weights] == [None, None]
-
-
-def test_nothing_is_written(tiny, tmp_path):
-    plan_of(tiny, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -181,11 +177,6 @@ def test_test_sets_need_what_they_are_scored_by(copied, tmp_path):
     assert "sound-test.jsonl must give an answer or references with every sample, got 24" in said
     said = problems(copied, tmp_path, **{"modalities.sound.test.qa.metric": "ranking"})
     assert "sound-test.jsonl must give choices to rank with every sample, got 24 of 24" in said
-
-
-def test_a_stage_needs_data(tiny, tmp_path):
-    said = problems(tiny, tmp_path, **{"modalities.sound.train": {}})
-    assert said == NO_DATA
 
 
 def test_a_full_disk(tiny, tmp_path, monkeypatch):

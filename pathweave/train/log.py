@@ -3,19 +3,15 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pathweave.extras import import_extra
 from pathweave.storage.atomic import disk_errors
 
 
-@runtime_checkable
-class Writer(Protocol):
-    """What a TensorBoard ``SummaryWriter`` offers of what is needed."""
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """Record one number."""
+Writer = Callable[[str, float, int], object]
 
 
 class RunLog:
@@ -23,7 +19,7 @@ class RunLog:
 
     Args:
         path: The file; None writes nothing (all processes but the first).
-        writer: TensorBoard writer, if wanted.
+        writer: Takes tag, value and step of a number for TensorBoard, if wanted.
     """
 
     def __init__(self, path: Path | None, writer: Writer | None = None) -> None:
@@ -44,14 +40,18 @@ class RunLog:
                 file.write(line + "\n")
         if self._writer is not None and name == "step":
             for key in ("loss", "lr", "samples_per_second", "grad_norm"):
-                self._writer.add_scalar(f"{values['stage']}/{key}", values[key], values["step"])
+                self._writer(f"{values['stage']}/{key}", values[key], values["step"])
 
 
 def tensorboard_writer(directory: Path) -> Writer:
-    """Return a TensorBoard writer.
+    """Return what writes numbers for TensorBoard.
 
     Raises:
         PathWeaveError: If the extra ``tensorboard`` is not installed.
     """
     import_extra("tensorboard", "tensorboard")
-    return import_extra("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(directory))
+    return (
+        import_extra("torch.utils.tensorboard", "tensorboard")
+        .SummaryWriter(str(directory))
+        .add_scalar
+    )

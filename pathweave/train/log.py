@@ -10,7 +10,6 @@ from typing import Any
 from pathweave.extras import import_extra
 from pathweave.storage.atomic import disk_errors
 
-
 Writer = Callable[[str, float, int], object]
 
 
@@ -50,8 +49,5 @@ def tensorboard_writer(directory: Path) -> Writer:
         PathWeaveError: If the extra ``tensorboard`` is not installed.
     """
     import_extra("tensorboard", "tensorboard")
-    return (
-        import_extra("torch.utils.tensorboard", "tensorboard")
-        .SummaryWriter(str(directory))
-        .add_scalar
-    )
+    writer = import_extra("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(directory))
+    return writer.add_scalar

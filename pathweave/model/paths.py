@@ -124,9 +124,14 @@ class ModalPath(nn.Module):
                     in_adapter=None if plain else spec.in_adapter,
                 )
 
+    def experts_at(self, site: str) -> Experts | None:
+        """Return what the path owns at a site, or None."""
+        return cast(Experts, self.experts[site]) if site in self.experts else None
+
     def adapter(self, site: str) -> Adapter | None:
         """Return the path's own adapter at a site, or None."""
-        return cast(Experts, self.experts[site]).adapter if site in self.experts else None
+        experts = self.experts_at(site)
+        return None if experts is None else experts.adapter
 
     def project(
         self, features: Float[Tensor, "batch tokens own_width"]

@@ -105,8 +105,10 @@ class RunDirectory:
         count = len(before.curriculum)
         # What may change while a run is resumed: labels and limits.
         free = {"name", "quick", "bad_samples"}
-        both = [each.cut(count).model_dump(mode="json", exclude=free) for each in (before, recipe)]
-        if fields := differences(*both):
+        then, now = (
+            each.cut(count).model_dump(mode="json", exclude=free) for each in (before, recipe)
+        )
+        if fields := differences(then, now):
             raise RunError(
                 f"{self.root} must be resumed with the recipe it was begun with (later stages may "
                 f"be added at the end), got another value of {', '.join(fields[:3])}; choose "

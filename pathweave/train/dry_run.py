@@ -149,15 +149,15 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     # After a stage all modalities learnt so far are scored, at the end the rest of each set.
     after_each = [sum(test.scored for test in stage.test) for stage in stages]
     last = [recipe.curriculum.index(names[-1]) + 1 for names in stages_of(recipe, ready)]
-    tests = [test for stage in stages for test in stage.test]
-    rest = sum(test.data.samples - test.scored for test in tests)
+    answers = sum(sum(after_each[:count]) for count in last)
+    if recipe.evaluation.whole_at_end:
+        answers += sum(test.data.samples - test.scored for stage in stages for test in stage.test)
     return Plan(
         recipe=recipe.name,
         out=str(out),
         weights=tuple(weights),
         stages=tuple(stages),
-        answers=sum(sum(after_each[:count]) for count in last)
-        + (rest if recipe.evaluation.whole_at_end else 0),
+        answers=answers,
         cache=str(cache),
         cache_bytes=needed,
         free_bytes=free,

@@ -70,6 +70,7 @@ class Manifests:
             with noted(problems, f"modalities.{name}.decoder: "):
                 self._decoders[name] = build_decoder(declared.kind, **declared.options)
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._context: int | None = None
         # What is wrong with the files of the language model is told elsewhere.
         with suppress(PathWeaveError):
             directory = llm_directory(recipe)

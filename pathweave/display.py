@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
@@ -54,12 +53,7 @@ class Display:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # Older versions of Progress.stop() print an empty line where there is no terminal.
         self._progress.live.stop()
 
@@ -76,15 +70,15 @@ class Display:
             done: How many were done before; they do not count for the rate.
         """
         task = self._progress.add_task(description, total=total, completed=done, note="")
-        return Bar(self, self._progress, task)
+        return Bar(self, task)
 
 
 class Bar:
     """The progress of one task; a bar disappears when closed."""
 
-    def __init__(self, display: Display, progress: Progress, task: TaskID) -> None:
+    def __init__(self, display: Display, task: TaskID) -> None:
         self._display = display
-        self._progress = progress
+        self._progress = display._progress
         self._task = task
         self._began = self._told = time.monotonic()
         self._count = 0

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +51,7 @@ def ask(
     Example: pathweave ask --base Salesforce/instructblip-vicuna-7b --image photo.jpg "What is it?"
     """
     # Before the import of torch: too few words are told at once.
-    run, parts = parse_words(words) if base is None else ("", parse_parts(words))
+    run, parts = parse_words(words, has_run=base is None)
     from pathweave.runs.assistant import load, load_alone
 
     assistant = load(run) if base is None else load_alone(base)
@@ -60,8 +61,12 @@ def ask(
     typer.echo(json.dumps(result, ensure_ascii=not is_unicode) if as_json else answer)
 
 
-def parse_words(words: list[str]) -> tuple[str, list[dict[str, str]]]:
+def parse_words(words: list[str], has_run: bool = True) -> tuple[str, list[dict[str, str]]]:
     """Split ``DIR --modality file ... text`` into the directory and content parts.
+
+    Args:
+        words: The words.
+        has_run: Whether they begin with a directory; it is empty otherwise.
 
     Raises:
         RunError: If the directory, a file, every part, or the medium of a companion is missing.
@@ -70,24 +75,6 @@ def parse_words(words: list[str]) -> tuple[str, list[dict[str, str]]]:
         >>> parse_words(["run", "--point-cloud", "a.ply", "What is it?"])[1][0]
         {'type': 'point_cloud', 'path': 'a.ply'}
     """
-    media, plain = _split(words)
-    if not plain or (len(plain) < 2 and not media):
-        raise RunError("ask must be given DIR and a medium or a text, got too little; see --help")
-    return plain[0], media + _text(plain[1:])
-
-
-def parse_parts(words: list[str]) -> list[dict[str, str]]:
-    """Turn ``--modality file ... text`` into content parts.
-
-    Raises:
-        RunError: If a file is missing, or the medium of a companion.
-    """
-    media, plain = _split(words)
-    return media + _text(plain)
-
-
-def _split(words: list[str]) -> tuple[list[dict[str, str]], list[str]]:
-    """Return the media that the options name, and the other words."""
     media: list[dict[str, str]] = []
     plain: list[str] = []
     for word in words:
@@ -100,26 +87,28 @@ def _split(words: list[str]) -> tuple[list[dict[str, str]], list[str]]:
     for word in rest:
         if word == "--":
             plain.extend(rest)
-            break
-        if not word.startswith("--"):
+        elif word.startswith("--"):
+            _add_medium(media, word.removeprefix("--"), rest)
+        else:
             plain.append(word)
-            continue
-        option, equals, value = word.removeprefix("--").partition("=")
-        file = value if equals else next(rest, None)
-        if not file or (not equals and file == "--"):
-            raise RunError(f"--{option} must be followed by a file, got nothing")
-        if option != "companion":
-            media.append({"type": option.replace("-", "_"), "path": file})
-            continue
-        if not media or "companion" in media[-1]:
-            raise RunError(
-                f"--companion must follow the medium that it belongs to, got {file!r} after none; "
-                "write --MODALITY FILE --companion FILE"
-            )
+    if has_run and (not plain or (len(plain) < 2 and not media)):
+        raise RunError("ask must be given DIR and a medium or a text, got too little; see --help")
+    run, text = (plain[0], plain[1:]) if has_run else ("", plain)
+    return run, media + ([{"type": "text", "text": " ".join(text)}] if text else [])
+
+
+def _add_medium(media: list[dict[str, str]], word: str, rest: Iterator[str]) -> None:
+    """Add the medium, or its companion, that an option names."""
+    option, equals, value = word.partition("=")
+    file = value if equals else next(rest, None)
+    if not file or (not equals and file == "--"):
+        raise RunError(f"--{option} must be followed by a file, got nothing")
+    if option != "companion":
+        media.append({"type": option.replace("-", "_"), "path": file})
+    elif media and "companion" not in media[-1]:
         media[-1]["companion"] = file
-    return media, plain
-
-
-def _text(words: list[str]) -> list[dict[str, str]]:
-    text = " ".join(words)
-    return [{"type": "text", "text": text}] if text else []
+    else:
+        raise RunError(
+            f"--companion must follow the medium that it belongs to, got {file!r} after none; "
+            "write --MODALITY FILE --companion FILE"
+        )

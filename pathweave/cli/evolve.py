@@ -1,13 +1,11 @@
 """``pathweave evolve``: learn one modality after another."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from pathweave.recipe.schema import Recipe
 
 
 def evolve(
@@ -48,25 +46,14 @@ def evolve(
     values = dict(parse_override(text) for text in overrides or [])
     run = load_recipe(recipe, values, quick)
     if dry_run:
-        _look(run, out, as_json)
-        return
+        from pathweave.train.dry_run import make_plan
+        from pathweave.train.dry_run_report import lines
+
+        plan = make_plan(run, out)
+        typer.echo(json.dumps(asdict(plan)) if as_json else "\n".join(lines(plan)))
+        raise typer.Exit(1 if plan.problems else 0)
     from pathweave.train.evolve import evolve_recipe
 
     results = evolve_recipe(run, out, as_json, tensorboard)
     if as_json and results is not None:
         typer.echo(json.dumps(results.model_dump(exclude_none=True)))
-
-
-def _look(recipe: "Recipe", out: Path, as_json: bool) -> None:
-    from rich.console import Console
-
-    from pathweave.train.dry_run import make_plan
-    from pathweave.train.dry_run_report import show_plan
-
-    plan = make_plan(recipe, out)
-    if as_json:
-        typer.echo(json.dumps(plan.json()))
-    else:
-        show_plan(plan, Console())
-    if plan.problems:
-        raise typer.Exit(1)

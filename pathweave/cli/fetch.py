@@ -34,39 +34,34 @@ def fetch(
     """
     from pathweave import bases
 
-    chosen = [bases.find_weights(name).name for name in names or bases.manifest()]
-    problems: dict[str, str] = {}
-    for name in chosen:
+    rows = []
+    for weights in [bases.find_weights(name) for name in names or bases.manifest()]:
+        problem = None
         if check:
             try:
-                bases.check(name)
+                bases.check(weights.name)
             except FetchError as error:
-                problems[name] = str(error)
+                problem = str(error)
         elif not list_only:
-            bases.fetch(name, source)
-    rows = [_row(name, problems.get(name, "")) for name in chosen]
+            bases.fetch(weights.name, source)
+        directory = bases.ready_dir(weights.name)
+        state = "absent" if directory is None else "damaged" if problem else "ready"
+        rows.append(
+            {
+                "name": weights.name,
+                "state": state,
+                "role": weights.role,
+                "download_bytes": weights.sources[0].num_bytes,
+                "licence": weights.licence,
+                "origin": weights.origin,
+                "attribution": weights.attribution,
+                "directory": None if directory is None else str(directory),
+                "problem": problem,
+            }
+        )
     typer.echo(json.dumps(rows, indent=2) if as_json else "\n".join(_lines(rows)))
-    if problems:
-        raise FetchError("; ".join(problems.values()))
-
-
-def _row(name: str, problem: str) -> dict[str, Any]:
-    from pathweave.bases import find_weights, ready_dir
-
-    weights = find_weights(name)
-    directory = ready_dir(name)
-    state = "ready" if directory else "absent"
-    return {
-        "name": name,
-        "state": "damaged" if problem and directory else state,
-        "role": weights.role,
-        "download_bytes": weights.sources[0].num_bytes,
-        "licence": weights.licence,
-        "origin": weights.origin,
-        "attribution": weights.attribution,
-        "directory": str(directory) if directory else None,
-        "problem": problem or None,
-    }
+    if problems := [str(row["problem"]) for row in rows if row["problem"]]:
+        raise FetchError("; ".join(problems))
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:

@@ -25,7 +25,6 @@ from pathweave.storage.tensors import (
     hashed_settings,
     load_exactly,
     tensors_hash,
-    under,
     write_tensors,
 )
 
@@ -106,19 +105,17 @@ class Base:
         """The token that ends an answer: one at which the language model stops generating."""
         ends = getattr(self.llm.generation_config, "eos_token_id", None)
         own = self.tokenizer.eos_token_id
-        if ends is None or own == ends:
-            return cast(int, own)
         known = ends if isinstance(ends, list) else [ends]
-        return cast(int, own if own in known else known[0])
+        return cast(int, own if ends is None or own in known else known[0])
+
+    @property
+    def connector(self) -> nn.ModuleDict:
+        """Q-Former and projector."""
+        return nn.ModuleDict({"qformer": self.qformer, "projector": self.projector})
 
     def connector_state(self) -> dict[str, Tensor]:
         """Return the tensors of Q-Former and projector."""
-        parts = {"qformer": self.qformer, "projector": self.projector}
-        return {
-            f"{part}.{name}": tensor
-            for part, module in parts.items()
-            for name, tensor in module.state_dict().items()
-        }
+        return dict(self.connector.state_dict())
 
     def fingerprint(self) -> str:
         """Return the hash that a path records of its base: connector, language model, template.
@@ -142,16 +139,11 @@ class Base:
 @torch.no_grad()
 def sampled_hash(tensors: Mapping[str, Tensor], seed: str) -> str:
     """Return a hash of name, shape and first values of tensors, rounded to bfloat16."""
-    sampled = {name: torch.cat([_first_values(t), _shape(t)]) for name, t in tensors.items()}
+    sampled = {}
+    for name, tensor in tensors.items():
+        first = tensor.detach().flatten()[:SAMPLED_VALUES].bfloat16().float().cpu()
+        sampled[name] = torch.cat([first, torch.tensor(tensor.shape, dtype=torch.float32)])
     return tensors_hash(sampled, seed=seed)
-
-
-def _first_values(tensor: Tensor) -> Tensor:
-    return tensor.detach().flatten()[:SAMPLED_VALUES].bfloat16().float().cpu()
-
-
-def _shape(tensor: Tensor) -> Tensor:
-    return torch.tensor(tensor.shape, dtype=torch.float32)
 
 
 def native_dtype() -> torch.dtype:
@@ -187,8 +179,8 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
                 base.text_tokenizer.save_pretrained(temporary / TEXT_DIRECTORY)
             for file in filter(Path.is_file, temporary.glob("*/*")):
                 # Transformers writes weights that only their owner can read.
-                copymode(temporary / "connector.safetensors", file)
-        about: dict[str, Any] = {
+                copymode(temporary / TENSORS, file)
+        about = {
             "kind": base.kind,
             "fingerprint": base.fingerprint(),
             "qformer": asdict(base.qformer.shape),
@@ -221,14 +213,13 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
             f"{' '.join(repr(error).split())[:200]}; copy the whole directory again"
         ) from error
     freeze(with_contiguous_head(llm))
-    qformer = QFormer(shape)
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
     base = Base(
         kind=about["kind"],
         llm=llm,
         tokenizer=tokenizer,
-        qformer=qformer,
-        projector=Projector(qformer.shape.dim, dim, about["projector_scale"]),
+        qformer=QFormer(shape),
+        projector=Projector(shape.dim, dim, about["projector_scale"]),
         text_tokenizer=text[0] if text else None,
         template=template,
         licences=about["licences"],
@@ -245,11 +236,8 @@ def open_directory(directory: Path) -> tuple[dict[str, Any], QFormerConfig, Temp
     """
     about = read_description(directory)
     shape, template = _settings(directory, about)
-    for part in (
-        TENSORS,
-        f"{LLM_DIRECTORY}/",
-        *([f"{TEXT_DIRECTORY}/"] if shape.vocab_size else []),
-    ):
+    needed = [TENSORS, f"{LLM_DIRECTORY}/", *([f"{TEXT_DIRECTORY}/"] if shape.vocab_size else [])]
+    for part in needed:
         if not (directory / part).exists():
             raise PathError(f"{directory} must hold {part}, got none; copy the whole directory")
     return about, shape, template
@@ -284,9 +272,8 @@ def load_connector(base: Base, directory: Path) -> None:
             f"{directory} must be a connector of base {base.kind!r} with {base.qformer.shape}, got "
             f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
         )
-    for part, module in (("qformer", base.qformer), ("projector", base.projector)):
-        rule = f"{directory / TENSORS} must hold exactly the tensors of the {part}"
-        load_exactly(module, under(state, f"{part}."), rule, "the file is damaged")
+    rule = f"{directory / TENSORS} must hold exactly the tensors of the connector"
+    load_exactly(base.connector, state, rule, "the file is damaged")
     base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(

@@ -44,6 +44,11 @@ def generate(
     if prefilled.cache is not None:
         prefilled.cache.batch_repeat_interleave(beams)
     tokenizer = model.base.tokenizer
+    # By ``generate(repetition_penalty=...)`` padding of the prompt would shield as many tokens of
+    # the answer.
+    penalties = (
+        [RepetitionPenaltyLogitsProcessor(repetition_penalty)] if repetition_penalty != 1 else []
+    )
     ids = model.llm.generate(  # type: ignore[operator]
         inputs_embeds=F.pad(embeds, (0, 0, length, 0)),  # what the cache holds is cut off again
         attention_mask=torch.cat([prefilled.mask, mask], dim=1),
@@ -52,18 +57,10 @@ def generate(
         min_new_tokens=min_tokens or None,
         num_beams=beams,
         length_penalty=length_penalty,
-        logits_processor=_penalties(repetition_penalty),
+        logits_processor=LogitsProcessorList(penalties),
         do_sample=False,
         pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
     )
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     end = model.base.template.end.strip()
     return [text.split(end)[0].strip() if end else text.strip() for text in texts]
-
-
-def _penalties(repetition_penalty: float) -> LogitsProcessorList:
-    # By ``generate(repetition_penalty=...)`` padding of the prompt would shield as many tokens of
-    # the answer.
-    if repetition_penalty == 1.0:
-        return LogitsProcessorList()
-    return LogitsProcessorList([RepetitionPenaltyLogitsProcessor(repetition_penalty)])

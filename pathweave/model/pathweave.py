@@ -6,12 +6,14 @@ them. Encoders are outside: they are frozen, so their features are computed once
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PretrainedConfig
 
 from pathweave.errors import RunError
@@ -81,8 +83,7 @@ class PathWeave(nn.Module):
         sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
         hosts = {s: (woven[s].host.in_features, woven[s].host.out_features) for s in sites}
         shape = self.qformer.shape
-        parts = {"qformer": self.qformer, "projector": self.projector}
-        self.paths = Paths(shape.dim, shape.encoder_width, hosts, parts)
+        self.paths = Paths(shape.dim, shape.encoder_width, hosts, dict(base.connector.items()))
         for ready in base.ready_paths:
             self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
 
@@ -186,12 +187,10 @@ class PathWeave(nn.Module):
         ]
         # One pass of the connector over the media of all prompts, handed out again in their order.
         soft = iter(self.soft_tokens([m for m, _ in media], [text for _, text in media]))
-        laid_out: list[tuple[Ids, Tensor]] = []
+        laid_out = []
         for pieces in layouts:
             first = next((i for i, piece in enumerate(pieces) if isinstance(piece, Medium)), 0)
-            ids = tuple(
-                i for piece in pieces[:first] if not isinstance(piece, Medium) for i in piece
-            )
+            ids: Ids = sum(cast(list[Ids], pieces[:first]), ())
             remainder = [
                 next(soft) if isinstance(piece, Medium) else self._embedded(piece)
                 for piece in pieces[first:]
@@ -239,8 +238,8 @@ class PathWeave(nn.Module):
         # The Q-Former reads a row per unit (frame or window). A route wants one run of rows a path,
         # in the order of the paths: so media are sorted by path, and put back at the end. The
         # units of a medium stay together, and each reads the instruction of its medium.
-        position = {self.paths[name]: i for i, name in enumerate(self.paths.names)}
-        order = sorted(range(len(media)), key=lambda i: position[self.paths[media[i].path]])
+        known = self.paths.names
+        order = sorted(range(len(media)), key=lambda i: known.index(media[i].path))
         units = [len(media[i].features) for i in order]
         rows = [i for i, count in zip(order, units, strict=True) for _ in range(count)]
         names = [media[i].path for i in rows]
@@ -256,16 +255,12 @@ class PathWeave(nn.Module):
     def _project(
         self, media: Sequence[Medium]
     ) -> tuple[Float[Tensor, "batch tokens width"], Bool[Tensor, "batch tokens"] | None]:
-        """Normalise and project features path by path; pad to a common number of tokens."""
-        rows: list[Tensor] = []
-        for medium in media:
-            rows.extend(medium.features.to(self.device))
+        """Normalise and project features, sorted by path; pad to a common number of tokens."""
         projected: list[Tensor] = []
-        names = [m.path for m in media for _ in range(len(m.features))]
-        for name in dict.fromkeys(names):
-            own = [row for row, of in zip(rows, names, strict=True) if of == name]
-            lengths = [len(row) for row in own]
-            projected.extend(self.paths[name].project(torch.cat(own)[None])[0].split(lengths))
+        for name, group in groupby(media, key=lambda medium: medium.path):
+            rows = [row for medium in group for row in medium.features.to(self.device)]
+            joined = self.paths[name].project(torch.cat(rows)[None])[0]
+            projected.extend(joined.split([len(row) for row in rows]))
         features, mask = pad(projected, side="right")
         return features, None if mask.all() else mask.bool()
 
@@ -310,11 +305,6 @@ def pad(
     rows: Sequence[Float[Tensor, "_ dim"]], side: str
 ) -> tuple[Float[Tensor, "batch tokens dim"], Int[Tensor, "batch tokens"]]:
     """Stack sequences of unequal length with zeros on one side, and say where they count (1)."""
-    length = max(len(row) for row in rows)
-    padded = rows[0].new_zeros(len(rows), length, rows[0].shape[1])
-    mask = torch.zeros(len(rows), length, dtype=torch.long, device=rows[0].device)
-    for i, row in enumerate(rows):
-        where = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
-        padded[i, where] = row
-        mask[i, where] = 1
-    return padded, mask
+    ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
+    mask = pad_sequence(ones, batch_first=True, padding_side=side)
+    return pad_sequence(list(rows), batch_first=True, padding_side=side), mask

@@ -75,22 +75,19 @@ class Prefixes:
     @torch.no_grad()
     def _read(self, prefixes: Sequence[Ids]) -> dict[Ids, KeysAndValues]:
         """Return keys and values of prefixes, computing those that are not kept."""
-        found = {}
+        found, device = {}, self._llm.device
         for ids in prefixes:
             known = self._known.get(ids)
-            if known is None or known.device != self._llm.device:
+            if known is None or known.device != device:
                 # Each by itself, so that its values do not depend on its company, to the last bit.
-                known = self._compute(ids)
+                cache = DynamicCache()
+                row = torch.tensor([ids], device=device)
+                self._llm.base_model(input_ids=row, cache=cache, use_cache=True)
+                layers = cast(list[DynamicLayer], cache.layers)
+                pairs = [torch.cat([cast(Tensor, x.keys), cast(Tensor, x.values)]) for x in layers]
+                known = torch.stack(pairs)
             found[ids] = self._known[ids] = known
             self._known.move_to_end(ids)
         while sum(map(len, self._known)) > self._kept_tokens:
             self._known.popitem(last=False)
         return found
-
-    def _compute(self, ids: Ids) -> KeysAndValues:
-        cache = DynamicCache()
-        row = torch.tensor([ids], device=self._llm.device)
-        self._llm.base_model(input_ids=row, cache=cache, use_cache=True)
-        layers = cast(list[DynamicLayer], cache.layers)
-        pairs = [(cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in layers]
-        return torch.stack([torch.cat(pair) for pair in pairs])

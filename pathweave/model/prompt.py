@@ -84,55 +84,32 @@ def lay_out(
         template: Words around the prompt.
         cues: Words put before a medium, by modality or else path.
     """
-    parts = template.order(prompt)
-    if template.separate:
-        return _separate(parts, tokenizer, template, cues)
-    pieces: list[Ids | Medium] = []
-    text = template.before
-    for part in parts:
-        # The template brings its own space; only what the prompt has said so far asks for one.
-        spoken = text if pieces else text.removeprefix(template.before)
-        if isinstance(part, Medium):
-            cue = _cue(part, cues)
-            text += f" {cue}" if spoken and cue else cue
-            pieces += [token_ids(tokenizer, text), part]
-            text = ""
-        else:
-            text += f" {part.strip()}" if pieces or spoken else part.strip()
-    pieces.append(token_ids(tokenizer, text + template.after))
-    return [*_start(tokenizer, template), *pieces]
-
-
-def _separate(
-    parts: Prompt,
-    tokenizer: PreTrainedTokenizerBase,
-    template: Template,
-    cues: Mapping[str, str],
-) -> list[Ids | Medium]:
-    """Return a prompt with every text a sequence of its own, the last one also if empty."""
+    start: Ids = (tokenizer.bos_token_id,) if template.bos else ()
 
     def sequence(text: str) -> Ids:
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        return sum(_start(tokenizer, template), ()) + tuple(ids)
+        return (*start, *tokenizer.encode(text, add_special_tokens=False))
 
+    separate = template.separate
     pieces: list[Ids | Medium] = []
     text = template.before
-    for part in parts:
-        if isinstance(part, Medium):
-            pieces += [sequence(words) for words in (text, _cue(part, cues)) if words]
-            pieces.append(part)
-            text = ""
+    for part in template.order(prompt):
+        # The template brings its own space; only what the prompt has said so far asks for one.
+        spoken = text if pieces or separate else text.removeprefix(template.before)
+        if isinstance(part, str):
+            goes_on = spoken or (pieces and not separate)
+            text += f" {part.strip()}" if goes_on else part.strip()
+            continue
+        cue = cues.get(part.modality or part.path, "")
+        if separate:
+            pieces += [sequence(words) for words in (text, cue) if words]
         else:
-            text += f" {part.strip()}" if text else part.strip()
-    return [*pieces, sequence(text + template.after)]
-
-
-def _start(tokenizer: PreTrainedTokenizerBase, template: Template) -> list[Ids]:
-    return [(tokenizer.bos_token_id,)] if template.bos else []
-
-
-def _cue(medium: Medium, cues: Mapping[str, str]) -> str:
-    return cues.get(medium.modality or medium.path, "")
+            pieces.append(token_ids(tokenizer, f"{text} {cue}" if spoken and cue else text + cue))
+        pieces.append(part)
+        text = ""
+    text += template.after
+    if separate:  # also if the last text is empty
+        return [*pieces, sequence(text)]
+    return [*([start] if start else []), *pieces, token_ids(tokenizer, text)]
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pathweave.bases.hub import is_hub_id
 from pathweave.errors import RecipeError
-from pathweave.recipe.schema import Component, Recipe, explain
+from pathweave.recipe.schema import Recipe, explain
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,7 +57,7 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool
     for field, value in (overrides or {}).items():
         _set(tree, field, value)
     recipe = parse_recipe(tree, str(path))
-    return _resolved(recipe, path.parent.absolute())
+    return parse_recipe(_resolved(recipe, path.parent.absolute()))
 
 
 def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:
@@ -101,8 +101,7 @@ def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]
         )
     # By itself, so that an error in it is told of it, and its paths are relative to it.
     recipe = parse_recipe(_read_tree(extended, chain), str(extended))
-    whole = _resolved(recipe, extended.parent).model_dump(mode="json", exclude_unset=True)
-    return _laid_over(whole, tree)
+    return _laid_over(_resolved(recipe, extended.parent), tree)
 
 
 def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -115,41 +114,22 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _resolved(recipe: Recipe, directory: Path) -> Recipe:
-    """Return the recipe with absolute paths, so that it can be stored elsewhere."""
-    modalities = {
-        name: modality.model_copy(
-            update={
-                field: {
-                    key: data.model_copy(update={"manifest": str(directory / data.manifest)})
-                    for key, data in getattr(modality, field).items()
-                }
-                for field in ("train", "test")
-            }
-            | {"encoder": _encoder_resolved(modality.encoder, directory)}
-        )
-        for name, modality in recipe.modalities.items()
-    }
-    models = {
-        field: str(directory / name)
-        for field in ("base", "llm")
-        if (name := getattr(recipe, field)) and (directory / name).is_dir()
-    }
-    return recipe.model_copy(update={"modalities": modalities, **models})
-
-
-def _encoder_resolved(encoder: Component | None, directory: Path) -> Component | None:
-    if encoder is None:
-        return None
-    absolute = {
-        option: str(directory / value)
-        for option, value in encoder.options.items()
-        if option in WEIGHT_OPTIONS
-        and isinstance(value, str)
-        # Weights that are put there later must not make the recipe another one.
-        and ((directory / value).exists() or not is_hub_id(value))
-    }
-    return encoder.model_copy(update=absolute)
+def _resolved(recipe: Recipe, directory: Path) -> dict[str, Any]:
+    """Return what a recipe says with absolute paths, so that it can be stored elsewhere."""
+    tree = recipe.model_dump(exclude_unset=True)
+    for modality in tree["modalities"].values():
+        for data in (*modality.get("train", {}).values(), *modality.get("test", {}).values()):
+            data["manifest"] = str(directory / data["manifest"])
+        encoder = modality.get("encoder") or {}
+        for option in WEIGHT_OPTIONS:
+            place = encoder.get(option)
+            # Weights that are put there later must not make the recipe another one.
+            if isinstance(place, str) and ((directory / place).exists() or not is_hub_id(place)):
+                encoder[option] = str(directory / place)
+    for field in ("base", "llm"):
+        if (name := getattr(recipe, field)) and (directory / name).is_dir():
+            tree[field] = str(directory / name)
+    return tree
 
 
 def parse_recipe(tree: Any, source: str = "recipe") -> Recipe:  # noqa: ANN401

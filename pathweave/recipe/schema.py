@@ -276,11 +276,6 @@ class Recipe(Settings):
                 raise ValueError(unknown("a stage of curriculum", name, list(self.modalities)))
             if name in self.curriculum[:position]:
                 raise ValueError(f"a modality must have one stage, got {name!r} twice")
-            unknown_fields = set(self.modalities[name].training) - set(Training.model_fields)
-            for field in sorted(unknown_fields):
-                raise ValueError(
-                    unknown(f"field modalities.{name}.training", field, [*Training.model_fields])
-                )
             try:
                 self.training_of(name)
             except ValidationError as error:

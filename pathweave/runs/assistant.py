@@ -66,20 +66,16 @@ class Assistant:
         if name not in self.model.paths:
             what = "path" if path else "a medium"
             raise PathError(unknown(what, name, self.model.paths.names))
-        data = self._read(part.path or "")
-        if part.companion is not None:
-            data = pack_pair(self._read(part.companion), data)
-        file = Path(part.path or "")
-        return self.readers[name].medium(name, part.type, (data, file.name))
-
-    def _read(self, path: str) -> bytes:
-        file = self.root / path
+        files = [self.root / file for file in (part.path, part.companion) if file is not None]
         try:
-            return file.read_bytes()
+            data, *companion = [file.read_bytes() for file in files]
         except OSError as error:
             raise MediaError(
-                f"{file} must be a file, got {error.strerror}; correct the path"
+                f"{error.filename} must be a file, got {error.strerror}; correct the path"
             ) from error
+        if companion:
+            data = pack_pair(companion[0], data)
+        return self.readers[name].medium(name, part.type, (data, files[0].name))
 
 
 def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:

@@ -5,6 +5,7 @@ connector.safetensors  Q-Former, projector, and what the paths learnt before hav
 carried.safetensors    what the method hands on to the next stage, if anything
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from pathweave.errors import BaseMismatchError
 from pathweave.model.pathweave import PathWeave
 from pathweave.storage.bundle import Bundle
-from pathweave.storage.tensors import load_exactly, under
+from pathweave.storage.tensors import load_exactly
 
 TENSORS, CARRIED = "connector.safetensors", "carried.safetensors"
 SHARED = Bundle(
@@ -42,8 +43,7 @@ def save_shared(
     tensors = model.base.connector_state()
     for path in model.paths:
         if path.spec.name not in learnt:
-            own = path.state_dict()
-            tensors |= {f"paths.{path.spec.name}.{name}": tensor for name, tensor in own.items()}
+            tensors |= path.state_dict(prefix=f"paths.{path.spec.name}.")
     files = {TENSORS: tensors} | ({CARRIED: carried} if carried else {})
     SHARED.write(directory, files, {"fingerprint": model.base.fingerprint()})
 
@@ -56,13 +56,12 @@ def load_shared(model: PathWeave, directory: Path) -> dict[str, dict[str, Tensor
         BaseMismatchError: If the language model is another.
     """
     about, tensors = SHARED.read(directory), SHARED.load(directory, TENSORS)
+    paths: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for name in [name for name in tensors if name.startswith("paths.")]:
+        _, path, rest = name.split(".", 2)
+        paths[path][rest] = tensors.pop(name)
     rule = f"{directory} must fit base {model.base.kind!r}"
-    for part, module in (("qformer", model.qformer), ("projector", model.projector)):
-        load_exactly(module, under(tensors, f"{part}."), rule, SHARED.remedy)
-    paths: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in under(tensors, "paths.").items():
-        path, _, rest = name.partition(".")
-        paths.setdefault(path, {})[rest] = tensor
+    load_exactly(model.base.connector, tensors, rule, SHARED.remedy)
     model.base.fresh_projector = False
     found = model.base.fingerprint()
     if about["fingerprint"] != found:

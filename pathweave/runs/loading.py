@@ -1,5 +1,6 @@
 """Loading of a model and its readers from a recipe and a directory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -52,9 +53,9 @@ def load_base(
     # A bar for loading weights would tear the bars of a run apart.
     transformers_logging.disable_progress_bar()
     torch.manual_seed(seed)
-    own = None if llm is None else _directory("llm", llm)
+    own = None if llm is None else model_directory("llm", llm)
     if kind != "mini":
-        directory = _directory("base", kind)
+        directory = model_directory("base", kind)
         if (directory / CONFIG).is_file():
             return load_pretrained(directory, own, quantise=quantise)
         if not (directory / DESCRIPTION).is_file():
@@ -73,19 +74,26 @@ def load_base(
     return base
 
 
-def _directory(field: str, name: str) -> Path:
+def model_directory(field: str, name: str, find: Callable[[str], Path] = snapshot) -> Path:
+    """Return the directory of a base or a language model.
+
+    Args:
+        field: ``base`` or ``llm``, for messages.
+        name: The directory, or the id of a model on the hub.
+        find: Gives the directory of a model on the hub; by default it is fetched.
+
+    Raises:
+        RecipeError: If it is neither.
+        FetchError: If it is not to be had from the hub.
+    """
     if Path(name).is_dir():
         return Path(name)
     if is_remote(name):
-        return snapshot(name)
+        return find(name)
+    place = "directory or the hub id (owner/name) of a"
     if field == "llm":
-        raise RecipeError(
-            "llm must be the directory or the hub id (owner/name) of a causal language model, got "
-            f"{name!r}; correct it"
-        )
-    raise RecipeError(
-        f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a base"
-    )
+        raise RecipeError(f"llm must be the {place} causal language model, got {name!r}; correct it")
+    raise RecipeError(f"{unknown('base', name, ['mini'])}, or a {place} base")
 
 
 def new_model(recipe: Recipe) -> PathWeave:

@@ -103,8 +103,12 @@ class RunDirectory:
             return
         before = self.recipe()
         count = len(before.curriculum)
-        fields = differences(_settled(before.cut(count)), _settled(recipe.cut(count)))
-        if fields:
+        # What may change while a run is resumed: labels and limits.
+        free = {"name", "quick", "bad_samples"}
+        then, now = (
+            each.cut(count).model_dump(mode="json", exclude=free) for each in (before, recipe)
+        )
+        if fields := differences(then, now):
             raise RunError(
                 f"{self.root} must be resumed with the recipe it was begun with (later stages may "
                 f"be added at the end), got another value of {', '.join(fields[:3])}; choose "
@@ -120,11 +124,6 @@ class RunDirectory:
         """
         self.check(recipe)
         write_atomic(self.recipe_file, dump_recipe(recipe).encode())
-
-
-def _settled(recipe: Recipe) -> dict[str, Any]:
-    """Return what may not change while a run is resumed: all but labels and limits."""
-    return recipe.model_dump(mode="json", exclude={"name", "quick", "bad_samples"})
 
 
 def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: ANN401

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,12 +88,13 @@ class Curriculum:
         if self.is_main:
             self.run.claim(self.recipe)
         self.model.to(self.accelerator.device)
-        scoring = Scoring(self.recipe, self.run, self._examples_alone, self.display, self.log)
+        # Scores of the other processes would be the same: they wait instead.
+        alone = partial(self.examples, alone=True)
+        scoring = Scoring(self.recipe, self.run, alone, self.display, self.log)
         for names in self.stages:
             stage = self.recipe.curriculum.index(names[-1])
             if names[0] not in finished:
                 self._take(names)
-            # Scores of the other processes would be the same: they wait instead.
             if self.is_main and not scoring.is_complete(stage):
                 self._check_unchanged(names, finished)
                 self._verify()
@@ -103,34 +105,30 @@ class Curriculum:
             results.save(self.run.results)
         return results
 
-    def examples(self, data: DataSet) -> Examples:
-        """Return the usable samples of a data set, with all features computed by all processes."""
-        return self._load(data, self.accelerator.process_index, self.accelerator.num_processes)
+    def examples(self, data: DataSet, alone: bool = False) -> Examples:
+        """Return the usable samples of a data set, with all features computed.
 
-    def _examples_alone(self, data: DataSet) -> Examples:
-        """Return the same on the process that scores, while the others wait for the scores."""
-        return self._load(data, process=0, num_processes=1)
-
-    def _load(self, data: DataSet, process: int, num_processes: int) -> Examples:
-        manifest, limit = data.manifest, self.recipe.limit_of(data)
-        key = manifest, data.prompt, data.path, limit, num_processes
+        Args:
+            data: The data set.
+            alone: Whether this process computes them alone, while the others wait for it.
+        """
+        group = self.accelerator
+        process, count = (0, 1) if alone else (group.process_index, group.num_processes)
+        manifest, limit = Path(data.manifest), self.recipe.limit_of(data)
+        key = manifest, data.prompt, data.path, limit, count
         if key not in self._examples:
             examples = Examples(
-                Path(manifest),
-                self.readers,
-                path=data.path,
-                limit=limit,
-                prompts=data.prompt,
-                seed=self.recipe.seed,
+                manifest, self.readers, data.path, limit, data.prompt, self.recipe.seed
             )
-            bar = self.display.bar(f"encode {_short(manifest)}", total=len(examples))
-            examples.encode(bar.advance, process, num_processes)
-            if num_processes > 1:
-                self.accelerator.wait_for_everyone()
+            label = f"encode {manifest.parent.name}/{manifest.stem}"
+            bar = self.display.bar(label, total=len(examples))
+            examples.encode(bar.advance, process, count)
+            if count > 1:
+                group.wait_for_everyone()
             examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
             bar.close()
             if examples.bad:
-                self.log.event("bad_samples", manifest=manifest, problems=examples.bad)
+                self.log.event("bad_samples", manifest=data.manifest, problems=examples.bad)
                 self.display.say(
                     f"{len(examples.bad)} bad samples in {manifest}: see {self.run.log}"
                 )
@@ -211,7 +209,22 @@ class Curriculum:
 
     def _learn(self, names: tuple[str, ...]) -> FinishedStage:
         """Carry out the lessons of a stage."""
-        method, context = method_of(self.recipe, names[0]), self._context(names)
+        earlier = self.recipe.curriculum[: self.recipe.curriculum.index(names[0])]
+        newest = self.run.newest_connector(earlier)
+        handed_on = {} if newest is None else load_carried(newest)
+        context = StageContext(
+            model=self.model,
+            recipe=self.recipe,
+            names=names,
+            earlier=earlier,
+            width=lambda name: self.readers[name].width,
+            sets=lambda name: [
+                WeightedSet(self.examples(data), data.weight, data.balance)
+                for data in self.recipe.modalities[name].train.values()
+            ],
+            method_state={name: t.to(self.model.device) for name, t in handed_on.items()},
+        )
+        method = method_of(self.recipe, names[0])
         torch.manual_seed(context.seed)
         before = self.model.base.fingerprint() if method.shares else None
         new = [name for name in names if name not in self.model.paths]
@@ -243,26 +256,6 @@ class Curriculum:
             method_state=context.method_state,
             method=None if method == METHODS["pathweave"] else self.recipe.method.name,
         )
-
-    def _context(self, names: tuple[str, ...]) -> StageContext:
-        """Return what a method is told of a stage."""
-        earlier = self.recipe.curriculum[: self.recipe.curriculum.index(names[0])]
-        newest = self.run.newest_connector(earlier)
-        handed_on = {} if newest is None else load_carried(newest)
-        return StageContext(
-            model=self.model,
-            recipe=self.recipe,
-            names=names,
-            earlier=earlier,
-            width=lambda name: self.readers[name].width,
-            sets=self._sets,
-            method_state={name: t.to(self.model.device) for name, t in handed_on.items()},
-        )
-
-    def _sets(self, name: str) -> list[WeightedSet]:
-        """Return what is learnt from of a modality."""
-        sets = self.recipe.modalities[name].train.values()
-        return [WeightedSet(self.examples(data), data.weight, data.balance) for data in sets]
 
     def _verify(self) -> None:
         """Check that every finished path computes what it computed when it was finished."""
@@ -307,8 +300,3 @@ def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens wid
         if isinstance(part, Medium) and part.path == name
     )
     return torch.cat([medium.features.flatten(0, 1) for medium in media])
-
-
-def _short(manifest: str) -> str:
-    path = Path(manifest)
-    return f"{path.parent.name}/{path.stem}"

@@ -4,33 +4,25 @@ Everything is looked at before anything is said, so that all problems are told a
 """
 
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pathweave.bases.llm import load_tokenizer
 from pathweave.bases.pretrained import PICTURE_PATH
 from pathweave.data.examples import common_width
 from pathweave.encoders import hub_id
-from pathweave.errors import PathWeaveError, RecipeError
+from pathweave.errors import PathWeaveError
+from pathweave.estimate.costs import Features
 from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes
-from pathweave.methods import METHODS, method_of, stages_of
+from pathweave.methods import method_of, stages_of
 from pathweave.methods.path import WHOLE_CONNECTOR
-from pathweave.model.pathweave import context_of
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
 from pathweave.train.curriculum import lacking_data
-from pathweave.train.manifest_reports import ManifestReport, Manifests, Reading
-from pathweave.train.presence import (
-    Presence,
-    check_weights,
-    is_published_base,
-    llm_files,
-)
+from pathweave.train.manifest_reports import ManifestReport, Manifests, noted
+from pathweave.train.presence import Presence, check_weights, is_published_base
 
 
 @dataclass(frozen=True)
@@ -124,10 +116,6 @@ class Plan:
     free_bytes: int
     problems: tuple[str, ...]
 
-    def json(self) -> dict[str, Any]:
-        """Return the plan as plain values."""
-        return asdict(self)
-
 
 def make_plan(recipe: Recipe, out: Path) -> Plan:
     """Look at everything that a run of a recipe needs.
@@ -139,34 +127,37 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
         recipe: The run.
         out: Its directory, which need not exist.
     """
-    weights = check_weights(recipe)
+    run, weights = RunDirectory(out), check_weights(recipe)
     problems = [f"{found.part}: {found.problem}" for found in weights if found.problem]
-    try:
-        RunDirectory(out).check(recipe)
-    except PathWeaveError as error:
-        problems.append(str(error))
-    manifests = Manifests(recipe, _reading(recipe))
-    problems += _width_problems(recipe)
-    finished = RunDirectory(out).finished(recipe)
-    stages = [_stage(recipe, name, finished, manifests) for name in recipe.curriculum]
-    problems += manifests.problems
+    with noted(problems):
+        run.check(recipe)
+    manifests, finished = Manifests(recipe, problems), run.finished(recipe)
+    ready = [PICTURE_PATH] if is_published_base(recipe.base) else []
+    stages = [_stage(recipe, name, finished, ready, manifests) for name in recipe.curriculum]
     learnt = [stage.name for stage in stages if stage.state == "to learn"]
     todo = [stage.name for stage in stages if stage.state != "learnt"]
     problems += lacking_data(recipe, learnt, todo)
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
-    free = shutil.disk_usage(_existing(cache)).free
+    existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         problems.append(
             f"{cache} must have {needed / 1e9:,.1f} GB free for features (less what is there "
             f"already), got {free / 1e9:,.1f} GB; free some, or set PATHWEAVE_HOME to another disk"
         )
+    # After a stage all modalities learnt so far are scored, at the end the rest of each set.
+    after_each = [sum(test.scored for test in stage.test) for stage in stages]
+    last = [recipe.curriculum.index(names[-1]) + 1 for names in stages_of(recipe, ready)]
+    answers = sum(sum(after_each[:count]) for count in last)
+    if recipe.evaluation.whole_at_end:
+        answers += sum(test.data.samples - test.scored for stage in stages for test in stage.test)
     return Plan(
         recipe=recipe.name,
         out=str(out),
         weights=tuple(weights),
         stages=tuple(stages),
-        answers=_answers(recipe, stages),
+        answers=answers,
         cache=str(cache),
         cache_bytes=needed,
         free_bytes=free,
@@ -174,133 +165,92 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     )
 
 
-def _width_problems(recipe: Recipe) -> list[str]:
-    """Return which paths would read features of several widths."""
-    found = []
-    for name in recipe.curriculum:
-        widths: dict[str, int] = {}
-        for other in recipe.modalities[name].reads:
-            # What is wrong with a modality by itself is told elsewhere.
-            with suppress(PathWeaveError):
-                widths[other] = features_of(recipe.modalities[other]).width
-        try:
-            common_width(name, widths)
-        except RecipeError as error:
-            found.append(str(error))
-    return found
-
-
-def _stage(recipe: Recipe, name: str, finished: list[str], manifests: Manifests) -> StagePlan:
+def _stage(
+    recipe: Recipe, name: str, finished: list[str], ready: list[str], manifests: Manifests
+) -> StagePlan:
     modality, training = recipe.modalities[name], recipe.training_of(name)
-    state = _state(recipe, name, finished)
-    drawn = training.steps * training.batch_size
+    comes_with_base = name in ready and not training.connector
+    state = "learnt" if name in finished else "in the base" if comes_with_base else "to learn"
+    predecessors = _predecessors(recipe, name, ready)
     weights = sum(data.weight for data in modality.train.values())
     train = []
     for key, data in modality.train.items():
         report, share = manifests.report(data), data.weight / weights
-        rounds = share * drawn / report.samples if report.samples else 0.0
+        drawn = share * (training.steps * training.batch_size)
+        rounds = drawn / report.samples if report.samples else 0.0
         train.append(TrainPlan(key, report, round(share, 4), round(rounds, 2)))
-    test = [
-        TestPlan(key, report, data.metric, min(report.samples, recipe.evaluation.subset or 1 << 62))
-        for key, data in modality.test.items()
-        for report in [manifests.report(data)]
-    ]
-    sizes = [_medium_bytes(recipe.modalities[other]) for other in recipe.read_by(name)]
-    known = [size for size in sizes if size is not None]
-    # Of several modalities the largest counts.
-    medium_bytes = max(known) if len(known) == len(sizes) else None
+    test = []
+    for key, test_set in modality.test.items():
+        report = manifests.report(test_set)
+        scored = min(report.samples, recipe.evaluation.subset or report.samples)
+        test.append(TestPlan(key, report, test_set.metric, scored))
+    medium_bytes = None
+    with noted(manifests.problems):
+        medium_bytes = _medium_bytes(recipe, name)
+    sets: list[DataSet] = [*modality.train.values(), *modality.test.values()]
+    media = {data.manifest: manifests.report(data).media for data in sets}
     return StagePlan(
         name=name,
         state=state,
-        trains=_trains(recipe, name) if state == "to learn" else (),
-        predecessors=_predecessors(recipe, name),
+        trains=_trains(recipe, name, predecessors) if state == "to learn" else (),
+        predecessors=predecessors,
         steps=training.steps,
         batch_size=training.batch_size,
         train=tuple(train),
         test=tuple(test),
         medium_bytes=medium_bytes,
-        feature_bytes=(medium_bytes or 0) * _num_media(modality, manifests),
+        feature_bytes=(medium_bytes or 0) * sum(media.values()),
     )
 
 
-def _state(recipe: Recipe, name: str, finished: list[str]) -> str:
-    if name in finished:
-        return "learnt"
-    trains_base = recipe.training_of(name).connector
-    is_ready = name == PICTURE_PATH and is_published_base(recipe.base) and not trains_base
-    return "in the base" if is_ready else "to learn"
-
-
-def _predecessors(recipe: Recipe, name: str) -> tuple[str, ...]:
+def _predecessors(recipe: Recipe, name: str, ready: list[str]) -> tuple[str, ...]:
     """Return the paths whose adapters a stage builds on."""
-
-    def has_adapters(stage: str) -> bool:
-        return _state(recipe, stage, []) == "to learn" and not recipe.training_of(stage).connector
-
-    if method_of(recipe, name) is not METHODS["pathweave"] or not has_adapters(name):
+    adapted = [
+        each
+        for each in recipe.curriculum
+        if each not in ready and not recipe.training_of(each).connector
+    ]
+    if recipe.method.name != "pathweave" or name not in adapted:
         return ()
     declared = recipe.predecessors_of(name)
-    earlier = recipe.curriculum[: recipe.curriculum.index(name)]
-    return tuple(filter(has_adapters, earlier)) if declared is None else declared
+    return tuple(adapted[: adapted.index(name)]) if declared is None else declared
 
 
-def _trains(recipe: Recipe, name: str) -> tuple[str, ...]:
-    parts = ["queries", "input norm and projection"]
+def _trains(recipe: Recipe, name: str, predecessors: tuple[str, ...]) -> tuple[str, ...]:
+    parts, method = ["queries", "input norm and projection"], recipe.method
     if recipe.training_of(name).connector:
         return (*parts, *WHOLE_CONNECTOR)
     if trains := method_of(recipe, name).trains:
         return (*parts, *trains)
-    method, earlier = recipe.method, _predecessors(recipe, name)
     parts.append(f"adapters of rank {method.rank}")
-    if earlier and method.in_adapter is not None:
-        parts.append(f"in-adapters for {', '.join(earlier)}")
-    if earlier and method.gate is not None:
+    if predecessors and method.in_adapter is not None:
+        parts.append(f"in-adapters for {', '.join(predecessors)}")
+    if predecessors and method.gate is not None:
         parts.append("gates")
     return tuple(parts)
 
 
-def _num_media(modality: Modality, manifests: Manifests) -> int:
-    """Return how many media a stage reads, each manifest counted once."""
-    sets: Mapping[str, DataSet] = {
-        data.manifest: data for data in (*modality.train.values(), *modality.test.values())
-    }
-    return sum(manifests.report(data).media for data in sets.values())
+def _medium_bytes(recipe: Recipe, name: str) -> int | None:
+    """Return the bytes of features of a medium of a stage; None where they are not known.
 
-
-def _medium_bytes(modality: Modality) -> int | None:
-    _, encoder = modality.parts
-    name = hub_id(encoder.kind, encoder.options)
-    if name is not None and name not in known_sizes()["bases"]:
-        return None  # its sizes are on the hub, too
-    if encoder.kind == "precomputed":
-        return None  # the number of tokens is in the files
-    try:
-        return features_of(modality).cached_bytes
-    except PathWeaveError:
-        return None  # what is wrong with it is told elsewhere
-
-
-def _reading(recipe: Recipe) -> Reading | None:
-    """Return how the language model reads text; None where its files are not here."""
-    try:
-        directory, config = llm_files(recipe)
-        context = context_of(config)
-        # What is wrong with files is told elsewhere.
-        return None if context is None else Reading(load_tokenizer(directory), context)
-    except PathWeaveError:
+    Raises:
+        RecipeError: If a path would read features of several widths.
+    """
+    read = {other: recipe.modalities[other] for other in recipe.read_by(name)}
+    found = {other: features for other in read if (features := _features(read[other]))}
+    common_width(name, {other: features.width for other, features in found.items()})
+    # Of features that another program has computed the number is in their files.
+    kinds = {modality.parts[1].kind for modality in read.values()}
+    if len(found) < len(read) or "precomputed" in kinds:
         return None
+    return max(features.cached_bytes for features in found.values())
 
 
-def _answers(recipe: Recipe, stages: list[StagePlan]) -> int:
-    """Return how many samples are scored, over all stages."""
-    after_each = [sum(test.scored for test in stage.test) for stage in stages]
-    ready = [stage.name for stage in stages if stage.state == "in the base"]
-    learnt = [recipe.curriculum.index(names[-1]) + 1 for names in stages_of(recipe, ready)]
-    repeated = sum(sum(after_each[:count]) for count in learnt)
-    if not recipe.evaluation.whole_at_end:
-        return repeated
-    return repeated + sum(t.data.samples - t.scored for stage in stages for t in stage.test)
-
-
-def _existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+def _features(modality: Modality) -> Features | None:
+    """Return what is read of a medium; None where the shapes are on the hub, too, or wrong."""
+    _, encoder = modality.parts
+    remote = hub_id(encoder.kind, encoder.options)
+    if remote is None or remote in known_sizes()["bases"]:
+        with suppress(PathWeaveError):  # what is wrong with it is told elsewhere
+            return features_of(modality)
+    return None

@@ -2,8 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,9 +50,9 @@ def evolve_recipe(
     patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
     accelerator = Accelerator(kwargs_handlers=[unused, patient])
     is_main = accelerator.is_main_process
+    run, began = RunDirectory(out), time.perf_counter()
     with (
         sole_writer(out) if is_main else nullcontext(),
-        _session(RunDirectory(out)) if is_main else nullcontext(),
         Display(quiet=quiet or not is_main) as display,
     ):
         try:
@@ -63,9 +62,12 @@ def evolve_recipe(
             sys.exit(EXIT_INTERRUPTED)
         finally:
             accelerator.end_training()
+            # However the session ends; but a recipe that was refused has left no run.
+            if is_main and run.recipe_file.exists():
+                seconds = round(time.perf_counter() - began, 1)
+                RunLog(run.log).event("session", seconds=seconds, peak_memory_bytes=peak_memory())
     if not is_main:
         return None
-    run = RunDirectory(out)
     try:
         plot(results, run.picture)
     except PathWeaveError as error:
@@ -75,35 +77,21 @@ def evolve_recipe(
     return results
 
 
-@contextmanager
-def _session(run: RunDirectory) -> Iterator[None]:
-    """Record how long a session took and how much memory, however it ends."""
-    began = time.perf_counter()
-    try:
-        yield
-    finally:
-        if run.recipe_file.exists():  # a recipe that was refused has left no run
-            seconds = round(time.perf_counter() - began, 1)
-            RunLog(run.log).event("session", seconds=seconds, peak_memory_bytes=peak_memory())
-
-
 def show(results: Results, out: Path) -> None:
     """Print the tables of a run and what to try next."""
     console = Console()
     for table in tables(results):
         console.print(table, crop=False)
-    run = RunDirectory(out)
+    run, newest = RunDirectory(out), results.curriculum[-1]
+    recipe = run.recipe()
+    options = [f"--{name.replace('_', '-')} FILE" for name in recipe.read_by(newest)]
+    if recipe.modalities[newest].reads:
+        options.insert(0, f"--path {newest}")
+    # A command that is cut in two cannot be copied.
     console.print(f"JSON: {run.results}   picture: {run.picture}   log: {run.log}", soft_wrap=True)
     console.print(
-        f"Try next:\n  pathweave ask {out} {_media(run.recipe(), results)} 'What is this?'\n"
+        f"Try next:\n  pathweave ask {out} {' '.join(options)} 'What is this?'\n"
         f"  pathweave inspect {out}\n  pathweave verify {out}",
         highlight=False,
-        soft_wrap=True,  # a command that is cut in two cannot be copied
+        soft_wrap=True,
     )
-
-
-def _media(recipe: Recipe, results: Results) -> str:
-    """Return the options of ``ask`` that give media to the newest path."""
-    newest = results.curriculum[-1]
-    options = [f"--{name.replace('_', '-')} FILE" for name in recipe.read_by(newest)]
-    return " ".join([f"--path {newest}", *options] if recipe.modalities[newest].reads else options)

@@ -66,46 +66,31 @@ def save_stage(
         save_shared(model, run.connector(first), stage.names, stage.method_state)
     # Of a stage that learns several modalities the first is written last, and holds the figures.
     for name in reversed(stage.names):
-        _save_path(name, stage, model, recipe, run, source(name))
-    for directory in (run.checkpoint, *run.root.glob(f"{run.checkpoint.name}-*")):
-        shutil.rmtree(directory, ignore_errors=True)
+        tensors, proof, licences = None, None, set()
+        if (samples := source(name)) is not None:
+            count = min(PROOF_SAMPLES, len(samples))
+            tensors, proof = record_proof(model.eval(), [samples.prompt(i) for i in range(count)])
+            licences = {samples.sample(i).licence for i in range(len(samples))} - {None}
+        about = {
+            "modality": recipe.about_media(name),
+            "training": recipe.training_of(name).model_dump(mode="json"),
+            "trained_parameters": stage.trained if name == first else 0,
+            "seconds": round(stage.seconds, 1) if name == first else 0.0,
+            "licences": {
+                **model.base.licences,
+                "encoder": ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name)),
+                "data": sorted(str(n) for n in licences),
+            },
+            "proof": proof,
+        }
+        if stage.method is not None:
+            about["method"] = stage.method
+        if stage.connector_before is not None and name == first:
+            about["connector_before"] = stage.connector_before
+        path, fingerprint = model.paths[name], model.base.fingerprint()
+        save_path(path, model.paths, run.path(name), fingerprint, about, tensors)
+    done_with = [run.checkpoint, *run.root.glob(f"{run.checkpoint.name}-*")]
     if stage.connector_before is not None:
-        for directory in run.connectors.iterdir():
-            if directory != run.connector(first):
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-def _save_path(
-    name: str,
-    stage: FinishedStage,
-    model: PathWeave,
-    recipe: Recipe,
-    run: RunDirectory,
-    source: Examples | None,
-) -> None:
-    """Write a path with its proof."""
-    tensors, proof, licences = None, None, set()
-    is_first = name == stage.names[0]
-    if source is not None:
-        count = min(PROOF_SAMPLES, len(source))
-        tensors, proof = record_proof(model.eval(), [source.prompt(i) for i in range(count)])
-        licences = {source.sample(i).licence for i in range(len(source))} - {None}
-    about = {
-        "modality": recipe.about_media(name),
-        "training": recipe.training_of(name).model_dump(mode="json"),
-        "trained_parameters": stage.trained if is_first else 0,
-        "seconds": round(stage.seconds, 1) if is_first else 0.0,
-        "licences": {
-            **model.base.licences,
-            "encoder": ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name)),
-            "data": sorted(str(n) for n in licences),
-        },
-        "proof": proof,
-    }
-    if stage.method is not None:
-        about["method"] = stage.method
-    if stage.connector_before is not None and is_first:
-        about["connector_before"] = stage.connector_before
-    save_path(
-        model.paths[name], model.paths, run.path(name), model.base.fingerprint(), about, tensors
-    )
+        done_with += [d for d in run.connectors.iterdir() if d != run.connector(first)]
+    for directory in done_with:
+        shutil.rmtree(directory, ignore_errors=True)

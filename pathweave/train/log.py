@@ -3,19 +3,14 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pathweave.extras import import_extra
 from pathweave.storage.atomic import disk_errors
 
-
-@runtime_checkable
-class Writer(Protocol):
-    """What a TensorBoard ``SummaryWriter`` offers of what is needed."""
-
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """Record one number."""
+Writer = Callable[[str, float, int], object]
 
 
 class RunLog:
@@ -23,14 +18,15 @@ class RunLog:
 
     Args:
         path: The file; None writes nothing (all processes but the first).
-        writer: TensorBoard writer, if wanted.
+        writer: Takes tag, value and step of a number for TensorBoard, if wanted.
     """
 
     def __init__(self, path: Path | None, writer: Writer | None = None) -> None:
         self._path = path
         self._writer = writer
         if path is not None and path.exists():
-            _drop_unfinished_line(path)
+            # A full disk may have left a part of a line at the end.
+            os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
     def event(self, name: str, **values: Any) -> None:  # noqa: ANN401
         """Append one event with the time in seconds since 1970."""
@@ -43,22 +39,15 @@ class RunLog:
                 file.write(line + "\n")
         if self._writer is not None and name == "step":
             for key in ("loss", "lr", "samples_per_second", "grad_norm"):
-                self._writer.add_scalar(f"{values['stage']}/{key}", values[key], values["step"])
-
-
-def _drop_unfinished_line(path: Path) -> None:
-    """Remove the part of a line that a full disk has left at the end."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(path, whole)
+                self._writer(f"{values['stage']}/{key}", values[key], values["step"])
 
 
 def tensorboard_writer(directory: Path) -> Writer:
-    """Return a TensorBoard writer.
+    """Return what writes numbers for TensorBoard.
 
     Raises:
         PathWeaveError: If the extra ``tensorboard`` is not installed.
     """
     import_extra("tensorboard", "tensorboard")
-    return import_extra("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(directory))
+    writer = import_extra("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(directory))
+    return writer.add_scalar

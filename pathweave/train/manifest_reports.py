@@ -1,22 +1,24 @@
 """Check of the manifests of a recipe, without encoding anything."""
 
-from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from pathweave.bases.llm import load_tokenizer, read_config
 from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest, evenly_spaced
-from pathweave.data.messages import Part, Sample
+from pathweave.data.messages import Sample
 from pathweave.errors import PathWeaveError
-from pathweave.model.pathweave import too_long
+from pathweave.model.pathweave import context_of, too_long
 from pathweave.recipe.schema import DataSet, Recipe, TestSet
+from pathweave.train.presence import llm_directory
 from pathweave.validation import unknown
 
 
-@dataclass(frozen=True)
+@dataclass
 class ManifestReport:
     """What is in one manifest.
 
@@ -41,30 +43,13 @@ class ManifestReport:
     without_choices: int = 0
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How the language model reads text.
-
-    Attributes:
-        tokenizer: Its tokenizer.
-        context: Most tokens that it can read.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    context: int
-
-    def misfit(self, sample: Sample, soft: int) -> str | None:
-        """Return why a sample whose media become ``soft`` tokens is too long, else None."""
-        asked = " ".join(part.text or "" for part in sample.prompt if part.is_text)
-        answered = [turn for turn in sample.messages if turn.role == "assistant"]
-        said = sample.answer if answered else ""
-        # A token is a character at least, or a few that the tokenizer does not know.
-        if soft + len(asked.encode()) + len(said.encode()) < self.context:
-            return None
-        prompt, answer = (
-            len(self.tokenizer.encode(t, add_special_tokens=False)) for t in (asked, said)
-        )
-        return too_long(soft + prompt, answer + 1, self.context)
+@contextmanager
+def noted(problems: list[str], where: str = "") -> Iterator[None]:
+    """Add an error that a user can cause to a list of problems, and go on."""
+    try:
+        yield
+    except PathWeaveError as error:
+        problems.append(f"{where}{error}")
 
 
 class Manifests:
@@ -72,29 +57,39 @@ class Manifests:
 
     Args:
         recipe: Declares the modalities, the limit of samples and the accepted share of bad ones.
-        reading: How the language model reads text; None if that is not known.
+        problems: Where it is noted.
     """
 
-    def __init__(self, recipe: Recipe, reading: Reading | None = None) -> None:
-        self._reading = reading
-        self.problems: list[str] = []
+    def __init__(self, recipe: Recipe, problems: list[str]) -> None:
         self._recipe = recipe
-        self._decoders: dict[str, Decoder] = {}
+        self.problems = problems
         self._reports: dict[tuple[str, str | None, int | None], ManifestReport] = {}
+        self._decoders: dict[str, Decoder] = {}
         for name in recipe.media:
             declared, _ = recipe.modalities[name].parts
-            try:
+            with noted(problems, f"modalities.{name}.decoder: "):
                 self._decoders[name] = build_decoder(declared.kind, **declared.options)
-            except PathWeaveError as error:
-                self.problems.append(f"modalities.{name}.decoder: {error}")
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._context: int | None = None
+        # What is wrong with the files of the language model is told elsewhere.
+        with suppress(PathWeaveError):
+            directory = llm_directory(recipe)
+            self._context = context_of(read_config(directory))
+            self._tokenizer = load_tokenizer(directory)
 
     def report(self, data: DataSet) -> ManifestReport:
         """Return what is in the manifest of a data set."""
         key = data.manifest, data.path, self._recipe.limit_of(data)
         if key not in self._reports:
-            self._reports[key] = self._read(*key)
+            self._reports[key] = ManifestReport(data.manifest)
+            with noted(self.problems):
+                self._read(self._reports[key], *key[1:])
         report = self._reports[key]
-        lacking, what = _needed(data, report)
+        lacking, what = report.unanswered, "an answer or references"
+        if not isinstance(data, TestSet):
+            lacking, what = report.unlearnable, "an answer to learn"
+        elif data.metric == "ranking" and report.without_choices:
+            lacking, what = report.without_choices, "choices to rank"
         if lacking:
             self.problems.append(
                 f"{data.manifest} must give {what} with every sample, got {lacking:,} of "
@@ -102,75 +97,54 @@ class Manifests:
             )
         return report
 
-    def _read(self, path: str, read_with: str | None, limit: int | None) -> ManifestReport:
-        try:
-            manifest = Manifest(Path(path), on_error="collect")
-        except PathWeaveError as error:
-            self.problems.append(str(error))
-            return ManifestReport(path)
-        broken = manifest.problems
-        samples, media = 0, 0
-        types, licences, lacking = set[str](), set[str](), Counter[str]()
+    def _read(self, report: ManifestReport, read_with: str | None, limit: int | None) -> None:
+        """Fill in the report of a manifest."""
+        path = report.manifest
+        manifest = Manifest(Path(path), on_error="collect")
+        broken, types, licences = manifest.problems, set[str](), set[str]()
         for index in evenly_spaced(len(manifest), limit):
             sample = manifest[index]
-            parts = [part for part in sample.prompt if not part.is_text]
-            # At the least: how many frames a medium has is known when it is decoded.
-            soft = len(parts) * self._recipe.method.queries
-            if self._reading is not None and (problem := self._reading.misfit(sample, soft)):
+            media = [part for part in sample.prompt if not part.is_text]
+            has_answer = any(turn.role == "assistant" for turn in sample.messages)
+            if problem := self._misfit(sample, sample.answer if has_answer else "", len(media)):
                 broken.append(f"{sample.id}: {problem}")
                 continue
-            if not samples:
-                self._check_first(manifest, parts)
-            samples += 1
-            media += len(parts)
-            types |= {part.type for part in parts}
+            # That of the first sample is decoded.
+            for part in () if report.samples else media:
+                with noted(self.problems, f"{path}: the first medium: "):
+                    if decode := self._decoders.get(part.type):
+                        decode(manifest.read_media(part), part.path or "")
+            report.samples += 1
+            report.media += len(media)
+            report.unlearnable += not has_answer
+            report.unanswered += not (has_answer or sample.references)
+            report.without_choices += not sample.choices
+            types |= {part.type for part in media}
             licences.add(sample.licence or "not stated")
-            lacking += Counter(_lacking(sample))
-        self._check_broken(path, broken, samples)
-        self._check_types(path, types, read_with)
-        about = tuple(sorted(licences))
-        return ManifestReport(path, samples, len(broken), media, about, **lacking)
-
-    def _check_broken(self, path: str, broken: list[str], samples: int) -> None:
-        total = samples + len(broken)
-        if len(broken) > self._recipe.bad_samples * total:
+        report.broken, report.licences = len(broken), tuple(sorted(licences))
+        total = report.samples + report.broken
+        if report.broken > self._recipe.bad_samples * total:
             self.problems.append(
                 f"{path} must have at most {self._recipe.bad_samples:.1%} broken rows, got "
-                f"{len(broken)} of {total}; mend or remove them. The first: {broken[0]}"
+                f"{report.broken} of {total}; mend or remove them. The first: {broken[0]}"
             )
-
-    def _check_types(self, path: str, types: set[str], read_with: str | None) -> None:
         reads = self._recipe.modalities[read_with].reads if read_with else ()
         known = ["text", *(reads or self._recipe.modalities)]
         self.problems += [
             f"{path}: {unknown('a part type', name, known)}" for name in sorted(types - {*known})
         ]
 
-    def _check_first(self, manifest: Manifest, parts: list[Part]) -> None:
-        """Decode the media of the first sample."""
-        for part in parts:
-            if part.type not in self._decoders:
-                continue
-            try:
-                self._decoders[part.type](manifest.read_media(part), part.path or "")
-            except PathWeaveError as error:
-                self.problems.append(f"{manifest.path}: the first medium: {error}")
-
-
-def _needed(data: DataSet, report: ManifestReport) -> tuple[int, str]:
-    """Return how many samples lack what the data set is used for, and what that is."""
-    if not isinstance(data, TestSet):
-        return report.unlearnable, "an answer to learn"
-    if data.metric == "ranking" and report.without_choices:
-        return report.without_choices, "choices to rank"
-    return report.unanswered, "an answer or references"
-
-
-def _lacking(sample: Sample) -> Iterator[str]:
-    has_answer = any(message.role == "assistant" for message in sample.messages)
-    if not has_answer:
-        yield "unlearnable"
-    if not has_answer and not sample.references:
-        yield "unanswered"
-    if not sample.choices:
-        yield "without_choices"
+    def _misfit(self, sample: Sample, answer: str, media: int) -> str | None:
+        """Return why the language model, if it is known, cannot read a sample, else None."""
+        if self._tokenizer is None or self._context is None:
+            return None
+        # At the least: how many frames a medium has is known when it is decoded.
+        soft = media * self._recipe.method.queries
+        asked = " ".join(part.text or "" for part in sample.prompt if part.is_text)
+        # A token is a character at least, or a few that the tokenizer does not know.
+        if soft + len(asked.encode()) + len(answer.encode()) < self._context:
+            return None
+        asked_for, said = (
+            len(self._tokenizer.encode(text, add_special_tokens=False)) for text in (asked, answer)
+        )
+        return too_long(soft + asked_for, said + 1, self._context)

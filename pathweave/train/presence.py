@@ -1,10 +1,9 @@
 """Check for the pretrained parts of a recipe on this machine; nothing is loaded or fetched."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from transformers import PretrainedConfig
 
 from pathweave.bases.fetch import fetched_dir
 from pathweave.bases.hub import is_remote, local_directory
@@ -13,10 +12,10 @@ from pathweave.bases.mini import LLM, PARTS
 from pathweave.bases.pretrained import open_pretrained
 from pathweave.bases.shards import Shards
 from pathweave.encoders import check_files
-from pathweave.errors import PathWeaveError, RecipeError
-from pathweave.model.base import LLM_DIRECTORY, open_directory
-from pathweave.recipe.schema import Component, Recipe
-from pathweave.validation import unknown
+from pathweave.errors import PathWeaveError
+from pathweave.model.base import DESCRIPTION, LLM_DIRECTORY, open_directory
+from pathweave.recipe.schema import Recipe
+from pathweave.runs.loading import model_directory
 
 
 @dataclass(frozen=True)
@@ -36,39 +35,39 @@ class Presence:
 
 def check_weights(recipe: Recipe) -> list[Presence]:
     """Return the state of everything pretrained that a recipe names, each once."""
-    found = _base(recipe.base)
+    if recipe.base == "mini":
+        found = [_presence(part, name, fetched_dir, name) for part, name in PARTS.items()]
+    else:
+        found = [_presence("base", recipe.base, _check_base, recipe.base)]
     if recipe.llm is not None:
         found.append(_presence("llm", recipe.llm, _check_llm, recipe.llm))
-    readers: dict[str, tuple[Component, list[str]]] = {}
+    readers: dict[str, list[str]] = defaultdict(list)
     for name in recipe.media:
-        _, part = recipe.modalities[name].parts
-        readers.setdefault(part.model_dump_json(), (part, []))[1].append(name)
-    for part, names in readers.values():
+        readers[recipe.modalities[name].parts[1].model_dump_json()].append(name)
+    for names in readers.values():
+        _, part = recipe.modalities[names[0]].parts
         place = part.options.get("directory") or part.options.get("model") or part.kind
         what = f"encoder of {', '.join(names)}"
         found.append(_presence(what, str(place), check_files, part.kind, part.options))
     return found
 
 
-def llm_files(recipe: Recipe) -> tuple[Path, PretrainedConfig]:
-    """Return the directory of a recipe's language model, and its configuration.
+def llm_directory(recipe: Recipe) -> Path:
+    """Return the directory of a recipe's language model, or of the base that it is in.
 
     Raises:
         FetchError: If they are not on this machine.
     """
     if recipe.llm is None and recipe.base == "mini":
-        directory = fetched_dir(LLM)
-    else:
-        directory = local_directory(recipe.llm or recipe.base)
-        if recipe.llm is None and not (directory / CONFIG).is_file():
-            directory /= LLM_DIRECTORY
-    config = read_config(directory)
-    return directory, getattr(config, "text_config", config)
+        return fetched_dir(LLM)
+    directory = local_directory(recipe.llm or recipe.base)
+    is_whole = recipe.llm is not None or (directory / CONFIG).is_file()
+    return directory if is_whole else directory / LLM_DIRECTORY
 
 
 def is_published_base(name: str) -> bool:
     """Return whether a base is an InstructBLIP or BLIP-2, which comes with a path of its own."""
-    if name == "mini" or (Path(name) / "base.json").is_file():
+    if name == "mini" or (Path(name) / DESCRIPTION).is_file():
         return False
     return is_remote(name) or (Path(name) / CONFIG).is_file()
 
@@ -81,19 +80,8 @@ def _presence(part: str, place: str, check: Callable[..., object], *what: object
     return Presence(part, place, None)
 
 
-def _base(name: str) -> list[Presence]:
-    if name != "mini":
-        return [_presence("base", name, _check_base, name)]
-    return [_presence(part, weights, fetched_dir, weights) for part, weights in PARTS.items()]
-
-
 def _check_base(name: str) -> None:
-    if not Path(name).is_dir() and not is_remote(name):
-        raise RecipeError(
-            f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a "
-            "base"
-        )
-    directory = local_directory(name)
+    directory = model_directory("base", name, local_directory)
     if (directory / CONFIG).is_file():
         open_pretrained(directory)
     else:
@@ -102,7 +90,7 @@ def _check_base(name: str) -> None:
 
 
 def _check_llm(name: str) -> None:
-    directory = local_directory(name)
+    directory = model_directory("llm", name, local_directory)
     read_config(directory)
     Shards(directory)
     load_tokenizer(directory)

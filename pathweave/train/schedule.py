@@ -1,7 +1,6 @@
 """Learning rate and parameter groups of a stage."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -44,7 +43,12 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
             gates may have learning rates of their own.
         training: Settings of the stage.
     """
-    own = dict(_rates_of_parts(modules, training))
+    own: dict[nn.Parameter, float | None] = {}
+    for module in modules.modules():
+        if isinstance(module, Adapter):
+            own |= dict.fromkeys(module.up.parameters(), training.up_lr)
+        elif isinstance(module, Gate):
+            own |= dict.fromkeys(module.parameters(), training.gate_lr)
     groups: dict[tuple[float, float, str], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None
@@ -57,16 +61,6 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
         for (peak, decay, _), chosen in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=training.lr, betas=training.betas, fused=True)
-
-
-def _rates_of_parts(
-    modules: nn.ModuleDict, training: Training
-) -> Iterator[tuple[nn.Parameter, float | None]]:
-    for module in modules.modules():
-        if isinstance(module, Adapter):
-            yield from ((parameter, training.up_lr) for parameter in module.up.parameters())
-        elif isinstance(module, Gate):
-            yield from ((parameter, training.gate_lr) for parameter in module.parameters())
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, training: Training) -> float:

@@ -1,6 +1,7 @@
 """Scores of all modalities learnt so far, after each stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pathweave.data.examples import Examples
@@ -21,6 +22,7 @@ from pathweave.storage.atomic import read_json, write_json
 from pathweave.train.log import RunLog
 
 
+@dataclass
 class Scoring:
     """Score stages and keep the scores on disk.
 
@@ -37,25 +39,19 @@ class Scoring:
         log: Where scores are recorded.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        run: RunDirectory,
-        examples: Callable[[DataSet], Examples],
-        display: Display,
-        log: RunLog,
-    ) -> None:
-        self.recipe = recipe
-        self._run = run
-        self._examples = examples
-        self._display = display
-        self._log = log
-        rule = f"{run.scores} must hold the scores of this run"
+    recipe: Recipe
+    run: RunDirectory
+    examples: Callable[[DataSet], Examples]
+    display: Display
+    log: RunLog
+
+    def __post_init__(self) -> None:
+        rule = f"{self.run.scores} must hold the scores of this run"
         remedy = "remove it to score the stages again"
         stored: dict[str, Any] = {}
-        if run.scores.exists():
-            stored = read_json(run.scores, rule, remedy, RunError)
-        self.matrix: ScoreMatrix[float] = ScoreMatrix(recipe.curriculum)
+        if self.run.scores.exists():
+            stored = read_json(self.run.scores, rule, remedy, RunError)
+        self.matrix: ScoreMatrix[float] = ScoreMatrix(self.recipe.curriculum)
         try:
             self.sets = {name: {**about} for name, about in stored.get("sets", {}).items()}
             # The stored matrix may be of a shorter curriculum, to which stages have been added.
@@ -66,58 +62,56 @@ class Scoring:
 
     def is_complete(self, stage: int) -> bool:
         """Return whether every score of a stage is known."""
-        seen = self.recipe.curriculum[: stage + 1]
-        return all(
-            self._is_scored(stage, name, dataset)
-            for name in seen
-            for dataset in self.recipe.modalities[name].test
-        )
+        return not any(self._unscored(stage))
 
     def score_stage(self, model: PathWeave, stage: int) -> None:
         """Score every modality learnt so far, but for the sets that are scored already."""
-        learnt = self.recipe.curriculum[stage]
+        for name, dataset, test_set in self._unscored(stage):
+            self._score(model, stage, name, dataset, test_set)
+            write_json(self.run.scores, {"matrix": self.matrix.as_dict(), "sets": self.sets})
+        scores = []
         for name in self.recipe.curriculum[: stage + 1]:
-            for dataset, test_set in self.recipe.modalities[name].test.items():
-                if not self._is_scored(stage, name, dataset):
-                    self._score(model, stage, name, dataset, test_set)
-                    kept = {"matrix": self.matrix.as_dict(), "sets": self.sets}
-                    write_json(self._run.scores, kept)
-        self._display.say(f"after {learnt}: {self._line(stage)}")
+            of_sets = [self.matrix.score(stage, name, d) for d in self.matrix.datasets(name)]
+            scores.append(f"{name} {'/'.join(f'{score:.1f}' for score in of_sets)}")
+        self.display.say(f"after {self.recipe.curriculum[stage]}: {'  '.join(scores)}")
 
-    def _is_scored(self, stage: int, name: str, dataset: str) -> bool:
-        if not self.matrix.has(stage, name, dataset):
-            return False
-        # The whole may have been scored after the last stage of a shorter curriculum.
-        learnt = self.recipe.curriculum[stage]
-        scored_after = self.sets.get(f"{name}/{dataset}", {}).get("after")
-        is_kept = self._run.whole_predictions(name, dataset).is_file()
-        return not self._is_last(stage) or (scored_after == learnt and is_kept)
+    def _unscored(self, stage: int) -> Iterator[tuple[str, str, TestSet]]:
+        """Yield modality, name and test set of every score of a stage that is not known."""
+        seen = self.recipe.curriculum[: stage + 1]
+        for name in seen:
+            for dataset, test_set in self.recipe.modalities[name].test.items():
+                # The whole may have been scored after the last stage of a shorter curriculum.
+                after = self.sets.get(f"{name}/{dataset}", {}).get("after")
+                is_kept = self.run.whole_predictions(name, dataset).is_file()
+                is_whole = not self._is_last(stage) or (after == seen[-1] and is_kept)
+                if not (is_whole and self.matrix.has(stage, name, dataset)):
+                    yield name, dataset, test_set
 
     def _score(
         self, model: PathWeave, stage: int, name: str, dataset: str, test_set: TestSet
     ) -> None:
-        examples = self._examples(test_set)
+        examples = self.examples(test_set)
         chosen = subset(len(examples), self.recipe.evaluation.subset)
         whole = self._is_last(stage)
         rest = sorted(set(range(len(examples))) - set(chosen)) if whole else []
-        bar = self._display.bar(f"score {name}/{dataset}", total=len(chosen) + len(rest))
+        bar = self.display.bar(f"score {name}/{dataset}", total=len(chosen) + len(rest))
         size = self.recipe.evaluation.batch_size
         answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
         result = score_set(examples, test_set, answers)
         self.matrix.add(stage, name, dataset, result.score)
         after = self.recipe.curriculum[stage]
-        self._log.event("score", after=after, modality=name, dataset=dataset, **result.summary)
-        result.save(self._run.stage_predictions(after, name, dataset))
+        self.log.event("score", after=after, modality=name, dataset=dataset, **result.summary)
+        result.save(self.run.stage_predictions(after, name, dataset))
         if whole:
             if rest:
                 answers |= evaluate_set(model, examples, test_set, size, rest, bar.advance)
                 result = score_set(examples, test_set, answers)
-            result.save(self._run.whole_predictions(name, dataset))
+            result.save(self.run.whole_predictions(name, dataset))
             modality = self.recipe.modalities[name]
             about = {**result.summary, "subset": len(chosen)}
             about["text_only"] = text_only_score(model, examples, test_set, chosen)
             if dataset in modality.train:
-                train = self._examples(modality.train[dataset])
+                train = self.examples(modality.train[dataset])
                 about["majority"] = majority_score(train, examples, test_set)
             self.sets[f"{name}/{dataset}"] = {**about, "after": after}
         bar.close()
@@ -125,13 +119,3 @@ class Scoring:
     def _is_last(self, stage: int) -> bool:
         is_last = stage == len(self.recipe.curriculum) - 1
         return is_last and self.recipe.evaluation.whole_at_end
-
-    def _line(self, stage: int) -> str:
-        """Return the scores of a stage in one line."""
-        return "  ".join(
-            f"{name} "
-            + "/".join(
-                f"{self.matrix.score(stage, name, d):.1f}" for d in self.matrix.datasets(name)
-            )
-            for name in self.recipe.curriculum[: stage + 1]
-        )

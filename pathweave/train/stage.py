@@ -76,7 +76,9 @@ def train_stage(
             optimizer.zero_grad(set_to_none=True)
             if lesson.after_step is not None:
                 lesson.after_step(step + 1, lr)
-            total, wants_stop = _agree(accelerator, loss, stop.requested)
+            # Summed over processes, any of which may be asked to stop.
+            both = torch.tensor([loss, float(stop.requested)], device=accelerator.device)
+            total, wants_stop = accelerator.reduce(both, reduction="sum").tolist()
             rate = len(batch) / (time.perf_counter() - tick)
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
             _report(lesson.name, step, record, rate, log, bar)
@@ -91,13 +93,6 @@ def train_stage(
                 raise Interrupted(f"stopped in stage {lesson.name!r} after step {done}")
     bar.close()
     return seconds + time.perf_counter() - began
-
-
-def _agree(accelerator: Accelerator, loss: float, stop: bool) -> tuple[float, bool]:
-    """Return the loss summed over processes, and whether any of them is to stop."""
-    both = torch.tensor([loss, float(stop)], device=accelerator.device)
-    total, wanted = accelerator.reduce(both, reduction="sum").tolist()
-    return total, wanted > 0
 
 
 def _report(

@@ -103,37 +103,51 @@ def test_another_kind_is_refused(tmp_path):
         load_connector(other, tmp_path / "base")
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A whole base on disk; whoever damages it copies it."""
+    directory = tmp_path_factory.mktemp("whole") / "base"
+    save_base(tiny_base(), directory, whole=True)
+    return directory
+
+
 @pytest.mark.parametrize("part", ["llm", "text"])
-def test_a_missing_part_is_named(tmp_path, part):
-    save_base(tiny_base(), tmp_path / "base", whole=True)
+def test_a_missing_part_is_named(saved, tmp_path, part):
+    shutil.copytree(saved, tmp_path / "base")
     shutil.rmtree(tmp_path / "base" / part)
     with pytest.raises(PathError, match=rf"base must hold {part}/, got none; copy the whole dir"):
         load_directory(tmp_path / "base", torch.float32)
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"kind": "tiny"}'])
-def test_a_broken_description_is_refused(tmp_path, content):
-    save_base(tiny_base(), tmp_path / "base")
-    file = tmp_path / "base" / "base.json"
-    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
-    with pytest.raises(
-        PathError, match=r"must hold a base or .* \(base\.json, connector\.safetensors\), got"
-    ):
-        load_connector(tiny_base(), tmp_path / "base")
-    with pytest.raises(
-        PathError, match=r"must hold a base or .* \(base\.json, connector\.safetensors\), got"
-    ):
-        load_directory(tmp_path / "base", torch.float32)
+def described(directory):
+    return json.loads((directory / "base.json").read_text(encoding="utf-8"))
 
 
-def test_a_newer_format_is_refused(tmp_path):
-    save_base(tiny_base(), tmp_path / "base")
-    file = tmp_path / "base" / "base.json"
-    file.write_text(
-        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
-    )
-    with pytest.raises(PathError, match="must have format 1, got 2; install a newer version"):
-        load_connector(tiny_base(), tmp_path / "base")
+def newer_setting(directory):
+    about = described(directory)
+    return json.dumps({**about, "qformer": {**about["qformer"], "colour": "red"}})
+
+
+NO_BASE = r"must hold a base or .* \(base\.json, connector\.safetensors\), got"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *((lambda _, text=text: text, NO_BASE) for text in ("", "[]", "{}", '{"kind": "tiny"}')),
+        (lambda directory: json.dumps({**described(directory), "format": 2}), "got 2; install a n"),
+        (newer_setting, r"base must hold a base or .*got .*'colour'.*; copy the wh"),
+        (None, NO_BASE),
+    ],
+)
+def test_a_broken_description_is_refused(saved, tmp_path, content, message):
+    directory = shutil.copytree(saved, tmp_path / "base")
+    file = directory / "base.json"
+    file.unlink() if content is None else file.write_text(content(directory), encoding="utf-8")
+    with pytest.raises(PathError, match=message):
+        load_connector(tiny_base(), directory)
+    with pytest.raises(PathError, match=message):
+        load_directory(directory, torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +155,8 @@ def test_a_newer_format_is_refused(tmp_path):
     ["llm/config.json", "llm/model.safetensors", "llm/tokenizer.json", "text/tokenizer.json"],
 )
 @pytest.mark.parametrize("content", [b"", b"damaged", b"[" * 10**5])
-def test_a_damaged_language_model_or_tokenizer_is_refused(tmp_path, file, content):
-    save_base(tiny_base(text=True), tmp_path / "base", whole=True)
+def test_a_damaged_language_model_or_tokenizer_is_refused(saved, tmp_path, file, content):
+    shutil.copytree(saved, tmp_path / "base")
     (tmp_path / "base" / file).write_bytes(content)
     with pytest.raises(PathError, match=r"base must hold a whole language .*; copy the whole dir"):
         load_directory(tmp_path / "base", torch.float32)
@@ -175,22 +189,3 @@ def test_a_base_without_hashes_is_read(tmp_path):
     file.write_text(json.dumps(about), encoding="utf-8")
     assert load_directory(tmp_path / "base", torch.float32).fingerprint() == other.fingerprint()
     assert base.fingerprint() != other.fingerprint()
-
-
-def test_a_setting_of_a_newer_version_is_refused(tmp_path):
-    save_base(tiny_base(), tmp_path / "base")
-    file = tmp_path / "base" / "base.json"
-    about = json.loads(file.read_text(encoding="utf-8"))
-    about["qformer"]["colour"] = "red"
-    file.write_text(json.dumps(about), encoding="utf-8")
-    with pytest.raises(
-        PathError, match=r"base must hold a base or .*got .*'colour'.*; copy the wh"
-    ):
-        load_connector(tiny_base(), tmp_path / "base")
-
-
-def test_another_user_can_read_a_whole_base(tmp_path):
-    save_base(tiny_base(), tmp_path / "base", whole=True)
-    modes = {f.stat().st_mode & 0o777 for f in (tmp_path / "base").rglob("*") if f.is_file()}
-    (tmp_path / "usual").touch()
-    assert modes == {(tmp_path / "usual").stat().st_mode & 0o777}

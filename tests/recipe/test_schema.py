@@ -98,7 +98,7 @@ def with_both(reads, **changes):
         ),
         (
             with_sound(training={"lrr": 2}),
-            r"field modalities\.sound\.training must be .*got 'lrr'; did you mean 'lr'\?",
+            r"field modalities\.sound\.training\.lrr must be .*got 'lrr'; did you mean 'lr'\?",
         ),
         (
             tree(curriculum=["sight", "soudn"]),

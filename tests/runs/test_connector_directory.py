@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,38 +43,31 @@ def test_what_is_saved_is_loaded_again(model, tmp_path):
     }
 
 
+def change(file, content):
+    file.write_bytes(content(file.read_bytes()))
+
+
 @pytest.mark.parametrize(
-    ("file", "message"),
+    ("file", "damage", "message"),
     [
-        ("connector.json", r"sound must hold a connector \(connector.json, .*; copy the whole run"),
-        ("connector.safetensors", r"sound/connector.safetensors must have sha256 .* got no file"),
+        ("json", Path.unlink, r"sound must hold a connector \(connector.json, .*; copy the whole"),
+        ("safetensors", Path.unlink, r"connector.safetensors must have sha256 .* got no file"),
+        (
+            "safetensors",
+            lambda file: change(file, lambda content: content[:-1] + b"?"),
+            r"must have sha256 .* file is damaged: copy the whole run",
+        ),
+        (
+            "json",
+            lambda file: change(file, lambda content: content.replace(b": 1,", b": 9,", 1)),
+            r"must have format 1, got 9; install a newer version",
+        ),
     ],
 )
-def test_a_missing_file_is_told(model, tmp_path, file, message):
+def test_damage_is_told(model, tmp_path, file, damage, message):
     save_shared(model, tmp_path / "sound", {"sound"}, {})
-    (tmp_path / "sound" / file).unlink()
+    damage(tmp_path / "sound" / f"connector.{file}")
     with pytest.raises(PathError, match=message):
-        load_shared(model, tmp_path / "sound")
-
-
-def test_damage_is_told(model, tmp_path):
-    save_shared(model, tmp_path / "sound", {"sound"}, {})
-    file = tmp_path / "sound" / "connector.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(
-        PathError,
-        match=r"connector.safetensors must have sha256 .* file is damaged: copy the whole run",
-    ):
-        load_shared(model, tmp_path / "sound")
-
-
-def test_another_format_is_told(model, tmp_path):
-    save_shared(model, tmp_path / "sound", {"sound"}, {})
-    file = tmp_path / "sound" / "connector.json"
-    file.write_text(
-        json.dumps(json.loads(file.read_text(encoding="utf-8")) | {"format": 9}), encoding="utf-8"
-    )
-    with pytest.raises(PathError, match=r"must have format 1, got 9; install a newer version"):
         load_shared(model, tmp_path / "sound")
 
 

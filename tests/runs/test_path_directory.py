@@ -1,8 +1,9 @@
 import json
+import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from pathweave.errors import PathError
 from pathweave.runs.path_directory import (
@@ -25,14 +26,6 @@ def saved(directory, **fields):
     for path in model.paths:
         save_path(path, model.paths, places[path.spec.name], "base-1")
     return model.paths, places
-
-
-def change(place, **fields):
-    """Edit the description of a path, as a newer or a broken writer would."""
-    file = place / "path.json"
-    file.write_text(
-        json.dumps({**json.loads(file.read_text(encoding="utf-8")), **fields}), encoding="utf-8"
-    )
 
 
 @pytest.mark.parametrize("gate", ["softmax", "noisy_softmax", "top_k", None])
@@ -76,69 +69,72 @@ def test_saving_again_replaces_what_was_there(tmp_path):
     assert load_proof(tmp_path / "sight") == {}
 
 
-def test_a_newer_format_is_refused(tmp_path):
-    _, places = saved(tmp_path)
-    change(places["sight"], format=2)
-    with pytest.raises(PathError, match="must have format 1, got 2; install a newer version"):
-        describe_path(places["sight"])
-
-
-@pytest.mark.parametrize("content", [None, "", "[]", '{"format": 1}', '{"files": {}}', "{"])
-def test_a_description_that_is_none_is_refused(tmp_path, content):
-    _, places = saved(tmp_path)
-    file = places["sight"] / "path.json"
-    file.unlink() if content is None else file.write_text(content, encoding="utf-8")
-    with pytest.raises(PathError, match=r"sight must hold a path .*; copy the whole directory"):
-        describe_path(places["sight"])
-
-
-@pytest.mark.parametrize("key", ["spec", "base_fingerprint", "predecessors"])
-def test_a_description_without_a_key_is_refused(tmp_path, key):
-    _, places = saved(tmp_path)
-    file = places["sight"] / "path.json"
+def edit(place, change):
+    """Change the description of a path, as a newer or a broken writer would."""
+    file = place / "path.json"
     described = json.loads(file.read_text(encoding="utf-8"))
-    del described[key]
+    change(described)
     file.write_text(json.dumps(described), encoding="utf-8")
-    with pytest.raises(PathError, match=rf"sight must hold a path .*{key}"):
-        load_path(places["sight"], tiny_model().paths, "base-1")
 
 
-def test_a_spec_that_is_unknown_is_refused(tmp_path):
-    _, places = saved(tmp_path)
-    spec = json.loads((places["sight"] / "path.json").read_text(encoding="utf-8"))["spec"]
-    change(places["sight"], spec={**spec, "colour": "red"})
+def replace_tensors(place, content):
+    """Replace the tensors of a path and mend their hash."""
+    file = place / "path.safetensors"
+    file.write_bytes(content(file.read_bytes()))
+    edit(place, lambda described: described["files"].update({file.name: sha256_file(file)}))
+
+
+def with_stranger(content):
+    return save({**load(content), "stranger": torch.ones(1)})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A saved path, to be copied."""
+    return saved(tmp_path_factory.mktemp("paths"))[1]["sight"]
+
+
+NO_PATH = r"sight must hold a path .*; copy the whole directory"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda place: edit(place, lambda d: d.update(format=2)), "format 1, got 2; install a new"),
+        (lambda place: (place / "path.json").unlink(), NO_PATH),
+        *(
+            (lambda place, text=text: (place / "path.json").write_text(text, "utf-8"), NO_PATH)
+            for text in ("", "[]", '{"format": 1}', '{"files": {}}', "{")
+        ),
+        *(
+            (lambda place, key=key: edit(place, lambda d: d.pop(key)), rf"hold a path .*{key}")
+            for key in ("spec", "base_fingerprint", "predecessors")
+        ),
+        (
+            lambda place: edit(place, lambda d: d["spec"].update(colour="red")),
+            r"must hold a path .*, got .*'colour'.*; copy",
+        ),
+        (
+            lambda place: edit(place, lambda d: d["spec"].update(num_queries=9)),
+            r"path\.safetensors must fit its spec, got: .*queries",
+        ),
+        (
+            lambda place: replace_tensors(place, lambda _: b"no tensors"),
+            r"must hold a path \(path\.json, .*, got SafetensorError",
+        ),
+        (
+            lambda place: replace_tensors(place, with_stranger),
+            r"must fit its spec, got: .*stranger",
+        ),
+    ],
+)
+def test_a_damaged_path_is_refused(whole, tmp_path, damage, message):
+    place = shutil.copytree(whole, tmp_path / "sight")
+    damage(place)
     fresh = tiny_model().paths
-    with pytest.raises(PathError, match=r"must hold a path .*, got .*'colour'.*; copy"):
-        load_path(places["sight"], fresh, "base-1")
+    with pytest.raises(PathError, match=message):
+        load_path(place, fresh, "base-1")
     assert fresh.names == []
-
-
-def test_a_spec_that_does_not_fit_its_tensors_is_refused(tmp_path):
-    _, places = saved(tmp_path)
-    spec = json.loads((places["sight"] / "path.json").read_text(encoding="utf-8"))["spec"]
-    change(places["sight"], spec={**spec, "num_queries": 9})
-    fresh = tiny_model().paths
-    with pytest.raises(PathError, match=r"path\.safetensors must fit its spec, got: .*queries"):
-        load_path(places["sight"], fresh, "base-1")
-    assert fresh.names == []
-
-
-def test_tensors_that_are_no_safetensors_are_refused(tmp_path):
-    _, places = saved(tmp_path)
-    file = places["sight"] / "path.safetensors"
-    file.write_bytes(b"no tensors")
-    change(places["sight"], files={file.name: sha256_file(file)})
-    with pytest.raises(PathError, match=r"must hold a path \(path\.json, .*, got SafetensorError"):
-        load_path(places["sight"], tiny_model().paths, "base-1")
-
-
-def test_a_tensor_too_many_is_refused(tmp_path):
-    _, places = saved(tmp_path)
-    file = places["sight"] / "path.safetensors"
-    save_file({**load_file(file), "stranger": torch.ones(1)}, file)
-    change(places["sight"], files={file.name: sha256_file(file)})
-    with pytest.raises(PathError, match=r"must fit its spec, got: .*stranger"):
-        load_path(places["sight"], tiny_model().paths, "base-1")
 
 
 def test_a_path_that_is_there_already_is_refused(tmp_path):

@@ -17,6 +17,7 @@ from pathweave.runs.run_directory import RunDirectory
 from pathweave.train import dry_run
 from pathweave.train.dry_run import make_plan
 from pathweave.train.dry_run_report import lines
+from pathweave.train.presence import check_weights
 from tests.published import write_published
 from tests.tiny import write_tiny_recipe
 from tests.whole_runs import command
@@ -88,10 +89,6 @@ def test_a_run_that_lacks_nothing(tiny, tmp_path):
     assert (test.data.samples, test.scored, test.metric) == (10, 10, "exact_match")
     assert plan.answers == 10 * 2 + 10
     assert [found.problem for found in plan.weights] == [None, None]
-
-
-def test_nothing_is_written(tiny, tmp_path):
-    plan_of(tiny, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,11 +179,6 @@ def test_test_sets_need_what_they_are_scored_by(copied, tmp_path):
     assert "sound-test.jsonl must give choices to rank with every sample, got 24 of 24" in said
 
 
-def test_a_stage_needs_data(tiny, tmp_path):
-    said = problems(tiny, tmp_path, **{"modalities.sound.train": {}})
-    assert said == NO_DATA
-
-
 def test_a_full_disk(tiny, tmp_path, monkeypatch):
     usage = SimpleNamespace(free=10)
     monkeypatch.setattr(dry_run.shutil, "disk_usage", lambda _: usage)
@@ -272,13 +264,13 @@ def with_base(tiny, base, **fields):
     return recipe.model_copy(update={"base": str(base), **fields})
 
 
-def weights_problem(recipe, tmp_path):
-    return "\n".join(found.problem or "" for found in make_plan(recipe, tmp_path / "r").weights)
+def weights_problem(recipe):
+    return "\n".join(found.problem or "" for found in check_weights(recipe))
 
 
-def test_a_published_base(tiny, instructblip, tmp_path):
+def test_a_published_base(tiny, instructblip):
     recipe = with_base(tiny, instructblip, llm=str(tiny.parent / "base" / "llm"))
-    assert weights_problem(recipe, tmp_path).strip() == ""
+    assert weights_problem(recipe).strip() == ""
 
 
 @pytest.mark.parametrize(
@@ -295,18 +287,16 @@ def test_a_published_base(tiny, instructblip, tmp_path):
 def test_a_base_with_something_missing(tiny, instructblip, tmp_path, damage, message):
     directory = shutil.copytree(instructblip, tmp_path / "blip")
     damage(directory)
-    assert message in weights_problem(with_base(tiny, directory), tmp_path)
+    assert message in weights_problem(with_base(tiny, directory))
 
 
 def test_our_own_base_with_something_missing(tiny, tmp_path):
     base = shutil.copytree(tiny.parent / "base", tmp_path / "base")
     (base / "connector.safetensors").unlink()
-    assert "must hold connector.safetensors, got none" in weights_problem(
-        with_base(tiny, base), tmp_path
-    )
+    assert "must hold connector.safetensors, got none" in weights_problem(with_base(tiny, base))
     (base / "llm" / "model.safetensors").unlink()
     (base / "connector.safetensors").touch()
-    assert "llm must hold model.safetensors or" in weights_problem(with_base(tiny, base), tmp_path)
+    assert "llm must hold model.safetensors or" in weights_problem(with_base(tiny, base))
 
 
 def test_a_copy_in_the_hubs_cache_counts(tiny, instructblip, tmp_path):
@@ -314,9 +304,9 @@ def test_a_copy_in_the_hubs_cache_counts(tiny, instructblip, tmp_path):
     shutil.copytree(instructblip, repository / "snapshots" / ("a" * 40))
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40, encoding="utf-8")
-    assert weights_problem(with_base(tiny, "someone/blip"), tmp_path).strip() == ""
+    assert weights_problem(with_base(tiny, "someone/blip")).strip() == ""
     assert "someone/other must be a directory, or in the cache" in weights_problem(
-        with_base(tiny, "someone/other"), tmp_path
+        with_base(tiny, "someone/other")
     )
 
 
@@ -339,15 +329,14 @@ def test_a_copy_in_the_hubs_cache_counts(tiny, instructblip, tmp_path):
         ({"kind": "eva-clip-g"}, "must have the option 'directory', got none"),
     ],
 )
-def test_encoders(tiny, instructblip, tmp_path, monkeypatch, encoder, message):
-    monkeypatch.setattr(dry_run, "features_of", small_features)
+def test_encoders(tiny, instructblip, tmp_path, encoder, message):
     copy = shutil.copytree(instructblip, tmp_path / "blip")
     for file in copy.glob("*processor*.json"):
         file.unlink()
     places = {"{blip}": str(copy), "{tmp}": str(tmp_path)}
     options = {name: places.get(value, value) for name, value in encoder.items()}
     recipe = parse_recipe(load_recipe(tiny, {"modalities.sight.encoder": options}).model_dump())
-    said = make_plan(recipe, tmp_path / "run").weights[1].problem
+    said = check_weights(recipe)[1].problem
     assert said is None if message is None else message in said
 
 

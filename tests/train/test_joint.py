@@ -14,7 +14,7 @@ from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.reading import load_recipe
 from pathweave.runs.assistant import load
 from pathweave.runs.loading import load_run, make_readers
-from pathweave.train.evolve import _media
+from pathweave.train.evolve import show
 from tests.joint import QUESTION, with_joint, write_joint_data
 from tests.whole_runs import SENSORS, command, events, hashes
 
@@ -176,17 +176,19 @@ def test_the_recipes_own_sets_are_read_with_the_joint_path(runs, capsys):
     assert [m.path for m in prompts[0][:2]] == ["sound", "tilt"]
 
 
-def test_a_limit_takes_samples_of_one_training_set(recipe, tmp_path):
-    write_joint_data(tmp_path, "sound", "tilt")
+def test_a_report_ends_with_a_question_to_the_joint_path(runs, capsys):
+    show(Results.load(runs[1] / "results.json"), runs[1])
+    asked = f"pathweave ask {runs[1]} --path both --sound FILE --tilt FILE 'What is this?'"
+    assert asked in capsys.readouterr().out
+
+
+def test_a_limit_takes_samples_of_one_training_set(recipe):
     added = with_joint(recipe, "sound", "tilt")
     loaded = load_recipe(added, {"modalities.both.train.qa.limit": 8, "training.steps": 1})
     both = loaded.modalities["both"]
     assert loaded.limit_of(both.train["qa"]) == 8
     assert loaded.limit_of(both.test["qa"]) is None
     assert loaded.limit_of(loaded.modalities["sound"].train["qa"]) is None
-    assert _media(loaded, Results.model_construct(curriculum=[*SENSORS, "both"])) == (
-        "--path both --sound FILE --tilt FILE"
-    )
 
 
 def test_widths_that_differ_are_refused_before_anything_is_learnt(recipe, tmp_path, capsys):

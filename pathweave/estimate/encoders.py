@@ -73,6 +73,7 @@ def features_read(recipe: Recipe, name: str) -> Features:
 
 
 def _measured(encoder: NetworkEncoder, decoder: Any, is_half: bool) -> Features:  # noqa: ANN401
+    encoder.network.eval()
     units = encoder.units(_example(encoder, decoder))
     inputs = moved(encoder.prepare(default_collate([units[0]])), "meta")
     with torch.no_grad(), Meter() as meter:

@@ -20,7 +20,7 @@ def test_json_is_the_only_output(recipe_file, finished_run, capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     printed = Results.model_validate(json.loads(captured.out))
-    assert printed.matrix == Results.load(finished_run / "results.json").matrix
+    assert printed.scores == Results.load(finished_run / "results.json").scores
 
 
 @pytest.mark.parametrize(

@@ -35,19 +35,11 @@ def test_what_the_user_has_chosen_stays(name):
     assert environment == {name: "7"}
 
 
-@pytest.mark.parametrize(
-    ("chosen", "seen"),
-    [
-        ({}, "OMP_WAIT_POLICY = 'PASSIVE'"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "OMP_WAIT_POLICY = 'ACTIVE'"),
-        ({"GOMP_SPINCOUNT": "1234"}, "GOMP_SPINCOUNT = '1234'"),
-    ],
-)
-def test_openmp_is_told_so_on_a_busy_machine(chosen, seen):
+def test_openmp_is_told_so_on_a_busy_machine():
     """OpenMP itself says what it was told when the program imported torch."""
     program = [sys.executable, "-m", "pathweave.cli", "ask", "none", "Hello"]
     environment = {k: v for k, v in os.environ.items() if k not in (*WAITING, "OMP_NUM_THREADS")}
-    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", **chosen}
+    environment["OMP_DISPLAY_ENV"] = "VERBOSE"
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(os.cpu_count() or 1)]
     try:
         told = subprocess.run(program, env=environment, capture_output=True, encoding="utf-8")
@@ -56,4 +48,4 @@ def test_openmp_is_told_so_on_a_busy_machine(chosen, seen):
             other.kill()
             other.wait()
     assert told.returncode == 2  # there is no such run; torch has been imported by then
-    assert seen in told.stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in told.stderr

@@ -63,9 +63,8 @@ def test_a_pair_is_read_as_one_archive(tmp_path, suffix):
     pairs = pair(companion="media.parquet#c")
     write_manifest(tmp_path / f"m{suffix}", [pairs, row(1)])
     manifest = Manifest(tmp_path / f"m{suffix}")
-    assert unpack_pair(manifest.read_media(manifest[0].prompt[0]), "p") == (
-        *(b"colours", b"distances"),
-    )
+    packed = manifest.read_media(manifest[0].prompt[0])
+    assert unpack_pair(packed) == (b"colours", b"distances")
     assert manifest[1].prompt[0].companion is None
 
 

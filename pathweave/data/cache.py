@@ -90,7 +90,8 @@ class FeatureCache:
                 )
             half = fresh.to(torch.float16)
             # Some networks have activations beyond float16; infinity would poison the training.
-            stored = half if half.isfinite().all() else fresh
+            is_exact = getattr(encoder, "is_exact", False)
+            stored = half if half.isfinite().all() and not is_exact else fresh
             # Not synced: after a power cut it is computed again.
             with new_file(path, sync=False) as temporary:
                 temporary.write_bytes(save({_TENSOR: stored.contiguous()}))

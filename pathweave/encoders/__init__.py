@@ -24,6 +24,7 @@ from pathweave.encoders.point_bert import PointBert
 from pathweave.encoders.precomputed import Precomputed
 from pathweave.encoders.pretrained import Pretrained
 from pathweave.encoders.published import Published
+from pathweave.encoders.series import SeriesEncoder
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
@@ -31,6 +32,7 @@ from pathweave.validation import explain, unknown
 
 __all__ = [
     "KINDS",
+    "SERIES",
     "Beats",
     "EfficientNetLite0",
     "Encoder",
@@ -38,6 +40,7 @@ __all__ = [
     "PointBert",
     "Precomputed",
     "Pretrained",
+    "SeriesEncoder",
     "SoundEffectsEncoder",
     "WhisperEncoder",
     "build_encoder",
@@ -48,6 +51,7 @@ __all__ = [
     "weights_of",
 ]
 
+SERIES = "series"
 KINDS: dict[str, Callable[..., Encoder]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "whisper": WhisperEncoder,
@@ -57,6 +61,7 @@ KINDS: dict[str, Callable[..., Encoder]] = {
     "ulip2": PointBert,
     "transformers": Pretrained,
     "precomputed": Precomputed,
+    SERIES: SeriesEncoder,
 }
 _WEIGHTS: dict[str, str | Published] = {
     "efficientnet-lite0": "efficientnet-lite0",
@@ -73,7 +78,7 @@ def build_encoder(kind: str, **options: object) -> Encoder:
 
     Args:
         kind: One of ``efficientnet-lite0``, ``whisper``, ``sound-effects``, ``eva-clip-g``,
-            ``beats``, ``ulip2``, ``transformers``, ``precomputed``.
+            ``beats``, ``ulip2``, ``transformers``, ``precomputed``, ``series``.
         options: Arguments of that encoder. ``directory`` replaces the fetched weights; the three
             of the paper need it.
 

@@ -1,7 +1,8 @@
 """Media: what decoders return and encoders accept.
 
 Axes: ``frames`` pictures in order of time or of viewpoint, ``height`` and ``width`` in pixels,
-``samples`` of a waveform, ``tokens`` of precomputed features.
+``samples`` of a waveform, ``tokens`` of precomputed features, ``windows`` of a recording and
+``time`` in samples.
 """
 
 from dataclasses import dataclass
@@ -58,4 +59,21 @@ class Array:
     values: Float32[np.ndarray, "tokens width"]
 
 
-Media = Frames | Waveform | Array
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Windows of a recording of one or more channels.
+
+    Args:
+        values: Numbers of any unit and range; NaN where none was recorded.
+        rate: Samples per second, in Hz.
+
+    Example:
+        >>> Series(np.zeros((1, 100, 6), dtype=np.float32), rate=50.0).values.shape
+        (1, 100, 6)
+    """
+
+    values: Float32[np.ndarray, "windows time channels"]
+    rate: float
+
+
+Media = Frames | Waveform | Array | Series

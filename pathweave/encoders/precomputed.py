@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pathweave.encoders.media import Array
 from pathweave.errors import MediaError, RecipeError
+from pathweave.nn.positions import PositionKind
 
 
 class Precomputed:
@@ -28,6 +29,7 @@ class Precomputed:
     """
 
     accepts: type = Array
+    positions: PositionKind = "sinusoidal"  # rows are a sequence unless a recipe declares a set
 
     def __init__(self, width: int) -> None:
         if width < 1:

@@ -49,6 +49,7 @@ def add_path(
         queries_from = earlier[-1] if earlier else None
     for field in ("sites", "gate", "top_k", "in_adapter", "plain_sites", "plain_rank"):
         fields[field] = getattr(method, field)
+    fields |= recipe.input_of(name)
     spec = PathSpec(name, encoder_width, num_queries=method.queries, rank=rank, **fields)
     return model.paths.expand(spec, queries_from)
 

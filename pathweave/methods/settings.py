@@ -1,6 +1,6 @@
 """Settings that decide how a stage learns: of its training, of its path, of a method."""
 
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +42,9 @@ class Training(Settings):
         gt=0,
         description="Peak learning rate of the gates; None is lr. As wide as their hosts, they "
         "want one as low as a whole layer's, or they turn hard before their experts have learnt.",
+    )
+    patches_lr: float | None = Field(
+        None, gt=0, description="Peak learning rate of a patch encoder; None is lr."
     )
     warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
     warmup_start_lr: float = Field(0.0, ge=0, description="Learning rate that it rises from.")
@@ -112,3 +115,6 @@ class RunSettings(Protocol):
 
     def predecessors_of(self, name: str) -> tuple[str, ...] | None:
         """Return the earlier paths that one builds on; None is all that have adapters."""
+
+    def input_of(self, name: str) -> dict[str, Any]:
+        """Return the fields of ``PathSpec`` that say how the features of a stage are read."""

@@ -22,6 +22,8 @@ from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
+from pathweave.nn.patches import PatchEncoder, PatchSpec
+from pathweave.nn.positions import PositionKind, Positions
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
 
@@ -53,6 +55,10 @@ class PathSpec:
         plain_rank: Bottleneck width of its adapters at ``plain_sites``; None is ``rank``.
         own: Parts of the connector, such as ``projector``, that it has for itself in place of the
             shared ones.
+        positions: How the tokens of a medium are told their order; ``none`` is a set, or features
+            that know their places already.
+        columns: Tokens a row, where tokens lie row by row on a grid; None is one axis.
+        patches: Patch encoder of its own, for recordings that no frozen encoder reads.
     """
 
     name: str
@@ -68,6 +74,9 @@ class PathSpec:
     norm_eps: float = field(default=1e-5, metadata=HASHED_ONLY_IF_SET)
     plain_rank: int | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
     own: tuple[str, ...] = field(default=(), metadata=HASHED_ONLY_IF_SET)
+    positions: PositionKind = field(default="none", metadata=HASHED_ONLY_IF_SET)
+    columns: int | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
+    patches: PatchSpec | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
@@ -105,10 +114,17 @@ class ModalPath(nn.Module):
         super().__init__()
         self.spec = spec
         self.queries = nn.Parameter(torch.randn(spec.num_queries, dim) * QUERY_STD)
-        self.input_norm = nn.LayerNorm(spec.encoder_width, eps=spec.norm_eps)
+        own_width, self.patches = spec.encoder_width, None
+        if spec.patches is not None:
+            own_width = spec.patches.width
+            self.patches = PatchEncoder(spec.patches, spec.encoder_width // 2)
+        self.input_norm = nn.LayerNorm(own_width, eps=spec.norm_eps)
         self.input_projection: nn.Module = nn.Identity()
-        if spec.encoder_width != encoder_width:
-            self.input_projection = nn.Linear(spec.encoder_width, encoder_width)
+        if own_width != encoder_width:
+            self.input_projection = nn.Linear(own_width, encoder_width)
+        self.positions: nn.Module = nn.Identity()
+        if spec.positions != "none":
+            self.positions = Positions(spec.positions, encoder_width, spec.columns)
         self.own = nn.ModuleDict({name: copy.deepcopy((parts or {})[name]) for name in spec.own})
         self.experts = nn.ModuleDict()
         for site, (in_dim, out_dim) in hosts.items() if spec.rank else ():
@@ -134,28 +150,36 @@ class ModalPath(nn.Module):
         return None if experts is None else experts.adapter
 
     def project(
-        self, features: Float[Tensor, "batch tokens own_width"]
-    ) -> Float[Tensor, "batch tokens width"]:
-        """Normalise encoder features and bring them to the Q-Former's width.
+        self, units: Sequence[Float[Tensor, "_ own_width"]]
+    ) -> list[Float[Tensor, "_ width"]]:
+        """Normalise the features of units, bring them to the Q-Former's width, and place them.
 
         Raises:
             PathError: If the features have another width than the path was made for.
         """
-        if features.shape[-1] != self.spec.encoder_width:
-            raise PathError(
-                f"path {self.spec.name!r} must be given features of width "
-                f"{self.spec.encoder_width}, got {features.shape[-1]}; name the encoder that it "
-                "was made for"
-            )
-        return self.input_projection(self.input_norm(features))
+        for features in units:
+            if features.shape[-1] != self.spec.encoder_width:
+                raise PathError(
+                    f"path {self.spec.name!r} must be given features of width "
+                    f"{self.spec.encoder_width}, got {features.shape[-1]}; name the encoder that "
+                    "it was made for"
+                )
+        units = units if self.patches is None else self.patches(units)
+        tokens = self.input_projection(self.input_norm(torch.cat(list(units))[None]))[0]
+        return [self.positions(unit) for unit in tokens.split([len(unit) for unit in units])]
 
     @torch.no_grad()
-    def standardise_input(self, features: Float[Tensor, "tokens own_width"]) -> None:
-        """Start the input norm so that each channel has mean 0 and deviation 1 on ``features``.
+    def standardise_input(self, units: Sequence[Float[Tensor, "_ own_width"]]) -> None:
+        """Start the input norm so that each channel has mean 0 and deviation 1 over ``units``.
 
         A layer norm alone leaves sparse features dominated by a few loud channels; that slows down
-        learning (docs/log.md). Channels that hardly vary are not blown up.
+        learning (docs/log.md). Channels that hardly vary are not blown up. A patch encoder
+        keeps the statistics of the channels instead.
         """
+        if self.patches is not None:
+            self.patches.measure(units)
+            return
+        features = torch.cat(list(units))
         normed = F.layer_norm(features, features.shape[-1:], eps=self.spec.norm_eps)
         std, mean = torch.std_mean(normed, dim=0)
         scale = 1 / (std + MIN_STD_SHARE * std.mean())
@@ -170,8 +194,10 @@ class ModalPath(nn.Module):
             "in_adapters": sum(_size(experts.in_adapters) for experts in sites),
             "gates": sum(_size(experts.gate) for experts in sites if experts.gate is not None),
             "queries": self.queries.numel(),
-            "input": _size(self.input_norm) + _size(self.input_projection),
+            "input": sum(map(_size, (self.input_norm, self.input_projection, self.positions))),
         }
+        if self.patches is not None:
+            counts["patches"] = _size(self.patches)
         return counts | {"connector": _size(self.own)} if self.own else counts
 
     def content_hash(self) -> str:

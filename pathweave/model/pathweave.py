@@ -259,8 +259,7 @@ class PathWeave(nn.Module):
         projected: list[Tensor] = []
         for name, group in groupby(media, key=lambda medium: medium.path):
             rows = [row for medium in group for row in medium.features.to(self.device)]
-            joined = self.paths[name].project(torch.cat(rows)[None])[0]
-            projected.extend(joined.split([len(row) for row in rows]))
+            projected.extend(self.paths[name].project(rows))
         features, mask = pad(projected, side="right")
         return features, None if mask.all() else mask.bool()
 

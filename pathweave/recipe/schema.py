@@ -4,6 +4,7 @@ Every field says its meaning and unit. ``load_recipe`` names the nearest valid f
 misspelt. Objects of this module stop at the builders: ``nn`` takes numbers and modules.
 """
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -17,16 +18,20 @@ from pydantic import (
     model_validator,
 )
 
+from pathweave.encoders import KINDS, SERIES
 from pathweave.errors import RecipeError
 from pathweave.methods import METHODS
 from pathweave.methods.settings import MethodSettings, Positive, Settings, Training
 from pathweave.model.paths import NAME
+from pathweave.nn.patches import PatchSpec
+from pathweave.nn.positions import PositionKind
 from pathweave.validation import explain, unknown
 
 Metric = Literal[
     "exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match",
     "cider_d", "cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor",
 ]  # fmt: skip
+_TIME = re.compile(r"[0-9]+(\.[0-9]+)? ?s")
 SLOT = "{}"  # where a prompt template takes the sample's own text
 
 
@@ -112,6 +117,39 @@ class TestSet(DataSet):
     )
 
 
+def _samples(value: object) -> object:
+    if isinstance(value, str) and not _TIME.fullmatch(value):
+        raise ValueError(f"a length must be samples, as 16, or seconds, as '0.5 s', got {value!r}")
+    return value
+
+
+Length = Annotated[Positive | str, BeforeValidator(_samples)]
+
+
+class Patches(Settings):
+    """The patch encoder of a path: recordings in, a token a patch out, trained with the path."""
+
+    length: Length = Field(16, description="Length of a patch: samples, or seconds as `0.5 s`.")
+    stride: Length | None = Field(
+        None, description="From patch to patch, in the same units; null is half the length."
+    )
+    width: int = Field(128, ge=8, multiple_of=4, description="Width of a token.")
+    depth: int = Field(3, ge=0, description="Layers over the patches.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Probability in every layer.")
+
+    def spec(self, rate: float) -> PatchSpec:
+        """Return the patch encoder for recordings of a rate, in Hz."""
+        length = _in_samples(self.length, rate)
+        stride = max(1, length // 2) if self.stride is None else _in_samples(self.stride, rate)
+        return PatchSpec(length, stride, self.width, self.depth, self.dropout)
+
+
+def _in_samples(length: int | str, rate: float) -> int:
+    if isinstance(length, int):
+        return length
+    return max(1, round(float(length.rstrip("s ")) * rate))
+
+
 class Modality(Settings):
     """A modality: how its media are decoded and encoded, what it learns from, how it is scored.
 
@@ -129,6 +167,20 @@ class Modality(Settings):
         (),
         description="Modalities whose media its path reads, with their decoders, encoders of one "
         "width, and cues; in place of its own.",
+    )
+    positions: PositionKind | None = Field(
+        None,
+        description="How the tokens of a medium are told their order: `sinusoidal`, `learned`, or "
+        "`none` for a set. Null is what fits the encoder: `sinusoidal` for `precomputed`, `none` "
+        "for encoders that put places into their features.",
+    )
+    columns: Positive | None = Field(
+        None,
+        description="Tokens a row, where the tokens of a medium lie row by row on a grid; null is "
+        "a sequence.",
+    )
+    patches: Patches | None = Field(
+        None, description="Patch encoder of its path, for the encoder `series`; null is the usual."
     )
     train: dict[str, TrainSet] = Field({}, description="What is learnt from, by data set.")
     test: dict[str, TestSet] = Field({}, description="What is scored, by data set.")
@@ -152,6 +204,24 @@ class Modality(Settings):
                 "name in reads the modalities whose media it reads"
             )
         return self
+
+    @model_validator(mode="after")
+    def _patches_of_series(self) -> "Modality":
+        kind = self.encoder.kind if self.encoder else None
+        if kind != SERIES and self.patches is not None:
+            raise ValueError(
+                f"patches must go with the encoder {SERIES!r}, got {kind!r}; leave them out"
+            )
+        if self.columns is not None and self.positions == "none":
+            raise ValueError("columns must go with positions, got none; leave out one of them")
+        return self
+
+    @property
+    def order(self) -> PositionKind:
+        """How tokens of its own media are told their order."""
+        kind = KINDS.get(self.encoder.kind) if self.encoder else None
+        fitting: PositionKind = getattr(kind, "positions", "none")
+        return self.positions or fitting
 
     @property
     def parts(self) -> tuple[Component, Component]:
@@ -304,6 +374,26 @@ class Recipe(Settings):
     def predecessors_of(self, name: str) -> tuple[str, ...] | None:
         """Return the earlier paths that one builds on; None is all that have adapters."""
         return self.modalities[name].predecessors
+
+    def input_of(self, name: str) -> dict[str, Any]:
+        """Return the fields of ``PathSpec`` that say how the features of a stage are read."""
+        modality = self.modalities[name]
+        orders = [self.modalities[other].order for other in self.read_by(name)]
+        known = modality.positions or next((each for each in orders if each != "none"), "none")
+        patches = {self._patches_of(other) for other in self.read_by(name)}
+        if len(patches) > 1:
+            raise RecipeError(
+                f"modalities.{name}.reads must name modalities with equal patches, or none, got "
+                f"{', '.join(map(str, patches))}; leave some out"
+            )
+        return {"positions": known, "columns": modality.columns, "patches": patches.pop()}
+
+    def _patches_of(self, name: str) -> PatchSpec | None:
+        decoder, encoder = self.modalities[name].parts
+        if encoder.kind != SERIES:
+            return None
+        patches = self.modalities[name].patches or Patches()
+        return patches.spec(float(decoder.options.get("rate", 1.0)))
 
     def read_by(self, name: str) -> tuple[str, ...]:
         """Return the modalities whose media the path of a stage reads: itself, or others."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
 from pathweave.model.paths import ModalPath, Paths, PathSpec, matches
+from pathweave.nn.patches import PatchSpec
 from pathweave.storage.bundle import Bundle
 from pathweave.storage.tensors import load_exactly
 
@@ -105,13 +106,17 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
                 f"predecessor {predecessor!r} of path {name!r} must be {expected[:12]}..., got "
                 f"{found[:12]}...: another path of that name; copy the right one"
             )
-    spec = {k: tuple(v) if isinstance(v, list) else v for k, v in description["spec"].items()}
+    spec: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in description["spec"].items()
+    }
     tensors = PATH.load(directory, TENSORS)
     try:
+        if spec.get("patches") is not None:
+            spec["patches"] = PatchSpec(**spec["patches"])
         # A pattern may match feed-forward layers that were not among the path's hosts.
         alone = [site for site in paths.hosts if not matches(site, ("*",))]
         without = [site for site in alone if f"experts.{site}.adapter.scale" not in tensors]
-        path = paths.expand(PathSpec(**cast(Any, spec)), without=without)
+        path = paths.expand(PathSpec(**spec), without=without)
     except TypeError as error:
         raise PATH.broken(directory, error) from error
     try:

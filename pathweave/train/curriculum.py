@@ -290,8 +290,8 @@ def lacking_data(recipe: Recipe, learnt: Sequence[str], todo: Sequence[str]) -> 
     ]
 
 
-def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens width"]:
-    """Return the tokens of some media of a path, evenly spaced over a set."""
+def _sample_features(examples: Examples, name: str) -> list[Float[Tensor, "_ width"]]:
+    """Return the units of some media of a path, evenly spaced over a set."""
     stride = max(1, len(examples) // STATISTICS_SAMPLES)
     media = (
         part
@@ -299,4 +299,4 @@ def _sample_features(examples: Examples, name: str) -> Float[Tensor, "tokens wid
         for part in examples.prompt(i)
         if isinstance(part, Medium) and part.path == name
     )
-    return torch.cat([medium.features.flatten(0, 1) for medium in media])
+    return [unit for medium in media for unit in medium.features]

@@ -7,6 +7,7 @@ from torch import nn
 
 from pathweave.methods.settings import Training
 from pathweave.nn import Adapter, Gate
+from pathweave.nn.patches import PatchEncoder
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
@@ -39,8 +40,8 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
     Tensors of one rate and decay are one group, or each has its own where updates are limited.
 
     Args:
-        modules: What the stage trains; a whole projector, the up-projections of adapters, and
-            gates may have learning rates of their own.
+        modules: What the stage trains; a whole projector, the up-projections of adapters, gates
+            and patch encoders may have learning rates of their own.
         training: Settings of the stage.
     """
     own: dict[nn.Parameter, float | None] = {}
@@ -49,6 +50,8 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
             own |= dict.fromkeys(module.up.parameters(), training.up_lr)
         elif isinstance(module, Gate):
             own |= dict.fromkeys(module.parameters(), training.gate_lr)
+        elif isinstance(module, PatchEncoder):
+            own |= dict.fromkeys(module.parameters(), training.patches_lr)
     groups: dict[tuple[float, float, str], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None

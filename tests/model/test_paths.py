@@ -43,10 +43,26 @@ def test_without_rank_there_are_no_experts(paths):
 
 def test_features_of_another_width_are_projected(paths):
     path = paths.expand(replace(SPEC, encoder_width=7))
-    assert path.project(torch.randn(2, 5, 7)).shape == (2, 5, 12)
+    projected = path.project([torch.randn(5, 7), torch.randn(3, 7)])
+    assert [unit.shape for unit in projected] == [(5, 12), (3, 12)]
     same = paths["sound"]
-    x = torch.randn(2, 5, 12)
-    assert torch.equal(same.project(x), same.input_norm(x))
+    x = torch.randn(5, 12)
+    assert torch.equal(same.project([x])[0], same.input_norm(x))
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "learned"])
+def test_each_unit_of_a_sequence_is_told_its_order(paths, kind):
+    """The order of tokens matters then, whatever their number; a set has none."""
+    path = paths.expand(replace(SPEC, name="ordered", positions=kind))
+    x = torch.randn(5, 12)
+    alone, twice = path.project([x]), path.project([torch.randn(9, 12), x])
+    torch.testing.assert_close(twice[1], alone[0])
+    torch.testing.assert_close(alone[0], path.positions(path.input_norm(x)))
+    assert not torch.allclose(path.project([x.flip(0)])[0].flip(0), alone[0], atol=1e-3)
+    same = paths["sound"]
+    torch.testing.assert_close(same.project([x.flip(0)])[0].flip(0), same.project([x])[0])
+    added = {"sinusoidal": 1, "learned": 32 * 12}[kind]
+    assert path.count()["input"] == same.count()["input"] + added
 
 
 def test_the_hash_changes_with_every_tensor(paths):
@@ -197,19 +213,19 @@ def test_defaults_of_a_spec():
 
 
 def test_the_norm_of_the_input_has_the_epsilon_of_the_spec(paths):
-    small = torch.randn(2, 3, 12) * 1e-3
+    small = torch.randn(6, 12) * 1e-3
     for eps in (1e-6, 1e-2):
         path = paths.expand(replace(SPEC, name=f"eps_{eps:.0e}".replace("-", "_"), norm_eps=eps))
         centred = small - small.mean(-1, keepdim=True)
         expected = centred / (small.var(-1, correction=0, keepdim=True) + eps).sqrt()
-        torch.testing.assert_close(path.project(small), expected, atol=1e-6, rtol=1e-4)
-        path.standardise_input(small.flatten(0, 1))
-        spread = path.project(small).flatten(0, 1).std(0)
+        torch.testing.assert_close(path.project([small])[0], expected, atol=1e-6, rtol=1e-4)
+        path.standardise_input([small])
+        spread = path.project([small])[0].std(0)
         assert (spread > 0.5).all()
 
 
 def test_a_later_field_at_its_default_leaves_hashes_as_they_were(paths):
-    later = ("norm_eps", "plain_rank", "own")
+    later = ("norm_eps", "plain_rank", "own", "positions", "columns", "patches")
     before = sorted((n, v) for n, v in vars(paths["sound"].spec).items() if n not in later)
     assert paths["sound"].content_hash() == tensors_hash(
         paths["sound"].state_dict(), seed=repr(before)
@@ -218,4 +234,4 @@ def test_a_later_field_at_its_default_leaves_hashes_as_they_were(paths):
 
 def test_features_of_another_width_are_refused(paths):
     with pytest.raises(PathError, match=r"'sound' must be given features of width 12, got 5; name"):
-        paths["sound"].project(torch.zeros(1, 2, 5))
+        paths["sound"].project([torch.zeros(2, 5)])

@@ -8,6 +8,7 @@ from pathweave.data.decode.decoder import Decoder
 from pathweave.data.decode.picture import Picture
 from pathweave.data.decode.points import Points
 from pathweave.data.decode.range_map import RangeMap
+from pathweave.data.decode.recording import Recording
 from pathweave.data.decode.sound import Sound
 from pathweave.errors import RecipeError
 from pathweave.validation import explain, unknown
@@ -19,6 +20,7 @@ _KINDS: dict[str, type[Decoder]] = {
     "range_map": RangeMap,
     "points": Points,
     "array": Values,
+    "series": Recording,
 }
 
 
@@ -26,7 +28,8 @@ def build_decoder(kind: str, **options: object) -> Decoder:
     """Return the decoder named ``kind``.
 
     Args:
-        kind: One of ``picture``, ``clip``, ``sound``, ``range_map``, ``points``, ``array``.
+        kind: One of ``picture``, ``clip``, ``sound``, ``range_map``, ``points``, ``array``,
+            ``series``.
         options: Arguments of that decoder.
 
     Raises:

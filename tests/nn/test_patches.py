@@ -114,3 +114,23 @@ def test_everything_is_trained():
     encode = encoder().train()
     encode([window(20)])[0].square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encode.parameters())
+
+
+def test_what_the_order_alone_tells_is_learnt():
+    """Recordings that rise or fall, at any level and scale: shuffled in time, they are alike."""
+    torch.manual_seed(0)
+    falls = torch.arange(32) % 2
+    ramps = torch.linspace(-1, 1, 25)[:, None] * (1 - 2 * falls)[:, None, None]
+    values = ramps * torch.rand(32, 1, 2) + torch.randn(32, 1, 2) + 0.1 * torch.randn(32, 25, 2)
+    windows = [*torch.cat([values, torch.ones_like(values)], dim=2)]
+    encode, head = encoder().train(), torch.nn.Linear(8, 2)
+    encode.measure(windows)
+    optimizer = torch.optim.Adam([*encode.parameters(), *head.parameters()], lr=1e-2)
+    for _ in range(40):
+        logits = torch.stack([head(tokens.mean(0)) for tokens in encode(windows)])
+        torch.nn.functional.cross_entropy(logits, falls).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    encode.eval()
+    answers = [head(tokens.mean(0)).argmax() for tokens in encode(windows)]
+    assert torch.stack(answers).eq(falls).float().mean() > 0.9

@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import default_collate
 
 from pathweave.data.decode import build_decoder
+from pathweave.data.decode.recording import Recording
 from pathweave.data.examples import common_width
-from pathweave.encoders import KINDS, check_encoder, hub_id
+from pathweave.encoders import KINDS, SERIES, SeriesEncoder, check_encoder, hub_id
 from pathweave.encoders.encoder import NetworkEncoder, moved
 from pathweave.encoders.media import Array, Frames, Media, Waveform
 from pathweave.errors import PathWeaveError, RecipeError
@@ -25,6 +26,9 @@ from pathweave.recipe.schema import Modality, Recipe
 
 UNKNOWN_TOKENS = 32
 """Tokens taken for features that another program computes: no shape tells their number."""
+
+UNKNOWN_SAMPLES = 1000
+"""Samples taken for a recording that is not cut into windows."""
 
 POINTS = 8192
 SIDE = 64  # pixels of a picture before it is resized for the network
@@ -44,6 +48,10 @@ def features_of(modality: Modality) -> Features:
     check_encoder(encoder.kind, encoder.options)
     if encoder.kind == "precomputed":
         return Features(units=1, tokens=UNKNOWN_TOKENS, width=encoder.options["width"])
+    if isinstance(decoder, Recording) and encoder.kind == SERIES:
+        samples = round(decoder.rate * decoder.seconds) if decoder.seconds else UNKNOWN_SAMPLES
+        width = SeriesEncoder(**encoder.options).width
+        return Features(units=decoder.windows, tokens=samples, width=width)
     try:
         network = _of_shapes(encoder.kind, encoder.options)
         is_half = hasattr(network, "dtype") and encoder.options.get("precision") != "full"

@@ -49,7 +49,7 @@ class Positions(nn.Module):
             waves = [sinusoids(axis, self.width // len(axes)) for axis in axes]
             found = torch.cat(waves, dim=1)
             return tokens + self.scale * F.pad(found, (0, self.width - found.shape[1]))
-        count = int(rows[-1]) + 1 if len(tokens) else 0
+        count = -(-len(tokens) // (self.columns or 1))
         table = F.interpolate(self.rows.T[None], max(count, 1), mode="linear", align_corners=True)
         tokens = tokens + table[0].T[rows]
         return tokens if columns is None else tokens + self.across[columns]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pathweave.bases.pretrained import PICTURE_PATH
 from pathweave.data.examples import common_width
-from pathweave.encoders import hub_id
+from pathweave.encoders import SERIES, hub_id
 from pathweave.errors import PathWeaveError
 from pathweave.estimate.costs import Features
 from pathweave.estimate.encoders import features_of
@@ -239,9 +239,9 @@ def _medium_bytes(recipe: Recipe, name: str) -> int | None:
     read = {other: recipe.modalities[other] for other in recipe.read_by(name)}
     found = {other: features for other in read if (features := _features(read[other]))}
     common_width(name, {other: features.width for other, features in found.items()})
-    # Of features that another program has computed the number is in their files.
+    # The number of features that another program has computed, and of samples, is in the files.
     kinds = {modality.parts[1].kind for modality in read.values()}
-    if len(found) < len(read) or "precomputed" in kinds:
+    if len(found) < len(read) or kinds & {"precomputed", SERIES}:
         return None
     return max(features.cached_bytes for features in found.values())
 

@@ -5,6 +5,7 @@ import torch
 
 from pathweave.errors import PathError
 from pathweave.model.paths import DEFAULT_SITES, PathSpec, matches
+from pathweave.nn.patches import PatchSpec
 from pathweave.storage.tensors import tensors_hash
 from tests.tiny import chain, tiny_model
 
@@ -80,6 +81,7 @@ def test_the_hash_changes_with_every_field(paths):
     path = paths["sound"]
     before = path.content_hash()
     others = {"gate": None, "in_adapter": None, "name": "other", "norm_eps": 1e-6, "plain_rank": 3}
+    others |= {"positions": "learned", "columns": 4, "patches": PatchSpec(16, 8)}
     for field, value in vars(path.spec).items():
         path.spec = replace(
             paths["sound"].spec,

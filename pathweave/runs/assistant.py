@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pathweave.data.decode.pair import pack_pair
 from pathweave.data.examples import AnyReader
 from pathweave.data.messages import Part, parse_content
-from pathweave.errors import MediaError, PathError
+from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
@@ -32,7 +33,7 @@ class Assistant:
 
     def ask(
         self,
-        contents: Sequence[str | Sequence[Mapping[str, str]]],
+        contents: Sequence[str | Sequence[Mapping[str, Any]]],
         max_tokens: int = 32,
         beams: int = 1,
         path: str | None = None,
@@ -42,7 +43,9 @@ class Assistant:
         Args:
             contents: One list of parts a question, such as ``[{"type": "audio", "path": "a.wav"},
                 {"type": "text", "text": "What is heard?"}]``. A medium of two files has the second
-                as ``companion``. A string stands for one part of text.
+                as ``companion``. A string stands for one part of text. A medium in memory stands as
+                ``data`` in place of ``path``: bytes of a file, a picture of Pillow, an array or a
+                tensor, a sound with its ``rate`` in Hz.
             max_tokens: Longest answer, in tokens.
             beams: Beams of the search; 1 is greedy.
             path: Read every medium with this path, such as one that reads several modalities;
@@ -54,18 +57,32 @@ class Assistant:
                 read.
             MediaError: If a medium is missing or cannot be decoded.
         """
-        parsed = [parse_content(c, f"question {n}") for n, c in enumerate(contents, start=1)]
+        memory: dict[str, Mapping[str, Any]] = {}
+        named = [_without_data(c, f"question {n}", memory) for n, c in enumerate(contents, start=1)]
+        parsed = [parse_content(c, f"question {n}") for n, c in enumerate(named, start=1)]
         prompts: list[Prompt] = [
-            [part.text or "" if part.is_text else self._medium(part, path) for part in parts]
+            [
+                part.text or "" if part.is_text else self._medium(part, path, memory)
+                for part in parts
+            ]
             for parts in parsed
         ]
         return generate(self.model, prompts, max_tokens, beams)
 
-    def _medium(self, part: Part, path: str | None) -> Medium:
+    def _medium(
+        self, part: Part, path: str | None, memory: Mapping[str, Mapping[str, Any]]
+    ) -> Medium:
         name = path or part.type
         if name not in self.model.paths:
             what = "path" if path else "a medium"
             raise PathError(unknown(what, name, self.model.paths.names))
+        if part.path is not None and part.path in memory:
+            given, decoder = memory[part.path], self.readers[name].of(part.type).decoder
+            try:
+                data = decoder.pack(given["data"], given.get("rate"))
+            except MediaError as error:
+                raise MediaError(f"{part.path} {error}") from error
+            return self.readers[name].medium(name, part.type, (data, part.path))
         files = [self.root / file for file in (part.path, part.companion) if file is not None]
         try:
             data, *companion = [file.read_bytes() for file in files]
@@ -76,6 +93,25 @@ class Assistant:
         if companion:
             data = pack_pair(companion[0], data)
         return self.readers[name].medium(name, part.type, (data, files[0].name))
+
+
+def _without_data(
+    content: str | Sequence[Mapping[str, Any]], question: str, memory: dict[str, Mapping[str, Any]]
+) -> str | list[Mapping[str, Any]]:
+    """Return a question with names in place of the media that it holds, which go to ``memory``."""
+    if isinstance(content, str):
+        return content
+    named: list[Mapping[str, Any]] = []
+    for number, part in enumerate(content, start=1):
+        if part.keys() & {"data", "rate"} and not part.keys() & {"path", "text", "companion"}:
+            if part.get("data") is None:
+                raise RequestError(f"{question}: a part with a rate must have data, got none")
+            place = f"{question}, part {number}"
+            memory[place] = part
+            part = {key: value for key, value in part.items() if key not in ("data", "rate")}
+            part = {**part, "path": place}
+        named.append(part)
+    return named
 
 
 def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:

@@ -1,6 +1,8 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from pydantic import Field
 
 from pathweave.data.decode.array import Values
@@ -103,3 +105,20 @@ def test_a_missing_or_broken_medium_is_refused(assistant, tmp_path):
     (tmp_path / "cut.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(MediaError, match=r"cut.npy must be a whole .npy"):
         assistant.ask([[{"type": "tilt", "path": str(tmp_path / "cut.npy")}, TEXT]])
+
+
+def test_media_in_memory_are_answered_as_files_are(assistant, recipe_file):
+    file = recipe_file.parent / "sound-test-0.npy"
+    values = np.load(file)
+    [expected] = assistant.ask([[part("sound"), TEXT]], max_tokens=4)
+    for data in (file.read_bytes(), values, torch.from_numpy(values)):
+        assert assistant.ask([[{"type": "sound", "data": data}, TEXT]], max_tokens=4) == [expected]
+
+
+def test_a_medium_in_memory_that_is_none_is_told_with_its_place(assistant):
+    with pytest.raises(MediaError, match="question 1, part 1 must be bytes, an array or a tensor"):
+        assistant.ask([[{"type": "sound", "data": "a.npy"}, TEXT]])
+    with pytest.raises(RequestError, match="question 1: a part with a rate must have data"):
+        assistant.ask([[{"type": "sound", "rate": 8000}, TEXT]])
+    with pytest.raises(RequestError, match="question 1"):
+        assistant.ask([[{"type": "sound", "data": b"x", "path": "a.npy"}, TEXT]])

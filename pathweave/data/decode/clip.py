@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import Field
 
 from pathweave.data.decode.decoder import Decoder, describe
-from pathweave.data.decode.picture import check_size, load_rgb, open_picture, resized
+from pathweave.data.decode.picture import check_size, load_rgb, open_picture, packed, resized
 from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
@@ -68,6 +68,9 @@ class Clip(Decoder):
         if data.startswith(_PILLOW_STARTS) or data[8:12] == b"WEBP":
             return self._from_pictures(data)
         return self._from_container(data)
+
+    def _packed(self, value: Any, rate: int | float | None) -> bytes:  # noqa: ANN401
+        return packed(value, "TIFF")
 
     def _from_pictures(self, data: bytes) -> Frames:
         picture = open_picture(data, self.max_pixels)

@@ -1,9 +1,14 @@
 """What all decoders are, and what bytes look like that are no whole medium."""
 
+import io
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
+import torch
+from PIL import Image
 from pydantic import BaseModel
+from torch import Tensor
 
 from pathweave.encoders.media import Media
 from pathweave.errors import MediaError, PathWeaveError
@@ -56,6 +61,24 @@ def describe(data: bytes) -> str:
     return f"{len(data):,} bytes beginning {data[:8].hex(' ')}"
 
 
+def as_array(value: Any) -> np.ndarray:  # noqa: ANN401
+    """Return an array or a tensor as an array of numbers.
+
+    Raises:
+        MediaError: If it is neither.
+    """
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.dtype == torch.bfloat16 else value.numpy()
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+        found = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value)
+        raise MediaError(
+            f"must be bytes, an array or a tensor of numbers, got {found}; convert it, or name a "
+            "file as path"
+        )
+    return value
+
+
 class Decoder(BaseModel, ABC, frozen=True, extra="forbid"):
     """Turns bytes into a medium; the same bytes always give the same medium.
 
@@ -79,6 +102,28 @@ class Decoder(BaseModel, ABC, frozen=True, extra="forbid"):
             PathWeaveError: If a library is needed and not installed.
             Exception: Whatever a library makes of bytes that are no whole medium of this kind.
         """
+
+    def pack(self, value: Any, rate: int | float | None = None) -> bytes:  # noqa: ANN401
+        """Return the bytes of a file that this decoder reads, for a medium in memory.
+
+        Args:
+            value: The bytes themselves, a picture of Pillow, or an array or tensor of numbers.
+            rate: Samples per second, in Hz, of a sound or a recording.
+
+        Raises:
+            MediaError: If there is no such file for it.
+        """
+        if isinstance(value, bytes | bytearray | memoryview):
+            return bytes(value)
+        return self._packed(value, rate)
+
+    def _packed(self, value: Any, rate: int | float | None) -> bytes:  # noqa: ANN401
+        stream = io.BytesIO()
+        if isinstance(value, Image.Image):
+            value.save(stream, "PNG")
+        else:
+            np.save(stream, as_array(value), allow_pickle=False)
+        return stream.getvalue()
 
     def __call__(self, data: bytes, name: str) -> Media:
         """Decode ``data``; ``name`` is used in error messages only.

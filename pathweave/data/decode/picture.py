@@ -1,6 +1,7 @@
 """Still pictures: any format Pillow reads becomes one RGB frame."""
 
 import io
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,13 @@ from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from pathweave.data.decode.decoder import Decoder
+from pathweave.data.decode.decoder import Decoder, as_array
 from pathweave.encoders.media import Frames
 from pathweave.errors import MediaError
 
 # Pillow runs Ghostscript, an external program, to read these.
 _REFUSED_FORMATS = ("EPS",)
+_RGB = ((), (3,), (4,))  # axes of an array after height and width: grey, colours, transparency
 
 
 class Picture(Decoder):
@@ -44,6 +46,34 @@ class Picture(Decoder):
             MediaError: If the picture has too many pixels, or too many bits a channel.
         """
         return Frames(load_rgb(open_picture(data, self.max_pixels))[None])
+
+    def _packed(self, value: Any, rate: int | float | None) -> bytes:  # noqa: ANN401
+        return packed([value], "PNG")
+
+
+def packed(pictures: Iterable[Any], file_format: str) -> bytes:
+    """Return a file of pictures, which are Pillow's or arrays ``[height, width, 3]``, or grey.
+
+    Raises:
+        MediaError: If one is neither, or an array is not of bytes.
+    """
+    pages = []
+    for picture in pictures:
+        if not isinstance(picture, Image.Image):
+            array = as_array(picture)
+            if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in _RGB:
+                raise MediaError(
+                    "must be a picture of Pillow or an array [height, width, 3] of uint8, got "
+                    f"{list(array.shape)} of {array.dtype}; scale it to 0 to 255 and convert it"
+                )
+            picture = Image.fromarray(array)
+        pages.append(picture)
+    if not pages:
+        raise MediaError("must have a picture, got none; leave the medium out")
+    stream = io.BytesIO()
+    more = {"save_all": True, "append_images": pages[1:]} if len(pages) > 1 else {}
+    pages[0].save(stream, file_format, **more)
+    return stream.getvalue()
 
 
 def open_picture(data: bytes, max_pixels: int) -> Image.Image:

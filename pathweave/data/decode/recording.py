@@ -2,7 +2,7 @@
 
 import io
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -99,6 +99,14 @@ class Recording(Decoder):
                 f"row {1 + int(missing.any(1).argmax())}; fill them in, or set gaps: mask"
             )
         return Series(self._cut(_resample(values, rate, self.rate)), self.rate)
+
+    def _packed(self, value: Any, rate: int | float | None) -> bytes:  # noqa: ANN401
+        if rate is not None and rate != (self.file_rate or self.rate):
+            raise MediaError(
+                f"must have the rate of the decoder, {self.file_rate or self.rate:g} Hz, got "
+                f"{rate:g}; resample the array first"
+            )
+        return super()._packed(value, rate)
 
     def _read(self, data: bytes) -> tuple[Float[np.ndarray, "time channels"], float]:
         """Return the numbers of the channels and their rate."""

@@ -1,5 +1,6 @@
 """Sounds: any rate and number of channels become one channel of a fixed rate and length."""
 
+import io
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 from pydantic import Field
 
-from pathweave.data.decode.decoder import Decoder
+from pathweave.data.decode.decoder import Decoder, as_array
 from pathweave.data.decode.pieces import pieces
 from pathweave.data.decode.whole import check_length
 from pathweave.encoders.media import Waveform
@@ -81,6 +82,18 @@ class Sound(Decoder):
         length = max(1, round(self.rate * seconds))
         mono = np.clip(mono[:length], -1.0, 1.0)
         return Waveform(np.pad(mono, (0, length - len(mono))), self.rate)
+
+    def _packed(self, value: Any, rate: int | float | None) -> bytes:  # noqa: ANN401
+        array = as_array(value)
+        if rate is None or rate < 1 or array.ndim not in (1, 2) or array.dtype.kind != "f":
+            raise MediaError(
+                "must be amplitudes in [-1, 1], [samples] or [samples, channels], with their rate "
+                f"in Hz, got {list(array.shape)} of {array.dtype} at {rate}; give both"
+            )
+        stream = io.BytesIO()
+        soundfile: Any = import_extra("soundfile", "sound")
+        soundfile.write(stream, array, round(rate), format="WAV", subtype="FLOAT")
+        return stream.getvalue()
 
 
 def _read(data: bytes, seconds: float) -> tuple[Float32[np.ndarray, " samples"], int]:

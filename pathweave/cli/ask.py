@@ -34,6 +34,9 @@ def ask(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 32,
     beams: Annotated[int, typer.Option(min=1, help="Beams of the search; 1 is greedy.")] = 1,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Blank the media: does the answer owe them anything?")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask about one or more media; every modality of the run is an option.
@@ -55,7 +58,7 @@ def ask(
     from pathweave.runs.assistant import load, load_alone
 
     assistant = load(run) if base is None else load_alone(base)
-    answer = assistant.ask([parts], max_tokens, beams, path)[0]
+    answer = assistant.ask([parts], max_tokens, beams, path, blind)[0]
     result = {"answer": answer, "prompt": parts}
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     typer.echo(json.dumps(result, ensure_ascii=not is_unicode) if as_json else answer)

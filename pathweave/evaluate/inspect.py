@@ -41,6 +41,7 @@ def inspect_run(root: Path, gates: bool = True) -> dict[str, Any]:
             **{field: described[field] for field in shown},
             "bytes": sum(f.stat().st_size for f in run.path(name).iterdir()),
             "gate_usage": usage.get(name, {}),
+            "medium_use": described.get("medium_use"),
         }
         for name, described in descriptions.items()
     }
@@ -59,14 +60,18 @@ def show_inspection(inspection: dict[str, Any]) -> None:
     console = Console()
     stages = f"{len(inspection['paths'])} of {len(inspection['curriculum'])} stages"
     console.print(f"{inspection['run']}: base {inspection['base']}, {stages}")
-    headings = ("path", "builds on", "trained", "on disk", "gate usage", "hash")
+    headings = ("path", "builds on", "trained", "on disk", "gate usage", "medium", "hash")
     table = WholeTable(*headings, title="Paths", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, path in inspection["paths"].items():
         usage = "  ".join(f"{expert} {w:.2f}" for expert, w in path["gate_usage"].items()) or "-"
         earlier = ", ".join(path["predecessors"]) or "-"
         size = f"{path['trained_parameters']:,}", f"{path['bytes'] / 1e6:.2f} MB"
-        table.add_row(name, earlier, *size, usage, path["content_hash"][:8])
+        use = path.get("medium_use")
+        medium = f"{use['loss']:.2f} / {use['swapped']:.2f}" if use else "-"
+        table.add_row(name, earlier, *size, usage, medium, path["content_hash"][:8])
     console.print(table, crop=False)
+    if any(path.get("medium_use") for path in inspection["paths"].values()):
+        console.print("medium: loss with a sample's own medium / with another's, nats per token")
     if inspection["results"]:
         console.print(score_table(Results.model_validate(inspection["results"])), crop=False)
     licences = WholeTable("path", "parts", title="Licences")

@@ -21,6 +21,8 @@ REFERENCES = {
 def tables(results: Results) -> list[Table]:
     """Return the tables of a run: scores, transfer and forgetting, trained parameters."""
     made = [score_table(results), transfer_table(results)]
+    if any(stage.medium_use for stage in results.stages):
+        made.append(medium_table(results))
     return [*made, parameter_table(results)] if results.stages else made
 
 
@@ -69,6 +71,20 @@ def transfer_table(results: Results) -> Table:
         row = [f"{matrix.transfer(stage):.1f}", mean, *old]
         blank = [""] * (len(results.curriculum) + 1 - len(row))
         table.add_row(results.curriculum[stage], *row, *blank)
+    return table
+
+
+def medium_table(results: Results) -> Table:
+    """Return what blanking or exchanging the medium does to the loss of each stage."""
+    table = _table(
+        ["stage", "own", "none", "another's"],
+        title="Is the medium used? Loss with the medium of",
+        caption="training samples after their stage, nats per token of the answer",
+    )
+    for stage in results.stages:
+        if stage.medium_use is not None:
+            values = [f"{stage.medium_use[field]:.2f}" for field in ("loss", "blank", "swapped")]
+            table.add_row(stage.modality, *values)
     return table
 
 

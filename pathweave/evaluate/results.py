@@ -65,6 +65,8 @@ class StageResults(BaseModel, extra="forbid"):
         full_tuning: Parameters that full tuning of the connector would train at this stage.
         seconds: Wall-clock time of training, without evaluation.
         num_bytes: Size of the saved path on disk.
+        medium_use: Loss of training samples, in nats per token of the answer, with their own
+            medium (``loss``), with none (``blank``) and with that of another sample (``swapped``).
     """
 
     modality: str
@@ -75,6 +77,7 @@ class StageResults(BaseModel, extra="forbid"):
     full_tuning: int = Field(gt=0)
     seconds: float | None = None
     num_bytes: int | None = None
+    medium_use: dict[str, float] | None = None
 
     @property
     def trained(self) -> int:

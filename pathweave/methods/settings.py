@@ -60,6 +60,11 @@ class Training(Settings):
         description="A tensor whose gradient is larger than usual by more than this factor moves "
         "the less (update clipping of StableAdamW, arXiv 2304.13013: 1); None does not limit it.",
     )
+    medium_every: Positive | None = Field(
+        50,
+        description="Steps between two looks at whether the medium is used: the loss with it, with "
+        "none, and with that of another sample; null is never.",
+    )
     save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
     connector: bool = Field(
         False, description="Train the whole connector too (for a base that has never seen data)."

@@ -1,10 +1,10 @@
 """Prompts: text and media in order, the words put around them, and their layout as tokens."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, zeros_like
 from transformers import PreTrainedTokenizerBase
 
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET
@@ -27,6 +27,14 @@ class Medium:
 
 Prompt = Sequence[str | Medium]
 Ids = tuple[int, ...]
+
+
+def blanked(prompt: Prompt) -> Prompt:
+    """Return a prompt whose media have features of zeros."""
+    return [
+        replace(piece, features=zeros_like(piece.features)) if isinstance(piece, Medium) else piece
+        for piece in prompt
+    ]
 
 
 @dataclass(frozen=True)

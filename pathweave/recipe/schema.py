@@ -50,7 +50,17 @@ def _one_slot(template: str) -> str:
 Templates = Annotated[
     tuple[Annotated[str, AfterValidator(_one_slot)], ...], BeforeValidator(_as_list)
 ]
-RESERVED_NAMES = {"base", "beams", "companion", "help", "json", "max_tokens", "path", "text"}
+RESERVED_NAMES = {
+    "base",
+    "beams",
+    "blind",
+    "companion",
+    "help",
+    "json",
+    "max_tokens",
+    "path",
+    "text",
+}
 
 
 class Component(Settings):

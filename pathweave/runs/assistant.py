@@ -10,7 +10,7 @@ from pathweave.data.messages import Part, parse_content
 from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium, Prompt
+from pathweave.model.prompt import Medium, Prompt, blanked
 from pathweave.runs.loading import load_base, load_run, make_readers
 from pathweave.validation import unknown
 
@@ -37,6 +37,7 @@ class Assistant:
         max_tokens: int = 32,
         beams: int = 1,
         path: str | None = None,
+        blind: bool = False,
     ) -> list[str]:
         """Return the answer to each content-part list.
 
@@ -50,6 +51,8 @@ class Assistant:
             beams: Beams of the search; 1 is greedy.
             path: Read every medium with this path, such as one that reads several modalities;
                 None reads each with that of its own.
+            blind: Answer with the features of media set to zero: an answer that stays the same
+                owes nothing to the medium.
 
         Raises:
             RequestError: If a question has no parts, or a malformed one.
@@ -67,6 +70,8 @@ class Assistant:
             ]
             for parts in parsed
         ]
+        if blind:
+            prompts = [blanked(prompt) for prompt in prompts]
         return generate(self.model, prompts, max_tokens, beams)
 
     def _medium(

@@ -49,8 +49,9 @@ def save_path(
         DiskError: If the directory cannot be written.
     """
     tensors = {TENSORS: path.state_dict()} | ({} if proof is None else {PROOF: proof})
-    # A field that most paths do not need is left out of the spec there.
-    spec = {name: value for name, value in asdict(path.spec).items() if name != "own" or value}
+    # Fields that most paths do not need are left out of the spec there.
+    rare = {"own": (), "positions": "none", "columns": None, "patches": None}
+    spec = {n: v for n, v in asdict(path.spec).items() if n not in rare or v != rare[n]}
     description = {
         "spec": spec,
         "content_hash": path.content_hash(),

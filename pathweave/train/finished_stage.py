@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from torch import Tensor
 
 from pathweave.data.examples import Examples
+from pathweave.data.manifest import evenly_spaced
 from pathweave.encoders import licence_of
 from pathweave.evaluate.verify import record_proof
 from pathweave.model.base import save_base
@@ -15,8 +16,10 @@ from pathweave.recipe.schema import Recipe
 from pathweave.runs.connector_directory import save_shared
 from pathweave.runs.path_directory import save_path
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.train.medium_use import medium_use
 
 PROOF_SAMPLES = 4
+USE_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ def save_stage(
             about["method"] = stage.method
         if stage.connector_before is not None and name == first:
             about["connector_before"] = stage.connector_before
+        if samples is not None and recipe.modalities[name].train:
+            few = evenly_spaced(len(samples), USE_SAMPLES)
+            prompts = [samples.prompt(i) for i in few]
+            use = medium_use(model, prompts, [samples.answer(i) for i in few])
+            about["medium_use"] = None if use is None else asdict(use)
         path, fingerprint = model.paths[name], model.base.fingerprint()
         save_path(path, model.paths, run.path(name), fingerprint, about, tensors)
     done_with = [run.checkpoint, *run.root.glob(f"{run.checkpoint.name}-*")]

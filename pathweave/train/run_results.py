@@ -64,7 +64,9 @@ def _stage(run: RunDirectory, model: PathWeave, name: str) -> StageResults:
         **parts,
         other=trained - sum(parts.values()),
         # Full tuning trains the connector and what the path needs besides adapters.
-        full_tuning=connector + counts["queries"] + counts["input"],
+        full_tuning=connector
+        + sum(counts.get(kind, 0) for kind in ("queries", "input", "patches")),
+        medium_use=description.get("medium_use"),
         seconds=description["seconds"],
         num_bytes=sum(f.stat().st_size for f in files),
     )

@@ -16,8 +16,10 @@ from pathweave.display import Bar, Display
 from pathweave.errors import RunError
 from pathweave.methods.lesson import Lesson
 from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Prompt
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog
+from pathweave.train.medium_use import MediumWatch
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.stop import Interrupted, StopRequest
 from pathweave.train.update_limit import limit_updates
@@ -61,6 +63,7 @@ def train_stage(
     learner = accelerator.prepare_model(model)
     model.train()
     bar = display.bar(f"train {lesson.name}", total=training.steps, done=first)
+    watch = MediumWatch(lesson.name, training, log, display)
     began = time.perf_counter()
     with StopRequest() as stop:
         for step, batch in enumerate(_batches(lesson, first), start=first):
@@ -77,15 +80,19 @@ def train_stage(
             if lesson.after_step is not None:
                 lesson.after_step(step + 1, lr)
             # Summed over processes, any of which may be asked to stop.
-            both = torch.tensor([loss, float(stop.requested)], device=accelerator.device)
-            total, wants_stop = accelerator.reduce(both, reduction="sum").tolist()
-            rate = len(batch) / (time.perf_counter() - tick)
+            total, wants_stop = accelerator.reduce(
+                torch.tensor([loss, float(stop.requested)], device=accelerator.device),
+                reduction="sum",
+            ).tolist()
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
-            _report(lesson.name, step, record, rate, log, bar)
+            rate = len(batch) / (time.perf_counter() - tick)
+            _report(lesson.name, step, record, rate, log, bar, watch.note)
+            if accelerator.is_main_process and watch.is_due(step):
+                watch.look(model, step, *_drawn(lesson, batch[: training.micro_batch]))
             done, ended = step + 1, step + 1 == training.steps
             if done % training.save_every == 0 or ended or wants_stop:
-                elapsed = seconds + time.perf_counter() - began
                 if accelerator.is_main_process:
+                    elapsed = seconds + time.perf_counter() - began
                     now = {"stage": lesson.name, "step": done, "seconds": elapsed}
                     save_checkpoint(checkpoint, modules, optimizer, now)
                 accelerator.wait_for_everyone()
@@ -96,7 +103,13 @@ def train_stage(
 
 
 def _report(
-    name: str, step: int, record: dict[str, float], rate: float, log: RunLog, bar: Bar
+    name: str,
+    step: int,
+    record: dict[str, float],
+    rate: float,
+    log: RunLog,
+    bar: Bar,
+    use: str = "",
 ) -> None:
     """Log and show one step.
 
@@ -111,7 +124,7 @@ def _report(
         )
     rounded = {name: float(f"{value:.6g}") for name, value in record.items()}
     log.event("step", stage=name, step=step + 1, **rounded, samples_per_second=round(rate, 2))
-    bar.advance(1, note=f"loss {loss:.3f}  {rate:.1f} samples/s")
+    bar.advance(1, note=f"loss {loss:.3f}{use}  {rate:.1f} samples/s")
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -149,6 +162,12 @@ def _batches(lesson: Lesson, first: int) -> Iterator[list[Index]]:
     return islice(endless, first, lesson.training.steps)
 
 
+def _drawn(lesson: Lesson, part: Sequence[Index]) -> tuple[list[Prompt], list[str]]:
+    """Return the prompts and the answers of samples."""
+    prompts = [lesson.sets[w].samples.prompt(i) for w, i in part]
+    return prompts, [lesson.sets[w].samples.answer(i) for w, i in part]
+
+
 def _accumulate(
     model: PathWeave,
     learner: nn.Module,
@@ -171,8 +190,7 @@ def _accumulate(
     for start in range(0, len(mine), size):
         part = mine[start : start + size]
         last = start + size >= len(mine)
-        prompts = [lesson.sets[w].samples.prompt(i) for w, i in part]
-        answers = [lesson.sets[w].samples.answer(i) for w, i in part]
+        prompts, answers = _drawn(lesson, part)
         with nullcontext() if last else accelerator.no_sync(learner):
             loss, _ = learner(prompts, answers)
             # Gradients are averaged over processes; the mean loss is a sum over them.

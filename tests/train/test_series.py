@@ -136,7 +136,5 @@ def test_a_path_without_positions_in_its_description_loads(run, tmp_path, capsys
     old = shutil.copytree(run, tmp_path / "run")
     file = old / "paths/sight/path.json"
     description = json.loads(file.read_text(encoding="utf-8"))
-    for field in ("positions", "columns", "patches"):
-        del description["spec"][field]
-    file.write_text(json.dumps(description), encoding="utf-8")
+    assert description["spec"].keys().isdisjoint({"positions", "columns", "patches"})
     assert command("verify", old) == 0

@@ -89,13 +89,14 @@ def test_the_commands_of_the_readme_exist():
 def as_documented(tmp_path_factory, shared_home):
     """A directory in which the Python of the documents can be typed: a small run, and its media."""
     root = tmp_path_factory.mktemp("documents")
-    recipe = runs.write_recipe(root / "sensors", "image", "audio", "depth")
+    recipe = runs.write_recipe(root / "sensors", "image", "audio", "depth", "point_cloud")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATHWEAVE_HOME", str(shared_home))
         out = root / "runs" / "mcl_mini"
         assert runs.command("evolve", recipe, "--out", out, "--json") == 0
     (root / "examples").mkdir()
-    for name, file in (("audio", "organ.ogg"), ("depth", "chair.png")):
+    files = {"audio": "organ.ogg", "depth": "chair.png", "point_cloud": "desk.npy"}
+    for name, file in files.items():
         # The invented sensors read arrays; the real examples are asked about in the slow suite.
         shutil.copy(root / "sensors" / f"{name}-test-0.npy", root / "examples" / file)
     (root / "data").symlink_to(ROOT / "data")

@@ -356,3 +356,85 @@ def test_a_training_set_has_a_limit_of_its_own():
         recipe = parse_recipe(value | {"limit": limit})
         sets = recipe.modalities["both"].train
         assert (recipe.limit_of(sets["qa"]), recipe.limit_of(sets["all"])) == expected
+
+
+def motion(**changes):
+    return {
+        "decoder": {"kind": "series", "rate": 50.0},
+        "encoder": {"kind": "series", "channels": 3},
+        "train": {"qa": {"manifest": "train.jsonl"}},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "positions"),
+    [
+        ({}, "sinusoidal"),
+        ({"positions": "none"}, "none"),
+        ({"positions": "learned"}, "learned"),
+        ({"encoder": {"kind": "whisper"}}, "none"),
+        ({"encoder": {"kind": "whisper"}, "positions": "sinusoidal"}, "sinusoidal"),
+    ],
+)
+def test_rows_are_a_sequence_unless_a_set_is_declared(changes, positions):
+    recipe = parse_recipe(tree(modalities={"sight": modality(**changes), "sound": modality()}))
+    found = recipe.input_of("sight")
+    assert found == {"positions": positions, "columns": None, "patches": None}
+
+
+def test_a_grid_has_columns():
+    recipe = parse_recipe(tree(modalities={"sight": modality(columns=7), "sound": modality()}))
+    assert recipe.input_of("sight")["columns"] == 7
+    for wrong in ({"columns": 7, "positions": "none"}, {"columns": 0}):
+        with pytest.raises(RecipeError, match="columns"):
+            parse_recipe(tree(modalities={"sight": modality(**wrong), "sound": modality()}))
+
+
+@pytest.mark.parametrize(
+    ("patches", "length", "stride"),
+    [
+        (None, 16, 8),
+        ({"length": 10}, 10, 5),
+        ({"length": 1}, 1, 1),
+        ({"length": "0.5 s"}, 25, 12),
+        ({"length": "0.5s", "stride": "0.1 s"}, 25, 5),
+        ({"length": "0.001 s", "stride": 3}, 1, 3),
+    ],
+)
+def test_patches_are_in_samples_or_seconds(patches, length, stride):
+    modalities = {"sight": motion(patches=patches), "sound": modality()}
+    spec = parse_recipe(tree(modalities=modalities)).input_of("sight")["patches"]
+    assert (spec.length, spec.stride, spec.width, spec.depth) == (length, stride, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (modality(patches={"length": 4}), "patches must go with the encoder 'series', got 'preco"),
+        (motion(patches={"length": "4 ms"}), "must be samples, as 16, or seconds, as '0.5 s', got"),
+        (motion(patches={"length": 0}), "length"),
+        (motion(patches={"width": 10}), "width"),
+        (motion(positions="places"), "positions"),
+    ],
+)
+def test_patches_and_positions_that_cannot_be_are_refused(broken, words):
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe(tree(modalities={"sight": broken, "sound": modality()}))
+
+
+def test_a_path_of_several_modalities_keeps_their_order():
+    def read(other):
+        together = {"reads": ["sight", "sound"], "train": {"qa": {"manifest": "train.jsonl"}}}
+        modalities = {"sight": motion(), "sound": other, "both": together}
+        recipe = parse_recipe(tree(modalities=modalities, curriculum=["sight", "sound", "both"]))
+        return recipe.input_of("both")
+
+    assert read(motion())["positions"] == "sinusoidal"
+    assert read(motion())["patches"].length == 16
+    with pytest.raises(
+        RecipeError, match=r"modalities\.both\.reads must name modalities with equal"
+    ):
+        read(motion(patches={"length": 4}))
+    with pytest.raises(RecipeError, match="equal patches, or none"):
+        read(modality())

@@ -70,6 +70,32 @@ def check(
 
 
 @data_app.command()
+def stats(
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST...", help="One manifest, or several.")
+    ],
+    as_json: _AsJson = False,
+) -> None:
+    """Say what manifests hold: samples, answers, media, and what several of them share.
+
+    Exit code 1 if a row is broken or a medium is missing.
+
+    Example: pathweave data stats motion/train.jsonl motion/test.jsonl
+    """
+    from pathweave.data.stats import manifest_stats, show_stats
+    from pathweave.display import Display
+
+    found = manifest_stats(manifests, Display(quiet=as_json))
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        show_stats(found)
+    media = [about for told in found["manifests"] for about in told["media"].values()]
+    if any(told["broken"] for told in found["manifests"]) or any(a["missing"] for a in media):
+        raise typer.Exit(1)
+
+
+@data_app.command()
 def convert(  # noqa: PLR0913 (all are options of one command)
     kind: Annotated[
         str,

@@ -16,6 +16,7 @@ from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
 from pathweave.cli.evolve import evolve
 from pathweave.cli.export import export
+from pathweave.cli.extend import extend
 from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
@@ -33,7 +34,7 @@ app = typer.Typer(
     help="Add senses to a pretrained vision language model one at a time, without forgetting. "
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
-for command in (evolve, inspect, verify, evaluate, estimate, fetch):
+for command in (evolve, extend, inspect, verify, evaluate, estimate, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)

@@ -7,6 +7,7 @@ from tests.whole_runs import command
 
 COMMANDS = (
     "evolve",
+    "extend",
     "inspect",
     "verify",
     "evaluate",

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 
 from pathweave.data.manifest import Manifest
@@ -109,3 +111,51 @@ def test_a_finished_run_is_not_trained_again(run):
 def events(run):
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
+
+
+def write_recordings(directory):
+    """A motor that runs smoothly, knocks or whirrs, as CSV files in a folder each."""
+    random = np.random.default_rng(0)
+    times = np.arange(100) / 50
+    waves = {
+        "smooth": 0 * times,
+        "knocking": 1.0 * (times % 0.5 < 0.06),
+        "whirring": np.sin(90 * times),
+    }
+    for name, wave in waves.items():
+        (directory / "recordings" / name).mkdir(parents=True)
+        for i in range(8):
+            noise = 0.2 * random.normal(size=(len(times), 3))
+            values = 9.81 * np.array([0, 0, 1]) + 3 * wave[:, None] + noise
+            rows = [
+                ",".join(f"{v:.4f}" for v in (t, *row))
+                for t, row in zip(times, values, strict=True)
+            ]
+            text = "\n".join(["t,ax,ay,az", *rows])
+            (directory / "recordings" / name / f"{i:03}.csv").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_tutorial_leads_from_csv_files_to_an_answer(run, tmp_path):
+    """Its commands as they stand, with fewer steps; earlier paths stay as they are."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mcl_mini").symlink_to(run)
+    write_recordings(tmp_path)
+    tutorial = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n(.*?)```", tutorial, re.DOTALL)
+    lines = block.strip().splitlines()
+    assert len(lines) <= 40
+    assert [line.split()[1] for line in lines] == ["modality", "data", "extend", "ask", "inspect"]
+    for line in lines:
+        words = shlex.split(line.replace("worn", "knocking"))[1:]
+        few = ["--set", "modalities.vibration.training.steps=8"] if words[0] == "extend" else []
+        program = [sys.executable, "-m", "pathweave.cli", *words, *few]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            program, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+    for name in SENSES:
+        place = f"paths/{name}/path.safetensors"
+        assert (tmp_path / "runs/with_vibration" / place).read_bytes() == (run / place).read_bytes()

@@ -16,32 +16,37 @@ def extend(
         Path | None,
         typer.Option(help="Extend a copy of the run here; needed with a base."),
     ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was added as JSON.")] = False,
 ) -> None:
     """Add a sense; verify the paths that are there before and after, and say what it cost.
 
-    The recipe declares the new modality and its curriculum alone. What it says of training holds
-    for its own stages; method and base are those of the run.
+    The recipe declares the new modality and its curriculum. Base, method and training are those of
+    the run, but for what the modality says of its own training.
 
     Example: pathweave extend runs/mcl_mini motion/recipe.yaml --out runs/with_motion
     """
     from pathweave.errors import RunError
-    from pathweave.recipe.reading import load_recipe
+    from pathweave.recipe.reading import load_recipe, parse_override
     from pathweave.runs.run_directory import RunDirectory
     from pathweave.train.evolve import evolve_recipe
     from pathweave.train.extend import extend_run
 
+    values = dict(parse_override(text) for text in overrides or [])
     if not RunDirectory(Path(run)).recipe_file.exists():
         if out is None:
             raise RunError(
                 f"{run} must be the directory of a run, or a base with --out DIR for the run to "
                 "be, got no recipe.json in it; add --out, or correct the directory"
             )
-        results = evolve_recipe(load_recipe(recipe, {"base": run}), out, as_json)
+        results = evolve_recipe(load_recipe(recipe, {**values, "base": run}), out, as_json)
         if as_json and results is not None:
             typer.echo(json.dumps(results.model_dump(exclude_none=True)))
         return
-    extension = extend_run(Path(run), load_recipe(recipe), out, as_json)
+    extension = extend_run(Path(run), load_recipe(recipe, values), out, as_json)
     found = extension.as_json()
     if as_json:
         typer.echo(json.dumps(found))

@@ -53,8 +53,8 @@ class Extension:
 def extended(run: Recipe, sense: Recipe) -> Recipe:
     """Return the recipe of a run with the stages of another recipe behind its own.
 
-    The stages learn by the method of the run; they keep the settings of training that their own
-    recipe sets.
+    The stages learn by the method and the settings of training of the run, but for those that
+    their own modality sets: what a recipe says of all its stages holds for a run of its own.
 
     Raises:
         RecipeError: If the other recipe has another base or method, trains the connector that the
@@ -67,20 +67,18 @@ def extended(run: Recipe, sense: Recipe) -> Recipe:
                 "leave it out"
             )
     modalities = {name: run.modalities[name] for name in run.modalities}
-    for name in sense.curriculum:
-        if sense.training_of(name).connector:
+    for name, modality in sense.modalities.items():
+        if modality.training.get("connector"):
             raise RecipeError(
                 f"stage {name!r} must leave the connector alone, which the paths of the run share, "
-                "got training.connector: true; leave it out"
+                f"got modalities.{name}.training.connector: true; leave it out"
             )
-    for name, modality in sense.modalities.items():
         if name in modalities:
             raise RecipeError(
                 f"a modality that is added must be new, got {name!r}, which the run has; give it "
                 "another name"
             )
-        own = {**sense.training.model_dump(exclude_unset=True), **modality.training}
-        modalities[name] = modality.model_copy(update={"training": own})
+        modalities[name] = modality
     tree = run.model_dump(mode="json")
     tree["modalities"] = {n: m.model_dump(mode="json") for n, m in modalities.items()}
     tree["curriculum"] = [*run.curriculum, *sense.curriculum]

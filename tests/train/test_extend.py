@@ -24,9 +24,9 @@ def sense(tmp_path_factory, recipe_file):
     text = json.dumps(known).replace("sound", "heat")
     tree = {
         "name": "heat",
-        "modalities": {"heat": json.loads(text)},
+        "modalities": {"heat": json.loads(text) | {"training": {"steps": 6}}},
         "curriculum": ["heat"],
-        "training": {"steps": 6},
+        "training": {"steps": 9, "connector": True},  # of a run of its own
     }
     (directory / "recipe.yaml").write_text(json.dumps(tree), encoding="utf-8")
     return directory / "recipe.yaml"
@@ -88,7 +88,10 @@ def test_a_base_is_given_its_first_sense(recipe_file, sense, tmp_path, capsys):
     [
         ({"base": "mini"}, "base of a recipe that extends a run must be that of the run"),
         ({"method": {"rank": 3}}, "method of a recipe that extends a run"),
-        ({"training": {"connector": True}}, "stage 'heat' must leave the connector alone"),
+        (
+            {"heat": {"training": {"connector": True}}},
+            "stage 'heat' must leave the connector alone",
+        ),
     ],
 )
 def test_what_would_touch_the_run_is_refused(fields, words, finished_run, sense, tmp_path, capsys):

@@ -57,6 +57,8 @@ def parameter_table(estimate: Estimate) -> WholeTable:
         "input projection": lambda s: f"{s.trained.input_projection:,}",
     }
     others: Rows = {
+        "positions": lambda s: f"{s.trained.positions:,}",
+        "patch encoder": lambda s: f"{s.trained.patches:,}",
         "connector itself": lambda s: f"{s.trained.connector:,}",
         "low-rank update": lambda s: f"{s.trained.low_rank:,}",
         "earlier paths": lambda s: f"{s.trained.earlier:,}",
@@ -68,8 +70,8 @@ def parameter_table(estimate: Estimate) -> WholeTable:
         "reduction": lambda s: f"{s.reduction:.2%}" if s.training else NONE,
     }
     caption = (
-        "full tuning: Q-Former, projector, and the stage's query tokens, input norm and input "
-        "projection; reduction: 1 - total / full tuning; -: the base was pretrained with it"
+        "full tuning: Q-Former, projector, and the stage's query tokens and what reads its input; "
+        " reduction: 1 - total / full tuning; -: the base was pretrained with it"
     )
     return _by_stage("Trained parameters", estimate, rows, caption)
 

@@ -84,6 +84,8 @@ class Trained(Summed):
         queries: Query tokens.
         input_norm: Layer norm of encoder features.
         input_projection: Linear map of encoder features to the Q-Former's width.
+        positions: Places of the tokens of a sequence.
+        patches: Patch encoder.
         connector: Q-Former and projector themselves, or the path's own copies of them, in a stage
             that trains them.
         low_rank: Low-rank update of the connector.
@@ -97,6 +99,8 @@ class Trained(Summed):
     queries: int = 0
     input_norm: int = 0
     input_projection: int = 0
+    positions: int = 0
+    patches: int = 0
     connector: int = 0
     low_rank: int = 0
     earlier: int = 0

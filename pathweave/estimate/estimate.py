@@ -192,7 +192,10 @@ def _cost(
         load=load,
         batch_size=sample.batch,
         trained=Trained(**trained),
-        full_tuning=connector + sum(each["queries"] + each["input"] for each in own),
+        full_tuning=connector
+        + sum(
+            each[kind] for each in own for kind in ("queries", "input", "patches") if kind in each
+        ),
         feature_bytes=features.cached_bytes,
         training=training,
         inference=Memory(**held, keys_and_values=keys_and_values * sample.batch),
@@ -292,8 +295,11 @@ def _kinds(model: PathWeave, names: tuple[str, ...]) -> dict[int, str]:
         parts: list[tuple[str, nn.Module]] = [
             ("input_norm", path.input_norm),
             ("input_projection", path.input_projection),
+            ("positions", path.positions),
             ("connector", path.own),
         ]
+        if path.patches is not None:
+            parts.append(("patches", path.patches))
         for site, experts in path.experts.items():
             adapters = "projector_adapter" if site == PROJECTOR_SITE else "adapters"
             for kind, part in experts.named_children():

@@ -24,14 +24,14 @@ class PatchSpec:
         length: Length of a patch, in samples.
         stride: Samples from the beginning of a patch to that of the next.
         width: Width of a token; a multiple of 4.
-        depth: Layers over the patches.
+        layers: Layers over the patches.
         dropout: Probability, in [0, 1), in every layer.
     """
 
     length: int
     stride: int
     width: int = 128
-    depth: int = 3
+    layers: int = 3
     dropout: float = 0.1
 
 
@@ -62,7 +62,7 @@ class PatchEncoder(nn.Module):
             2 * channels, spec.width, spec.length, spec.stride, padding=spec.length // 2
         )
         self.statistics = nn.Linear(2 * channels, spec.width)
-        self.layers = nn.ModuleList(_Layer(spec.width, spec.dropout) for _ in range(spec.depth))
+        self.layers = nn.ModuleList(_Layer(spec.width, spec.dropout) for _ in range(spec.layers))
 
     def forward(
         self, units: Sequence[Float[Tensor, "_ values_and_presence"]]

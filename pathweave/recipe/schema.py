@@ -144,14 +144,14 @@ class Patches(Settings):
         None, description="From patch to patch, in the same units; null is half the length."
     )
     width: int = Field(128, ge=8, multiple_of=4, description="Width of a token.")
-    depth: int = Field(3, ge=0, description="Layers over the patches.")
+    layers: int = Field(3, ge=0, description="Layers over the patches.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Probability in every layer.")
 
     def spec(self, rate: float) -> PatchSpec:
         """Return the patch encoder for recordings of a rate, in Hz."""
         length = _in_samples(self.length, rate)
         stride = max(1, length // 2) if self.stride is None else _in_samples(self.stride, rate)
-        return PatchSpec(length, stride, self.width, self.depth, self.dropout)
+        return PatchSpec(length, stride, self.width, self.layers, self.dropout)
 
 
 def _in_samples(length: int | str, rate: float) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pathweave.data.decode.pair import pack_pair
@@ -75,7 +76,7 @@ class Assistant:
         return generate(self.model, prompts, max_tokens, beams)
 
     def _medium(
-        self, part: Part, path: str | None, memory: Mapping[str, Mapping[str, Any]]
+        self, part: Part, path: str | None, memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     ) -> Medium:
         name = path or part.type
         if name not in self.model.paths:

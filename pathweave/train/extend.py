@@ -68,15 +68,15 @@ def extended(run: Recipe, sense: Recipe) -> Recipe:
             )
     modalities = {name: run.modalities[name] for name in run.modalities}
     for name, modality in sense.modalities.items():
-        if modality.training.get("connector"):
-            raise RecipeError(
-                f"stage {name!r} must leave the connector alone, which the paths of the run share, "
-                f"got modalities.{name}.training.connector: true; leave it out"
-            )
         if name in modalities:
             raise RecipeError(
                 f"a modality that is added must be new, got {name!r}, which the run has; give it "
                 "another name"
+            )
+        if modality.training.get("connector"):
+            raise RecipeError(
+                f"stage {name!r} must leave the connector alone, which the paths of the run share, "
+                f"got modalities.{name}.training.connector: true; leave it out"
             )
         modalities[name] = modality
     tree = run.model_dump(mode="json")

@@ -6,7 +6,7 @@ import pytest
 from tests.whole_runs import command, hashes
 
 FIELDS = {"predecessors", "parameters", "trained_parameters", "bytes", "gate_usage"}
-FIELDS |= {"content_hash", "modality", "licences"}
+FIELDS |= {"content_hash", "modality", "licences", "medium_use"}
 
 
 def test_json_holds_every_path(finished_run, capsys):

@@ -12,7 +12,7 @@ from tests.tiny import WIDTH, tiny_base, write_tiny_recipe
 CONNECTOR = sum(
     p.numel() for part in (tiny_base().qformer, tiny_base().projector) for p in part.parameters()
 )
-OWN = 2 * 16 + 2 * WIDTH  # query tokens and input norm of a path
+OWN = 2 * 16 + 2 * WIDTH + 1  # query tokens, input norm and positions of a path
 PROJECTOR = 16 * 32 + 32
 KNOWN: dict = {}  # estimates by method: each takes a second
 
@@ -58,7 +58,7 @@ def test_every_method_is_known(recipe, method):
 )
 def test_a_method_trains_what_it_says(recipe, method, connector, earlier):
     last = estimated(recipe, method)[-1].trained
-    assert (last.connector, last.earlier, last.queries + last.input_norm) == (
+    assert (last.connector, last.earlier, last.queries + last.input_norm + last.positions) == (
         connector,
         earlier,
         OWN,
@@ -69,7 +69,7 @@ def test_a_method_trains_what_it_says(recipe, method, connector, earlier):
 def test_joint_training_trains_every_path(recipe):
     trained = estimated(recipe, "joint")[-1].trained
     assert (trained.connector, trained.earlier) == (CONNECTOR, OWN)
-    assert trained.queries + trained.input_norm == 2 * OWN
+    assert trained.queries + trained.input_norm + trained.positions == 2 * OWN
 
 
 def test_a_low_rank_update_is_counted(recipe):

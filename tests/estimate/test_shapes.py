@@ -144,7 +144,8 @@ def test_stages_count_what_the_real_path_has(tmp_path):
         curriculum=list(names),
         method={"queries": 3, "rank": 4, "plain_sites": []},
     )
-    real = tiny_model(*[s for s in chain("none", *names) if s.name != "none"])
+    specs = chain("none", *names, positions="sinusoidal")
+    real = tiny_model(*[spec for spec in specs if spec.name != "none"])
     for stage in estimate_recipe(tree).stages:
         path = real.paths[stage.modality]
         assert stage.trained.total == sum(p.numel() for p in path.parameters())

@@ -133,7 +133,7 @@ def test_a_projector_of_its_own_starts_as_the_shared_one(learn):
         id(p) for p in world.model.parameters() if p.requires_grad
     }
     assert {name.split(".")[1] for name, _ in lesson.trained.named_parameters()} == {
-        *("queries", "input_norm", "own"),
+        *("queries", "input_norm", "positions", "own"),
     }
 
 

@@ -11,7 +11,7 @@ from pathweave.nn.patches import PatchEncoder, PatchSpec
 def encoder(channels=2, **spec):
     torch.manual_seed(0)
     built = PatchEncoder(
-        PatchSpec(**{"length": 4, "stride": 2, "width": 8, "depth": 2, **spec}), channels
+        PatchSpec(**{"length": 4, "stride": 2, "width": 8, "layers": 2, **spec}), channels
     )
     return built.eval()
 

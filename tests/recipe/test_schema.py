@@ -405,7 +405,7 @@ def test_a_grid_has_columns():
 def test_patches_are_in_samples_or_seconds(patches, length, stride):
     modalities = {"sight": motion(patches=patches), "sound": modality()}
     spec = parse_recipe(tree(modalities=modalities)).input_of("sight")["patches"]
-    assert (spec.length, spec.stride, spec.width, spec.depth) == (length, stride, 128, 3)
+    assert (spec.length, spec.stride, spec.width, spec.layers) == (length, stride, 128, 3)
 
 
 @pytest.mark.parametrize(

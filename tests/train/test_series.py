@@ -17,7 +17,7 @@ from tests.whole_runs import command, write_recipe
 MOTION = {
     "decoder": {"kind": "series", "rate": 10.0, "time": "t", "channels": ["x", "y"]},
     "encoder": {"kind": "series", "channels": 2},
-    "patches": {"length": "0.4 s", "width": 16, "depth": 1},
+    "patches": {"length": "0.4 s", "width": 16, "layers": 1},
     "cue": "motion:",
     "train": {"qa": {"manifest": "motion-train.jsonl"}},
     "test": {"qa": {"manifest": "motion-test.jsonl", "metric": "ranking"}},
@@ -93,7 +93,7 @@ def test_a_recording_keeps_its_order_and_a_declared_set_has_none(run):
 
 def test_the_patch_encoder_is_counted_saved_and_proved_with_its_path(run, tmp_path, capsys):
     spec = describe_path(run / "paths/motion")["spec"]
-    assert spec["patches"] == {"length": 4, "stride": 2, "width": 16, "depth": 1, "dropout": 0.1}
+    assert spec["patches"] == {"length": 4, "stride": 2, "width": 16, "layers": 1, "dropout": 0.1}
     assert spec["positions"] == "sinusoidal"
     path = load_run(run)[0].paths["motion"]
     assert path.count()["patches"] == sum(p.numel() for p in path.patches.parameters()) > 1000

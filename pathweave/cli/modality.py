@@ -9,13 +9,9 @@ import typer
 modality_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Make manifests and a recipe from your files (docs/own_data.md).",
+    help="Make manifests and a recipe from your files (docs/own_data.md).\n\n"
+    "Example: pathweave modality new motion --from recordings",
 )
-
-
-@modality_app.callback()
-def modality() -> None:
-    """Make manifests and a recipe from your files (docs/own_data.md)."""
 
 
 @modality_app.command()

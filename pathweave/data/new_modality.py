@@ -312,9 +312,11 @@ def _times(
     rate: float | None,
 ) -> dict[str, str]:  # fmt: skip
     """Return the options for a column of times; none if it is not even and a rate is given."""
-    cell = read_table(files[0].read())[time][0].as_py()
+    tables = (read_table(file.read()) for file in files[:TRIED])
+    columns = (table[time].to_pylist() for table in tables if time in table.column_names)
+    cell = next((cell for cells in columns for cell in cells if cell is not None), None)
     is_plain = isinstance(cell, int | float)
-    by_size = (unit for unit, least in _SINCE_1970 if is_plain and abs(cell) >= least)
+    by_size = (unit for unit, least in _SINCE_1970 if is_plain and abs(cell or 0) >= least)
     match = _TIME.fullmatch(time.strip())
     told = (match.group(1) or "").lower() if match else ""
     told = told or next(by_size, "")
@@ -323,7 +325,7 @@ def _times(
     for file in files[:TRIED]:
         try:
             rates.append(recorded.decode(file.read()).rate)
-        except MediaError as error:
+        except (MediaError, pa.ArrowException) as error:
             reason = f"{file.name} {error}"
     if 2 * len(rates) < len(files[:TRIED]):
         if rate is None:

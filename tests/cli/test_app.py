@@ -15,6 +15,7 @@ COMMANDS = (
     "ask",
     "import",
     "export",
+    "modality",
 )
 
 

@@ -154,7 +154,10 @@ def _of_table_beside(source: Path, label: str, group: str | None) -> LabelledFil
     is_table = [p for p in _visible(root) if _KIND_OF.get(p.suffix.lower()) == "tables"]
     paths = is_table if source.is_dir() else [source]
     if not paths:
-        raise RequestError(f"{source} must hold a table with the column {label!r}, got no table")
+        raise RequestError(
+            f"{source} must hold a table with the column {label!r}, got none; add it, or leave out "
+            "--label where folders are the classes"
+        )
     tables: dict[Path, pa.Table] = {}
     for path in paths:
         try:

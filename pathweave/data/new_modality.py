@@ -57,7 +57,7 @@ Value = TypeVar("Value")
 class _Look:
     """What the files hold: how to read them, what was found, and what could not be read."""
 
-    bar: Bar
+    bar: Bar = field(repr=False)
     decoder: dict[str, Any] = field(default_factory=dict)
     encoder: dict[str, Any] = field(default_factory=dict)
     patches: dict[str, int] | None = None
@@ -368,7 +368,7 @@ def _measure(look: _Look, series: Series) -> list[bool]:
     look.lengths.append(len(values) / series.rate)
     look.with_gaps += bool(np.isnan(values).any())
     look.rates.append(series.rate)
-    return list(np.nanmax(values, axis=0) > np.nanmin(values, axis=0))
+    return (np.nanmax(values, axis=0) > np.nanmin(values, axis=0)).tolist()
 
 
 def _use_series(look: _Look, options: dict[str, Any], rate: float | None) -> None:

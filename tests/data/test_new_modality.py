@@ -58,7 +58,7 @@ def write_long(file, count=8, change=None):
         label = ("up", "down")[i % 2]
         for n, (t, x, y) in enumerate(signal(i, label=label).tolist()):
             row = {"trip": f"trip {i}", "t": t, "x": x, "y": y, "who": f"p{i}", "move": label}
-            rows.append(row | (change or {} if (i, n) == (3, 50) else {}))
+            rows.append(row | ((change or {}) if (i, n) == (3, 50) else {}))
     order = np.random.default_rng(0).permutation(count)  # of recordings; their rows are mixed
     rows.sort(key=lambda row: (row["t"], order[int(row["trip"][5:])]))
     pq.write_table(pa.Table.from_pylist(rows), file)
@@ -96,7 +96,7 @@ def test_folders_of_tables_become_a_recipe_that_reads_them_all(tmp_path, capsys)
     assert (found["recordings"], found["channels"], found["rate"]) == (20, ["x", "y"], 50)
     assert found["seconds"] == [2.0, 2.0, 2.0]
     assert found["classes"] == {"down": 10, "up": 10}
-    assert found["splits"] == {"train": 14, "val": 4, "test": 2}
+    assert found["splits"] == {"train": 14, "val": 3, "test": 3}
     assert (found["left_out"], found["warnings"], found["with_gaps"]) == ([], [], 0)
     options = {"rate": 50, "channels": ["x", "y"], "time": "t", "seconds": 2.0}
     assert modality.decoder.options == options
@@ -128,7 +128,7 @@ def test_what_was_found_and_the_next_commands_are_said(tmp_path, capsys, monkeyp
     assert "channels: 2: x, y; 50 Hz, by the times in column 't'" in shown
     assert "length: 2 s to 2 s, median 2 s" in shown
     assert "classes: down 10, up 10" in shown
-    assert "train: 14, val: 4, test: 2" in shown
+    assert "train: 14, val: 3, test: 3" in shown
     evolve, ask = (line.strip() for line in shown.splitlines()[-2:])
     assert evolve == "pathweave evolve motion/recipe.yaml --out runs/motion"
     tested = rows_of(tmp_path / "motion")["test"][0].id
@@ -301,7 +301,7 @@ def test_uneven_times_need_a_rate(tmp_path, capsys):
         write_table(file, rows)
     assert command("modality", "new", "motion", "--from", root, "--out", tmp_path / "no") == 2
     error = capsys.readouterr().err
-    assert "must have even times in column 't', or a rate, got: down/9.csv" in error
+    assert "must have even times in column 't', or a rate, got: up/9.csv" in error
     assert "--rate HZ" in error
     assert not (tmp_path / "no").exists()
     found, modality = new(capsys, root, "--rate", 10)
@@ -528,7 +528,7 @@ BY_TRIP = ["--label", "move", "--recording", "trip"]
     [
         (lambda root: root / "none", [], "--from must name a file or a directory"),
         (empty, [], "must hold a folder a class, got files of nothing and no folder"),
-        (empty, ["--label", "move"], "must hold a table with the column 'move', got no table"),
+        (empty, ["--label", "move"], "must hold a table with the column 'move', got none"),
         (one_class, [], "must be of two classes or more, got up alone"),
         (two_samples, [], "must have 3 samples or groups of different content"),
         (mixed, [], "must be of one kind"),

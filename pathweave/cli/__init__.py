@@ -20,6 +20,7 @@ from pathweave.cli.extend import extend
 from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
+from pathweave.cli.modality import modality_app
 from pathweave.cli.verify import verify
 from pathweave.cli.waiting import choose_waiting
 from pathweave.errors import PathWeaveError
@@ -41,6 +42,7 @@ app.command()(export)
 app.command()(compare)
 app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
 app.add_typer(data_app, name="data")
+app.add_typer(modality_app, name="modality")
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(cls=AskCommand, context_settings={"ignore_unknown_options": True})(ask)
 

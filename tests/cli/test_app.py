@@ -16,6 +16,7 @@ COMMANDS = (
     "ask",
     "import",
     "export",
+    "modality",
 )
 
 

@@ -79,6 +79,11 @@ class Recording(Decoder):
                 are refused, or times are not evenly spaced.
             PathWeaveError: If soundfile or soxr is needed and not installed.
         """
+        values, rate = self._whole(data)
+        return Series(self._cut(_resample(values, rate, self.rate)), self.rate)
+
+    def _whole(self, data: bytes) -> tuple[Float[np.ndarray, "time channels"], float]:
+        """Return the numbers of the channels, checked, and the rate at which they were recorded."""
         values, rate = self._read(data)
         if not len(values):
             raise MediaError("must have a row of numbers, got none; record or export again")
@@ -98,7 +103,7 @@ class Recording(Decoder):
                 f"must hold every value, got {int(missing.sum()):,} missing, the first in "
                 f"row {1 + int(missing.any(1).argmax())}; fill them in, or set gaps: mask"
             )
-        return Series(self._cut(_resample(values, rate, self.rate)), self.rate)
+        return values, rate
 
     def _packed(self, value: Any, rate: int | float | None) -> bytes:  # noqa: ANN401
         if rate is not None and rate != (self.file_rate or self.rate):
@@ -112,7 +117,7 @@ class Recording(Decoder):
         """Return the numbers of the channels and their rate."""
         rate = self.file_rate or self.rate
         if data.startswith(b"PAR1") or not (data.startswith(MAGIC) or data[:4] in SOUNDS):
-            return self._of_table(self._table(data), rate)
+            return self._of_table(read_table(data, self.header, self.decimal), rate)
         if data.startswith(MAGIC):
             values = read_npy(data).astype(np.float64)
             values = values[:, None] if values.ndim == 1 else values
@@ -131,24 +136,6 @@ class Recording(Decoder):
                 f"{list(values.shape)}); its axes are time and channels, in this order"
             )
         return values, float(rate)
-
-    def _table(self, data: bytes) -> pa.Table:
-        if data.startswith(b"PAR1"):
-            return pq.read_table(io.BytesIO(data))
-        text = data.removeprefix(BOM)
-        first = text.split(b"\n", 1)[0].decode("utf-8").strip("\r")
-        separator = max(SEPARATORS, key=first.count)
-        if self.header and first and all(map(_is_number, first.split(separator))):
-            raise MediaError(
-                f"must have the names of its columns in its first row, got {first!r}; add them, or "
-                "set header: false"
-            )
-        return pa_csv.read_csv(
-            io.BytesIO(text),
-            pa_csv.ReadOptions(autogenerate_column_names=not self.header),
-            pa_csv.ParseOptions(delimiter=separator),
-            pa_csv.ConvertOptions(decimal_point=self.decimal),
-        )
 
     def _of_table(
         self, table: pa.Table, rate: float
@@ -237,12 +224,47 @@ class Recording(Decoder):
         return np.stack(padded).astype(np.float32)
 
 
+def read_table(data: bytes, header: bool = True, decimal: str = ".") -> pa.Table:
+    """Return the columns of CSV, TSV or Parquet; the separator of text is found in its first row.
+
+    Args:
+        data: The file.
+        header: Whether text has the names of its columns in its first row.
+        decimal: Sign between units and tenths, in text.
+
+    Raises:
+        MediaError: If text begins with numbers in place of names.
+        Exception: Whatever pyarrow makes of bytes that are no table.
+    """
+    if data.startswith(b"PAR1"):
+        return pq.read_table(io.BytesIO(data))
+    text = data.removeprefix(BOM)
+    first = text.split(b"\n", 1)[0].decode("utf-8").strip("\r")
+    separator = max(SEPARATORS, key=first.count)
+    if header and first and all(map(_is_number, first.split(separator))):
+        raise MediaError(
+            f"must have the names of its columns in its first row, got {first!r}; add them, or "
+            "set header: false"
+        )
+    return pa_csv.read_csv(
+        io.BytesIO(text),
+        pa_csv.ReadOptions(autogenerate_column_names=not header),
+        pa_csv.ParseOptions(delimiter=separator),
+        pa_csv.ConvertOptions(decimal_point=decimal),
+    )
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
         return False
     return True
+
+
+def might_be_number(text: str) -> bool:
+    """Return whether a cell holds a number, also one with a decimal comma."""
+    return _is_number(text) or _DECIMAL_COMMA.fullmatch(text) is not None
 
 
 def _numbers(column: pa.ChunkedArray, title: str) -> Float[np.ndarray, " time"]:

@@ -290,7 +290,7 @@ def _look_at_tables(look: _Look, found: LabelledFiles, rate: float | None) -> No
             f"{', '.join(list(every)[:SHOWN])}; give it, or name the column time"
         )
     recorded = _AsRecorded.model_validate(options)
-    ranges = look.each(readable, lambda data: _measure(look, recorded.decode(data)))
+    ranges = look.each(found.files, lambda data: _measure(look, recorded.decode(data)))
     varying = [c for i, c in enumerate(channels) if any(varies[i] for varies in ranges.values())]
     if varying:  # what is constant tells of the recording, as a number of its class would
         constant = [column for column in channels if column not in varying]

@@ -365,6 +365,18 @@ def test_files_that_cannot_be_read_are_left_out_and_listed(tmp_path, capsys):
     assert "up/3.csv" not in ids
 
 
+def test_a_tenth_may_be_unreadable_however_they_are_broken(tmp_path, capsys):
+    root = write_folders(tmp_path / "rec")
+    (root / "up/3.csv").write_bytes(b"")
+    (root / "up/4.csv").write_bytes(b"t,x,y\n0,1,2\n0,1,2\n")
+    found, _ = new(capsys, root)
+    assert found["recordings"] == 18
+    assert [line.split()[0] for line in found["left_out"]] == ["up/3.csv", "up/4.csv"]
+    (root / "up/5.csv").write_bytes(b"t,x,y\n0,1,2\n0,1,2\n")
+    assert command("modality", "new", "motion", "--from", root, "--out", tmp_path / "no") == 2
+    assert "got 3 of 20; the first: up/3.csv must be a whole file" in capsys.readouterr().err
+
+
 def test_equal_files_stay_in_one_split_and_other_labels_of_theirs_are_told(tmp_path, capsys):
     root = write_folders(tmp_path / "rec", count=6)
     for i in range(6):

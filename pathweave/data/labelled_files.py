@@ -215,7 +215,13 @@ def _of_long_table(source: Path, label: str, group: str | None, recording: str) 
                 )
             constant[column] = found[0]
         stream = io.BytesIO()
-        pa_csv.write_csv(content.take(rows), stream)
+        try:
+            pa_csv.write_csv(content.take(rows), stream)
+        except pa.ArrowException as error:
+            raise ManifestError(
+                f"{source} must hold columns of numbers, texts and times, got {error}; remove the "
+                "others"
+            ) from error
         of = constant[group] if group else None
         data = stream.getvalue()
         files.append(LabelledFile(name, _answer(constant[label]), of, content=data))
@@ -281,7 +287,10 @@ def _filled(table: pa.Table, column: str, path: Path, option: str) -> list[str]:
     """Return the cells of a column as text."""
     if column not in table.column_names:
         raise RequestError(unknown(option, column, table.column_names))
-    cells = ["" if cell is None else str(cell).strip() for cell in table[column].to_pylist()]
+    cells = [
+        "" if cell is None or cell != cell else str(cell).strip()  # a NaN is not itself
+        for cell in table[column].to_pylist()
+    ]
     if not cells or "" in cells:
         found = f"an empty cell in row {cells.index('') + 1}" if cells else "no row"
         raise ManifestError(

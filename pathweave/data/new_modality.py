@@ -17,7 +17,13 @@ import yaml
 
 from pathweave.data.decode import build_decoder
 from pathweave.data.decode.decoder import describe
-from pathweave.data.decode.recording import SECONDS, Recording, might_be_number, read_table
+from pathweave.data.decode.recording import (
+    RATE_TOLERANCE,
+    SECONDS,
+    Recording,
+    might_be_number,
+    read_table,
+)
 from pathweave.data.labelled_files import (
     LabelledFile,
     LabelledFiles,
@@ -284,7 +290,7 @@ def _look_at_tables(look: _Look, found: LabelledFiles, rate: float | None) -> No
             f"{', '.join(list(every)[:SHOWN])}; give it, or name the column time"
         )
     recorded = _AsRecorded.model_validate(options)
-    ranges = look.each(readable, lambda data: _measure(look, recorded.decode(data)))
+    ranges = look.each(found.files, lambda data: _measure(look, recorded.decode(data)))
     varying = [c for i, c in enumerate(channels) if any(varies[i] for varies in ranges.values())]
     if varying:  # what is constant tells of the recording, as a number of its class would
         constant = [column for column in channels if column not in varying]
@@ -329,11 +335,8 @@ def _times(
             reason = f"{file.name} {error}"
     if 2 * len(rates) < len(files[:TRIED]):
         if rate is None:
-            raise MediaError(
-                f"recordings must have even times in column {time!r}, or a rate, got: {reason}; or "
-                "give --rate HZ"
-            )
-        look.warnings.append(f"column {time!r} is not used, as its times are not even: {reason}")
+            raise MediaError(f"{reason}; or give --rate HZ, where only the times are at fault")
+        look.warnings.append(f"column {time!r} is not used: {reason}")
         return {}
     own = float(np.median(rates))
     unit = told or "s"
@@ -377,6 +380,11 @@ def _use_series(look: _Look, options: dict[str, Any], rate: float | None) -> Non
     nearest = max(1, round(own))
     own = nearest if abs(own - nearest) <= 0.005 * own else float(f"{own:.6g}")
     look.rate = options["rate"] = rate or own
+    if any(abs(each - look.rate) > RATE_TOLERANCE * look.rate for each in look.rates):
+        import_extra("soxr", "sound")  # now and not in the run
+        look.warnings.append(
+            f"rates from {min(look.rates):g} to {max(look.rates):g} Hz are brought to {look.rate:g}"
+        )
     longest = math.ceil(max(look.lengths) * 1000) / 1000
     span = max(WINDOW, SLOW_WINDOW / look.rate)
     if span <= DAY:
@@ -523,13 +531,13 @@ def _split(files: Sequence[LabelledFile], look: _Look, seed: int) -> dict[str, s
                 "try another --seed, or add groups"
             )
     by_content: dict[str, LabelledFile] = {}
-    for file in files:
-        first = by_content.setdefault(look.hashes[file.name], file)
-        if first.label != file.label:
-            look.warnings.append(
-                f"{first.name} and {file.name} are identical, and labelled {first.label!r} and "
-                f"{file.label!r}; correct one"
-            )
+    twins = [(by_content.setdefault(look.hashes[file.name], file), file) for file in files]
+    if wrong := [(one, other) for one, other in twins if one.label != other.label]:
+        one, other = wrong[0]
+        look.warnings.append(
+            f"{len(wrong):,} files are identical to one with another label, as {other.name} "
+            f"({other.label}) is to {one.name} ({one.label}); correct the labels"
+        )
     return splits
 
 

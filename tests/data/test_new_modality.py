@@ -60,7 +60,7 @@ def write_long(file, count=8, change=None):
             row = {"trip": f"trip {i}", "t": t, "x": x, "y": y, "who": f"p{i}", "move": label}
             rows.append(row | ((change or {}) if (i, n) == (3, 50) else {}))
     order = np.random.default_rng(0).permutation(count)  # of recordings; their rows are mixed
-    rows.sort(key=lambda row: (row["t"], order[int(row["trip"][5:])]))
+    rows.sort(key=lambda row: (row["t"], order[int(row["who"][1:])]))
     pq.write_table(pa.Table.from_pylist(rows), file)
     return file
 
@@ -301,11 +301,11 @@ def test_uneven_times_need_a_rate(tmp_path, capsys):
         write_table(file, rows)
     assert command("modality", "new", "motion", "--from", root, "--out", tmp_path / "no") == 2
     error = capsys.readouterr().err
-    assert "must have even times in column 't', or a rate, got: up/9.csv" in error
+    assert "up/9.csv must have evenly spaced times" in error
     assert "--rate HZ" in error
     assert not (tmp_path / "no").exists()
     found, modality = new(capsys, root, "--rate", 10)
-    assert "column 't' is not used, as its times are not even" in found["warnings"][0]
+    assert "column 't' is not used: up/9.csv must have evenly spaced times" in found["warnings"][0]
     assert (found["channels"], found["seconds"][0]) == (["x", "y"], 10.0)
     assert "time" not in modality.decoder.options
 
@@ -321,6 +321,18 @@ def test_slow_times_without_a_unit_are_doubted(tmp_path, capsys):
         "column 't' is taken as seconds, which gives 0.05 Hz; if it has another unit, give the "
         "right rate: --rate HZ"
     ]
+
+
+def test_other_rates_are_brought_to_the_usual_one_and_told(tmp_path, capsys):
+    root = write_folders(tmp_path / "rec")
+    rows = signal(5, length=200)
+    rows[:, 0] /= 2
+    write_table(root / "up/0.csv", rows)
+    found, modality = new(capsys, root)
+    assert found["warnings"] == ["rates from 50 to 100 Hz are brought to 50"]
+    assert modality.decoder.options["rate"] == 50
+    shapes = {media.values.shape for media in decode_all(tmp_path / "made", modality).values()}
+    assert shapes == {(1, 100, 2)}
 
 
 def test_columns_that_are_no_signal_are_left_out(tmp_path, capsys):
@@ -353,6 +365,18 @@ def test_files_that_cannot_be_read_are_left_out_and_listed(tmp_path, capsys):
     assert "up/3.csv" not in ids
 
 
+def test_a_tenth_may_be_unreadable_however_they_are_broken(tmp_path, capsys):
+    root = write_folders(tmp_path / "rec")
+    (root / "up/3.csv").write_bytes(b"")
+    (root / "up/4.csv").write_bytes(b"t,x,y\n0,1,2\n0,1,2\n")
+    found, _ = new(capsys, root)
+    assert found["recordings"] == 18
+    assert [line.split()[0] for line in found["left_out"]] == ["up/3.csv", "up/4.csv"]
+    (root / "up/5.csv").write_bytes(b"t,x,y\n0,1,2\n0,1,2\n")
+    assert command("modality", "new", "motion", "--from", root, "--out", tmp_path / "no") == 2
+    assert "got 3 of 20; the first: up/3.csv must be a whole file" in capsys.readouterr().err
+
+
 def test_equal_files_stay_in_one_split_and_other_labels_of_theirs_are_told(tmp_path, capsys):
     root = write_folders(tmp_path / "rec", count=6)
     for i in range(6):
@@ -365,7 +389,10 @@ def test_equal_files_stay_in_one_split_and_other_labels_of_theirs_are_told(tmp_p
         for split, rows in rows_of(tmp_path / "made").items()
     }
     assert sum(map(len, hashes.values())) == len(set.union(*hashes.values())) == 12
-    assert "are identical, and labelled 'down' and 'up'" in found["warnings"][-1]
+    assert found["warnings"][-1] == (
+        "4 files are identical to one with another label, as up/0.csv (up) is to down/swapped.csv "
+        "(down); correct the labels"
+    )
 
 
 def test_a_rare_class_is_learnt_and_not_tested(tmp_path, capsys):
@@ -474,6 +501,14 @@ def named_twice(root):
     return write_folders(root / "rec", header="t,x,x")
 
 
+def decimal_commas(root):
+    write_folders(root / "rec")
+    for file in (root / "rec").rglob("*.csv"):
+        text = file.read_text(encoding="utf-8").replace(",", ";").replace(".", ",")
+        file.write_text(text, encoding="utf-8")
+    return root / "rec"
+
+
 def broken(root):
     write_folders(root / "rec")
     for i in range(3):
@@ -508,11 +543,23 @@ def long_table(root):
 
 
 def label_that_changes(root):
-    return write_long(root / "log.parquet", {"move": "up"})
+    return write_long(root / "log.parquet", change={"move": "up"})
 
 
 def row_of_no_recording(root):
-    return write_long(root / "log.parquet", {"trip": None})
+    return write_long(root / "log.parquet", change={"trip": None})
+
+
+def label_that_is_no_number(root):
+    table = {"trip": [1, 1, 2, 2], "x": [1.0, 2, 3, 4], "move": [1.0, 1.0, 2.0, float("nan")]}
+    pq.write_table(pa.table(table), root / "log.parquet")
+    return root / "log.parquet"
+
+
+def column_of_lists(root):
+    table = {"trip": [1, 2], "move": ["up", "down"], "t": [0, 0], "x": [[1.0], [2.0]]}
+    pq.write_table(pa.table(table), root / "log.parquet")
+    return root / "log.parquet"
 
 
 def sound_file(root):
@@ -536,6 +583,7 @@ BY_TRIP = ["--label", "move", "--recording", "trip"]
         (untimed, [], "--rate HZ must be given for tables without a column of times"),
         (unnamed, [], "must have a name of its own for every column, got none for column 1"),
         (named_twice, [], "must have a name of its own for every column, got 'x' 2 times"),
+        (decimal_commas, [], "set decimal: ','"),
         (broken, [], "at most 10% of the files may be unreadable, got 3 of 20; the first: up/0"),
         (folders, ["--group", "who"], "--group must name a column of a table, got 'who'"),
         (folders, ["--rate", "0"], "--rate must be positive, in Hz, got 0"),
@@ -551,6 +599,8 @@ BY_TRIP = ["--label", "move", "--recording", "trip"]
         (long_table, ["--label", "move", "--recording", "tripp"], "did you mean 'trip'?"),
         (label_that_changes, BY_TRIP, "must be the same in all rows of a recording, got 'down'"),
         (row_of_no_recording, BY_TRIP, "column 'trip' of"),
+        (label_that_is_no_number, BY_TRIP, "got an empty cell in row 4"),
+        (column_of_lists, BY_TRIP, "must hold columns of numbers, texts and times"),
         (sound_file, BY_TRIP, "a table must end in .csv, .tsv, .parquet, got a.wav"),
     ],
 )

@@ -24,6 +24,7 @@ SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 # Steps of clocks jitter, and are rounded when they are written.
 JITTER = 0.25  # of a step
 MOST_MISSING = 100
+RATE_TOLERANCE = 0.01  # of the rate that is wanted, within which nothing is resampled
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
@@ -287,7 +288,7 @@ def _resample(
     values: Float[np.ndarray, "before channels"], rate: float, wanted: float
 ) -> Float[np.ndarray, "time channels"]:
     """Return the values at another rate; what lies nearest to a missing value is missing."""
-    if abs(rate - wanted) <= 0.01 * wanted:
+    if abs(rate - wanted) <= RATE_TOLERANCE * wanted:
         return values
     missing = np.isnan(values)
     rows = np.arange(len(values))

@@ -94,7 +94,9 @@ def save_stage(
             few = evenly_spaced(len(samples), USE_SAMPLES)
             prompts = [samples.prompt(i) for i in few]
             use = medium_use(model, prompts, [samples.answer(i) for i in few])
-            about["medium_use"] = None if use is None else asdict(use)
+            # Rounded, as the last digits depend on the number of threads.
+            told = {} if use is None else {n: round(v, 3) for n, v in asdict(use).items()}
+            about["medium_use"] = told or None
         path, fingerprint = model.paths[name], model.base.fingerprint()
         save_path(path, model.paths, run.path(name), fingerprint, about, tensors)
     done_with = [run.checkpoint, *run.root.glob(f"{run.checkpoint.name}-*")]

@@ -70,8 +70,8 @@ def parameter_table(estimate: Estimate) -> WholeTable:
         "reduction": lambda s: f"{s.reduction:.2%}" if s.training else NONE,
     }
     caption = (
-        "full tuning: Q-Former, projector, and the stage's query tokens and what reads its input; "
-        " reduction: 1 - total / full tuning; -: the base was pretrained with it"
+        "full tuning: Q-Former, projector, and the stage's query tokens, input norm and input "
+        "projection; reduction: 1 - total / full tuning; -: the base was pretrained with it"
     )
     return _by_stage("Trained parameters", estimate, rows, caption)
 

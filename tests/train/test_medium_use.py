@@ -100,7 +100,7 @@ def test_the_alarm_is_silent_where_the_medium_tells_the_answer(tmp_path):
     run = learn(tmp_path, unrelated=False)
     looks = events(run, "medium_use")
     assert [look["step"] for look in looks] == [10, 20, 30, 40, 50, 60]
-    assert looks[-1]["loss"] < 0.9 * looks[-1]["swapped"], looks
+    assert looks[-1]["loss"] < 0.95 * looks[-1]["swapped"], looks
     assert not events(run, "medium_unused")
 
 

@@ -138,8 +138,10 @@ def shown(starts: list[int], end: int, wanted: int) -> list[int]:
 
 @contextlib.contextmanager
 def _opened(av: ModuleType, data: bytes) -> Iterator[tuple[Any, Any]]:
-    # A title may be in any encoding, and nobody asks for it.
-    with av.open(io.BytesIO(data), metadata_errors="ignore") as container:
+    # A title may be in any encoding, and nobody asks for it. PyAV 19 takes any, and no such option.
+    takes_any = int(av.__version__.split(".")[0]) >= 19
+    options = {} if takes_any else {"metadata_errors": "ignore"}
+    with av.open(io.BytesIO(data), **options) as container:
         # PyAV's word for moving pictures.
         stream = container.streams.best("video")
         if stream is None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -406,3 +407,13 @@ def test_json_of_any_depth_is_read_or_refused():
     }
     assert found == {}
     assert _unguarded(ast.parse("try:\n json.loads(a)\nexcept ValueError:\n pass")) == [2]
+
+
+def test_no_source_is_hidden_from_git():
+    """A pattern of .gitignore hides files from git, and from the linter, without a word."""
+    kinds = ("--others", "--ignored", "--exclude-standard")
+    listed = subprocess.run(
+        ["git", "ls-files", *kinds, "pathweave", "tests", "scripts", "benchmarks"],
+        cwd=PACKAGE.parent, capture_output=True, encoding="utf-8", check=True,
+    ).stdout  # fmt: skip
+    assert [file for file in listed.splitlines() if file.endswith(".py")] == []

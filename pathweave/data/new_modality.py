@@ -157,33 +157,11 @@ def new_modality(  # noqa: PLR0913 (what a user says)
         MediaError: If more than a tenth of the files cannot be read.
     """
     out = Path(name) if out is None else out
-    if not NAME.fullmatch(name) or name in RESERVED_NAMES:
-        raise RecipeError(
-            "a modality's name must be lower-case letters, digits and underscores and none of "
-            f"{sorted(RESERVED_NAMES)}, got {name!r}; choose another"
-        )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RequestError(f"--out must be new or empty, got {out}; choose another directory")
-    if not question.strip():
-        raise RequestError(f"--question must be words, got {question!r}; leave it out or ask")
-    if rate is not None and not (rate > 0 and math.isfinite(rate)):
-        raise RequestError(f"--rate must be positive, in Hz, got {rate:g}; correct it")
+    _check_words(name, question, rate, out)
     found = find_labelled_files(source, label, group, recording)
-    if rate is not None and found.kind not in ("tables", "arrays"):
-        raise RequestError(
-            f"--rate must go with tables or arrays, got {found.kind}, which need none; leave it out"
-        )
     _check_classes(found.files)
     with display:
-        rounds = 2 if found.kind in ("tables", "arrays") else 1
-        look = _Look(display.bar(f"reading {found.kind}", total=rounds * len(found.files)))
-        if found.kind == "tables":
-            _look_at_tables(look, found, rate)
-        elif found.kind == "arrays":
-            _look_at_arrays(look, found, rate)
-        else:
-            _look_at_media(look, found)
-        look.bar.close()
+        look = _look_at(found, rate, display)
     files = [file for file in found.files if file.name not in look.problems]
     _check_classes(files)
     splits = _split(files, look, seed)
@@ -224,6 +202,52 @@ def new_modality(  # noqa: PLR0913 (what a user says)
             shlex.join(["pathweave", "ask", run, f"--{name}", medium, question]),
         ],
     }
+
+
+def _check_words(name: str, question: str, rate: float | None, out: Path) -> None:
+    """Check what the user has said by itself.
+
+    Raises:
+        RecipeError: If the name cannot be one.
+        RequestError: If the question is empty, the rate not positive, or ``out`` not empty.
+    """
+    if not NAME.fullmatch(name) or name in RESERVED_NAMES:
+        raise RecipeError(
+            "a modality's name must be lower-case letters, digits and underscores and none of "
+            f"{sorted(RESERVED_NAMES)}, got {name!r}; choose another"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"--out must be new or empty, got {out}; choose another directory")
+    if not question.strip():
+        raise RequestError(f"--question must be words, got {question!r}; leave it out or ask")
+    if rate is not None and not (rate > 0 and math.isfinite(rate)):
+        raise RequestError(f"--rate must be positive, in Hz, got {rate:g}; correct it")
+
+
+def _look_at(found: LabelledFiles, rate: float | None, display: Display) -> _Look:
+    """Return what the files hold.
+
+    Raises:
+        RequestError: If a rate is given that they do not need, or none that they need.
+        MediaError: If more than a tenth of them cannot be read.
+    """
+    is_series = found.kind in ("tables", "arrays")
+    if rate is not None and not is_series:
+        raise RequestError(
+            f"--rate must go with tables or arrays, got {found.kind}, which need none; leave it out"
+        )
+    total = (2 if is_series else 1) * len(found.files)
+    look = _Look(display.bar(f"reading {found.kind}", total=total))
+    if found.kind == "tables":
+        _look_at_tables(look, found, rate)
+    elif found.kind == "arrays":
+        _look_at_arrays(look, found, rate)
+    elif found.kind == "sounds":
+        _look_at_sounds(look, found)
+    else:
+        _look_at_media(look, found)
+    look.bar.close()
+    return look
 
 
 def show_modality(made: Mapping[str, Any]) -> str:
@@ -402,9 +426,6 @@ def _use_series(look: _Look, options: dict[str, Any], rate: float | None) -> Non
 
 
 def _look_at_media(look: _Look, found: LabelledFiles) -> None:
-    if found.kind == "sounds":
-        _look_at_sounds(look, found)
-        return
     decoders: dict[str, dict[str, Any]] = {
         "pictures": {"kind": "picture"},
         "clips": {"kind": "clip", "frames": 3},

@@ -76,7 +76,10 @@ class Assistant:
         return generate(self.model, prompts, max_tokens, beams)
 
     def _medium(
-        self, part: Part, path: str | None, memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+        self,
+        part: Part,
+        path: str | None,
+        memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> Medium:
         name = path or part.type
         if name not in self.model.paths:

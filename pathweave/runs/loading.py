@@ -92,7 +92,9 @@ def model_directory(field: str, name: str, find: Callable[[str], Path] = snapsho
         return find(name)
     place = "directory or the hub id (owner/name) of a"
     if field == "llm":
-        raise RecipeError(f"llm must be the {place} causal language model, got {name!r}; correct it")
+        raise RecipeError(
+            f"llm must be the {place} causal language model, got {name!r}; correct it"
+        )
     raise RecipeError(f"{unknown('base', name, ['mini'])}, or a {place} base")
 
 

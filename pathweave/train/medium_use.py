@@ -38,8 +38,8 @@ class MediumUse:
 
     @property
     def share(self) -> float:
-        """Share of the loss that the right medium takes away, against another's."""
-        return (self.swapped - self.loss) / self.swapped
+        """Share of the loss that the right medium takes away, against another's; 0 of no loss."""
+        return (self.swapped - self.loss) / self.swapped if self.swapped else 0.0
 
     @property
     def is_used(self) -> bool:
@@ -88,6 +88,7 @@ class MediumWatch:
     def __init__(self, stage: str, training: Training, log: RunLog, display: Display) -> None:
         self._stage, self._training, self._log, self._display = stage, training, log, display
         self._looks: list[MediumUse] = []
+        self._is_told = False
 
     @property
     def note(self) -> str:
@@ -113,7 +114,9 @@ class MediumWatch:
         is_late = 2 * (step + 1) >= self._training.steps
         if is_late and len(last) == LOOKS and not any(each.is_used for each in last):
             self._log.event("medium_unused", stage=self._stage, step=step + 1)
-            self._display.say(f"[yellow]{escape(use.warning(self._stage))}[/]")
+            if not self._is_told:
+                self._display.say(f"[yellow]{escape(use.warning(self._stage))}[/]")
+            self._is_told = True
 
 
 def _with_media_of_another(prompts: Sequence[Prompt], answers: Sequence[str], index: int) -> Prompt:

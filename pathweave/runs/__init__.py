@@ -1,0 +1,1 @@
+"""Runs on disk: directories of paths, connectors and runs, and loading a model from them."""

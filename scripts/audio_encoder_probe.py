@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from pathweave.data.decode import build_decoder
+from pathweave.decoders import build_decoder
 from pathweave.encoders import build_encoder
 
 SPLITS = ("train", "validation", "test")

@@ -7,8 +7,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.results import Results
+from pathweave.metrics import unit_of
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- results:", "<!-- end of results -->"

@@ -22,7 +22,7 @@ from tests.tiny import chain, medium, randomise, tiny_base, tiny_model, write_ti
 PACKAGE = Path(__file__).parents[1] / "pathweave"
 # Names that belong to a library we call or to a format we read, not to us.
 FOREIGN = {
-    ("data/decode/clip.py", "video"),
+    ("decoders/clip.py", "video"),
     ("bases/pretrained.py", "image"),
     *(("released/layout.py", name) for name in ("image", "depth", "pc", "point_cloud")),
 }
@@ -309,9 +309,9 @@ def test_5_dropping_a_path_leaves_the_others_as_they_are():
 
 # Folders and loose modules of the package, lowest first: each may import those before it alone.
 LEVELS = [
-    *("errors", "extras", "validation", "display", "storage", "nn", "model", "methods", "bases"),
-    *("encoders", "recipe", "data", "runs", "evaluate", "estimate", "train", "compare"),
-    *("datasets", "released", "cli"),
+    *("errors", "extras", "validation", "display", "storage", "parts", "nn", "model", "methods"),
+    *("bases", "encoders", "decoders", "metrics", "recipe", "data", "runs", "evaluate"),
+    *("estimate", "train", "compare", "datasets", "released", "cli"),
 ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.data.decode import build_decoder
+from pathweave.decoders import build_decoder
 from pathweave.encoders import check_encoder
 from pathweave.estimate.encoders import features_of
 from pathweave.recipe.reading import load_recipe

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pathweave.cli.trust import TrustCode
 from pathweave.errors import RunError
 
 
@@ -38,6 +39,7 @@ def ask(
         bool, typer.Option("--blind", help="Blank the media: does the answer owe them anything?")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Ask about one or more media; every modality of the run is an option.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.trust import TrustCode
 from pathweave.errors import RecipeError
 
 
@@ -35,6 +36,7 @@ def compare(
         Path | None, typer.Option(metavar="DIR", help="Report the grid in this directory.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run every cell of a grid that is not done yet, or report what is done.
 

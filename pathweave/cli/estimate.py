@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.trust import TrustCode
+
 
 def estimate(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
@@ -26,6 +28,7 @@ def estimate(
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; memory in bytes.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Show what each stage trains, how much memory and computation it takes.
 

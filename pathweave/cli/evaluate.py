@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.trust import TrustCode
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
@@ -26,6 +28,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Score only so many samples.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 12,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Score paths of a run on manifests.
 

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.trust import TrustCode
 
-def evolve(
+
+def evolve(  # noqa: PLR0913 (all are options of one command)
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     out: Annotated[Path, typer.Option(help="Directory of the run; resumed if it exists.")],
     quick: Annotated[
@@ -26,6 +28,7 @@ def evolve(
         typer.Option("--dry-run", help="Say what would happen and what is missing; do nothing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    trust_code: TrustCode = False,
     as_child: Annotated[
         bool,
         typer.Option("--stop-with-parent", hidden=True, help="Stop when standard input ends."),

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.trust import TrustCode
+
 
 def extend(
     run: Annotated[
@@ -21,6 +23,7 @@ def extend(
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was added as JSON.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Add a sense; verify the paths that are there before and after, and say what it cost.
 

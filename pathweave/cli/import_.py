@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pathweave.cli.trust import TrustCode
+
 MEANING = {
     "connector": "Q-Former and projector, the same in all files",
     "path": "what the stage trained: its path",
@@ -18,7 +20,7 @@ MEANING = {
 }
 
 
-def import_(
+def import_(  # noqa: PLR0913 (all are options of one command)
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Files of one run (.pth, .safetensors).")
     ],
@@ -47,6 +49,7 @@ def import_(
         typer.Option(min=1, help="Heads of the Q-Former.", show_default="width / 64, as in BERT"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Read checkpoints of X-InstructBLIP, BLIP-2 (LAVIS) or the stages of PathWeave.
 

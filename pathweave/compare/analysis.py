@@ -13,9 +13,10 @@ from pathweave.compare.grid import ABOUT, About
 from pathweave.compare.quantities import MEAN, Draws, Key, Kind, Quantity, kind_of, quantities
 from pathweave.compare.uncertainty import SeedMean, mean_over_seeds
 from pathweave.errors import RunError
-from pathweave.evaluate.bootstrap import Column, draw_scores
-from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.scores import ScoreMatrix
+from pathweave.metrics import METRICS
+from pathweave.metrics.bootstrap import Column, draw_scores
+from pathweave.parts import is_own
 
 Group = tuple[str, str]
 """Method and order: the cells that differ in the seed alone."""
@@ -234,7 +235,7 @@ def _metrics(cells: Sequence[LoadedCell]) -> dict[tuple[str, str], str]:
     metrics = {(name, info.name): info.metric for _, name, info in infos}
     for cell, name, info in infos:
         metric = metrics[name, info.name]
-        if info.metric != metric or metric not in METRICS:
+        if info.metric != metric or not (metric in METRICS or is_own(metric)):
             raise RunError(
                 f"{cell.file} must be scored by the same known metric on {name}/{info.name} as the "
                 f"other results, got {info.metric!r} and {metric!r}; run the cells with one metric"

@@ -24,9 +24,9 @@ from pathweave import __version__
 from pathweave.compare.grid import Cell, recipe_hash
 from pathweave.compare.sessions import sessions
 from pathweave.errors import RunError
-from pathweave.evaluate.bootstrap import Statistics
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.samples import load_answers
+from pathweave.metrics.bootstrap import Statistics
 from pathweave.runs.path_directory import versions
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sha256_bytes, sha256_file, write_json

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pathweave.errors import RunError
-from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.scores import ScoreMatrix, mean
+from pathweave.metrics import unit_of
 
 MEAN = "mean"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pathweave.evaluate.bootstrap import LEVEL
 from pathweave.extras import import_extra
+from pathweave.metrics.bootstrap import LEVEL
 
 # Beyond this many degrees of freedom the quantile falls by a thousandth more at most.
 _MANY = 1000

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pathweave.data.decode import Decoder
+from pathweave.decoders import Decoder
 from pathweave.encoders.encoder import Encoder
 from pathweave.errors import MediaError, RecipeError
 from pathweave.storage.atomic import new_file, sha256_bytes
@@ -32,7 +32,7 @@ class FeatureCache:
 
     Example:
         >>> import tempfile
-        >>> from pathweave.data.decode import build_decoder
+        >>> from pathweave.decoders import build_decoder
         >>> from pathweave.encoders.media import Array
         >>> class Doubled:
         ...     accepts, width, fingerprint = Array, 8, "doubled"
@@ -100,7 +100,7 @@ class FeatureCache:
 
     def path(self, encoder: Encoder, decoder: Decoder, data: bytes) -> Path:
         """Return the file that holds, or would hold, the features of a medium."""
-        key = "\n".join((sha256_bytes(data), decoder.fingerprint, encoder.fingerprint))
+        key = "\n".join((sha256_bytes(data), decoder.key, encoder.fingerprint))
         digest = sha256_bytes(key.encode())
         return self.directory / digest[:2] / f"{digest[2:]}.safetensors"
 

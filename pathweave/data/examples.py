@@ -5,19 +5,21 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import load_coverage
-from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Part, Sample
+from pathweave.decoders import Decoder, build_decoder
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
 from pathweave.errors import ManifestError, MediaError, PathError, RecipeError, RunError
 from pathweave.model.prompt import Medium, Prompt
+from pathweave.parts import check_sources
 from pathweave.recipe.schema import SLOT, Modality
 from pathweave.storage.atomic import sha256_bytes
 from pathweave.validation import unknown
@@ -123,11 +125,19 @@ class Readers(Mapping[str, AnyReader]):
     Args:
         modalities: The declarations, by name.
         cache: Where features are kept.
+        learnt: Hash of the source of each part of a user's own that a finished path depends on, by
+            path and part. A reader of such a path is refused if the part is another now.
     """
 
-    def __init__(self, modalities: Mapping[str, Modality], cache: FeatureCache) -> None:
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        cache: FeatureCache,
+        learnt: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         self._modalities = dict(modalities)
         self._cache = cache
+        self._learnt = learnt
         self._built: dict[str, AnyReader] = {}
         self._encoders: dict[str, Encoder] = {}
 
@@ -137,6 +147,8 @@ class Readers(Mapping[str, AnyReader]):
             self._built[name] = JointReader(name, declared.reads, self)
         elif name not in self._built:
             decoder, encoder = declared.parts
+            for path, sources in self._learnt.items():
+                check_sources((decoder.kind, encoder.kind), sources, path)
             built = build_decoder(decoder.kind, **decoder.options)
             key = json.dumps([encoder.kind, encoder.options], sort_keys=True)
             if key not in self._encoders:

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pathweave.data.decode.recording import read_table
 from pathweave.data.utf8 import find_bad_text
+from pathweave.decoders.recording import read_table
 from pathweave.errors import ManifestError, MediaError, RequestError
 from pathweave.validation import unknown
 

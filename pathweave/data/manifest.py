@@ -16,10 +16,10 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pathweave.data.decode.pair import pack_pair
 from pathweave.data.media_store import MediaStore, open_parquet
 from pathweave.data.messages import Part, Sample, parse_sample
 from pathweave.data.utf8 import find_bad_text
+from pathweave.decoders.pair import pack_pair
 from pathweave.errors import ManifestError, MediaError
 from pathweave.storage.atomic import new_file, sha256_bytes
 

@@ -15,15 +15,6 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from pathweave.data.decode import build_decoder
-from pathweave.data.decode.decoder import describe
-from pathweave.data.decode.recording import (
-    RATE_TOLERANCE,
-    SECONDS,
-    Recording,
-    might_be_number,
-    read_table,
-)
 from pathweave.data.labelled_files import (
     LabelledFile,
     LabelledFiles,
@@ -31,6 +22,15 @@ from pathweave.data.labelled_files import (
     find_labelled_files,
 )
 from pathweave.data.manifest import write_manifest
+from pathweave.decoders import build_decoder
+from pathweave.decoders.decoder import describe
+from pathweave.decoders.recording import (
+    RATE_TOLERANCE,
+    SECONDS,
+    Recording,
+    might_be_number,
+    read_table,
+)
 from pathweave.display import Bar, Display
 from pathweave.encoders.media import Series
 from pathweave.errors import ManifestError, MediaError, PathWeaveError, RecipeError, RequestError

@@ -9,10 +9,10 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
-from pathweave.data.decode import build_decoder
-from pathweave.data.decode.decoder import SIGNATURES, describe
-from pathweave.data.decode.whole import stated_length
 from pathweave.data.utf8 import find_bad_text
+from pathweave.decoders import build_decoder
+from pathweave.decoders.decoder import SIGNATURES, describe
+from pathweave.decoders.whole import stated_length
 from pathweave.errors import ManifestError, MediaError, PathWeaveError
 
 # What a path leads to if there is nothing: no such name, a part of it that is a file, one too long.

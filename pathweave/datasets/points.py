@@ -14,8 +14,8 @@ from typing import IO, Any, cast
 
 import numpy as np
 
-from pathweave.data.decode.points import check_points
 from pathweave.datasets.records import Record, open_annotations
+from pathweave.decoders.points import check_points
 from pathweave.errors import ManifestError, MediaError
 
 _NUMBERS = "biuf"

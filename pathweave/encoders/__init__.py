@@ -15,7 +15,7 @@ from pathweave.bases.weights_manifest import find_weights
 from pathweave.encoders.beats import PUBLISHED as BEATS
 from pathweave.encoders.beats import Beats
 from pathweave.encoders.efficientnet import EfficientNetLite0
-from pathweave.encoders.encoder import Encoder
+from pathweave.encoders.encoder import Encoder, OwnEncoder
 from pathweave.encoders.eva_clip import EvaClip
 from pathweave.encoders.eva_weights import LAVIS
 from pathweave.encoders.inner_encoder import CONFIG, check_model
@@ -28,7 +28,8 @@ from pathweave.encoders.series import SeriesEncoder
 from pathweave.encoders.sound_effects import SoundEffectsEncoder
 from pathweave.encoders.whisper import WhisperEncoder
 from pathweave.errors import RecipeError
-from pathweave.validation import explain, unknown
+from pathweave.parts import Parts, is_own
+from pathweave.validation import explain
 
 __all__ = [
     "KINDS",
@@ -52,7 +53,7 @@ __all__ = [
 ]
 
 SERIES = "series"
-KINDS: dict[str, Callable[..., Encoder]] = {
+_OURS: dict[str, Callable[..., Encoder]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "whisper": WhisperEncoder,
     "sound-effects": SoundEffectsEncoder,
@@ -63,6 +64,12 @@ KINDS: dict[str, Callable[..., Encoder]] = {
     "precomputed": Precomputed,
     SERIES: SeriesEncoder,
 }
+KINDS: Parts[Callable[..., Encoder]] = Parts(
+    "encoder",
+    _OURS,
+    "a class with accepts and __call__ (pathweave.encoders.Encoder)",
+    lambda part: inspect.isclass(part) and {"accepts", "__call__"} <= {*dir(part)},
+)
 _WEIGHTS: dict[str, str | Published] = {
     "efficientnet-lite0": "efficientnet-lite0",
     "whisper": "whisper-tiny-en",
@@ -78,7 +85,8 @@ def build_encoder(kind: str, **options: object) -> Encoder:
 
     Args:
         kind: One of ``efficientnet-lite0``, ``whisper``, ``sound-effects``, ``eva-clip-g``,
-            ``beats``, ``ulip2``, ``transformers``, ``precomputed``, ``series``.
+            ``beats``, ``ulip2``, ``transformers``, ``precomputed``, ``series``, or one of your own
+            as ``package.module:Class``.
         options: Arguments of that encoder. ``directory`` replaces the fetched weights; the three
             of the paper need it.
 
@@ -96,7 +104,8 @@ def build_encoder(kind: str, **options: object) -> Encoder:
         arguments["directory"] = weights_dir(name)
     elif "directory" in options:
         arguments["directory"] = Path(str(options["directory"]))
-    return KINDS[kind](**arguments)
+    encoder = KINDS[kind](**arguments)
+    return OwnEncoder(kind, encoder) if is_own(kind) else encoder
 
 
 def check_encoder(kind: str, options: Mapping[str, object]) -> None:
@@ -105,8 +114,6 @@ def check_encoder(kind: str, options: Mapping[str, object]) -> None:
     Raises:
         RecipeError: If the kind or an option is unknown, missing, or has a wrong value.
     """
-    if kind not in KINDS:
-        raise RecipeError(unknown("encoder", kind, KINDS))
     schema, weights = _schema(kind), weights_of(kind)
     given = {name: str(v) if isinstance(v, Path) else v for name, v in options.items()}
     try:
@@ -129,7 +136,7 @@ def _schema(kind: str) -> type[BaseModel]:
             is_needed = each.default is each.empty and name != "directory"
             # Paths come from YAML and JSON as text.
             kept = str if each.annotation is Path else each.annotation
-            fields[name] = kept, ... if is_needed else None
+            fields[name] = Any if kept is each.empty else kept, ... if is_needed else None
     strict = ConfigDict(extra="forbid", strict=True)
     return create_model("Options", __config__=strict, **fields)
 
@@ -145,6 +152,8 @@ def check_files(kind: str, options: Mapping[str, object]) -> None:
     """
     check_encoder(kind, options)
     weights = weights_of(kind)
+    if is_own(kind):
+        return  # what its options name is known to itself alone
     if "model" in options:
         check_model(local_directory(str(options["model"])))
     elif "directory" in options:

@@ -13,6 +13,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from pathweave.errors import MediaError, PathWeaveError, RecipeError
+from pathweave.parts import source_of, told
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -34,6 +37,62 @@ class Encoder(Protocol):
         A unit is one frame or one window of time. Media may differ in their number of units.
         """
         ...
+
+
+class OwnEncoder:
+    """An encoder of a user's own: its source is in its fingerprint, and its results are checked.
+
+    Args:
+        name: ``package.module:Class`` of the encoder.
+        encoder: The encoder.
+
+    Raises:
+        RecipeError: If it lacks an attribute, or one is not what it must be.
+    """
+
+    def __init__(self, name: str, encoder: Any) -> None:  # noqa: ANN401 (what a user wrote)
+        for field, kind in (("width", int), ("fingerprint", str), ("accepts", type)):
+            if not isinstance(found := getattr(encoder, field, None), kind):
+                raise RecipeError(
+                    f"encoder {name!r} must have the attribute {field}, {kind.__name__}, got "
+                    f"{found!r}; see docs/own_parts.md"
+                )
+        self.name, self.encoder = name, encoder
+        self.width, self.accepts = encoder.width, encoder.accepts
+        self.fingerprint = f"{name} {encoder.fingerprint} source={source_of(type(encoder))}"
+        self.is_exact = getattr(encoder, "is_exact", False)
+
+    def __call__(self, media: Sequence[Any]) -> list[Float32[Tensor, "units tokens width"]]:
+        """Return the features of each medium.
+
+        Raises:
+            MediaError: If the encoder raises an error.
+            RecipeError: If it gives something else than features.
+        """
+        try:
+            features = self.encoder(media)
+        except PathWeaveError:
+            raise
+        except Exception as error:  # a user's code may raise whatever it likes
+            raise MediaError(
+                f"encoder {self.name!r} must give features of every medium, got {told(error)}; "
+                "mend it, or replace the medium"
+            ) from error
+        shape = f"[units, tokens, {self.width}]"
+        found = [
+            f"{list(each.shape)} of {each.dtype}" if isinstance(each, Tensor) else type(each)
+            for each in (features if isinstance(features, list) else [features])
+        ]
+        if len(found) != len(media) or not all(map(self._is_right, features)):
+            raise RecipeError(
+                f"encoder {self.name!r} must give a list with a float tensor {shape} for each of "
+                f"{len(media)} media, got {found[:3]}; mend it"
+            )
+        return [each.detach().to("cpu", torch.float32) for each in features]
+
+    def _is_right(self, features: Any) -> bool:  # noqa: ANN401
+        is_tensor = isinstance(features, Tensor) and features.is_floating_point()
+        return is_tensor and features.dim() == 3 and features.shape[2] == self.width
 
 
 class NetworkEncoder(ABC):

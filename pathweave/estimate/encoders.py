@@ -5,6 +5,7 @@ counted; choosing points and computing spectra are not.
 """
 
 import contextlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
-from pathweave.data.decode import build_decoder
-from pathweave.data.decode.recording import Recording
 from pathweave.data.examples import common_width
+from pathweave.decoders import build_decoder
+from pathweave.decoders.recording import Recording
 from pathweave.encoders import KINDS, SERIES, SeriesEncoder, check_encoder, hub_id
 from pathweave.encoders.encoder import NetworkEncoder, moved
 from pathweave.encoders.media import Array, Frames, Media, Waveform
@@ -107,6 +108,11 @@ def _of_shapes(kind: str, options: dict[str, Any]) -> Any:  # noqa: ANN401
             "name it as model"
         )
     arguments = options if model else options | {"directory": Path(place)}
+    if "with_weights" not in inspect.signature(KINDS[kind]).parameters:
+        raise RecipeError(
+            f"estimate must have an encoder that is made without weights, got {kind!r} without the "
+            "argument with_weights; add it (pathweave.encoders.encoder.NetworkEncoder)"
+        )
     with contextlib.ExitStack() as stack:
         if hub_id(kind, options) not in (None, *known_sizes()["bases"]):
             arguments["directory"] = stack.enter_context(hub_config(place))

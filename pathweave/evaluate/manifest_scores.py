@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 
 from pathweave.data.examples import Examples
 from pathweave.display import Display, WholeTable
-from pathweave.errors import RecipeError
-from pathweave.evaluate.metrics import METRICS, unit_of
 from pathweave.evaluate.score_sets import evaluate_set, score_set, subset
-from pathweave.recipe.schema import Metric, Recipe, TestSet
+from pathweave.metrics import METRICS, unit_of
+from pathweave.recipe.schema import Recipe, TestSet
 from pathweave.runs.loading import load_run, make_readers
-from pathweave.validation import unknown
+from pathweave.runs.run_directory import RunDirectory
 
 
 def evaluate_manifests(
@@ -32,7 +31,7 @@ def evaluate_manifests(
         ManifestError: If a manifest cannot be read or names a modality that is not declared.
     """
     model, recipe = load_run(run)
-    readers = make_readers(recipe, model.base)
+    readers = make_readers(recipe, model.base, RunDirectory(run))
     scores = []
     with Display(quiet) as display:
         for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):
@@ -64,11 +63,9 @@ def _sets(
             if name in recipe.modalities  # others came with the base
             for dataset, test_set in recipe.modalities[name].test.items()
         ]
-    if metric not in METRICS:
-        raise RecipeError(unknown("metric", metric, list(METRICS)))
-    chosen = cast(Metric, metric)
+    METRICS[metric]  # a wrong one is told before the model is loaded
     return [
-        (m.stem, TestSet(manifest=str(m), metric=chosen, max_tokens=max_tokens)) for m in manifests
+        (m.stem, TestSet(manifest=str(m), metric=metric, max_tokens=max_tokens)) for m in manifests
     ]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.report import points
 from pathweave.evaluate.results import Results
 from pathweave.extras import import_extra
+from pathweave.metrics import unit_of
 from pathweave.storage.atomic import write_atomic
 
 Axes = Any  # of an optional library

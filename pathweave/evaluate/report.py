@@ -7,8 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pathweave.display import WholeTable
-from pathweave.evaluate.metrics import unit_of
 from pathweave.evaluate.results import Results
+from pathweave.metrics import unit_of
 
 REFERENCES = {
     "whole\nset": "whole",

@@ -17,7 +17,7 @@ class DatasetInfo(BaseModel, extra="forbid"):
 
     Args:
         name: Name of the test set, unique in its modality.
-        metric: What the scores are, a name of ``pathweave.evaluate.metrics.METRICS``.
+        metric: What the scores are, a name of ``pathweave.metrics.METRICS``.
         tokenizer: How texts were cut into words; None if they were compared whole.
         num_samples: How many samples were scored.
         majority: Score of always giving the most frequent answer of the training set.

@@ -24,8 +24,8 @@ from torch import Tensor
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Sample
 from pathweave.errors import RunError
-from pathweave.evaluate.bootstrap import Statistics
-from pathweave.evaluate.metrics import METRICS
+from pathweave.metrics import METRICS
+from pathweave.metrics.bootstrap import Statistics
 from pathweave.recipe.schema import TestSet
 from pathweave.storage.atomic import write_atomic
 from pathweave.storage.tensors import write_tensors

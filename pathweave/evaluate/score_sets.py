@@ -11,9 +11,9 @@ import torch
 
 from pathweave.data.examples import Examples
 from pathweave.errors import ManifestError
-from pathweave.evaluate.bootstrap import interval
-from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.samples import Measured, measure, save_answers
+from pathweave.metrics import METRICS
+from pathweave.metrics.bootstrap import interval
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt

@@ -6,11 +6,15 @@ from pkgutil import iter_modules
 
 from pathweave.methods.lesson import Method
 from pathweave.methods.settings import RunSettings
+from pathweave.parts import Parts
 
 _files = {file.name: import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)}
-METHODS: dict[str, Method] = {
-    name: module.METHOD for name, module in _files.items() if hasattr(module, "METHOD")
-}
+METHODS: Parts[Method] = Parts(
+    "method",
+    {name: module.METHOD for name, module in _files.items() if hasattr(module, "METHOD")},
+    "a pathweave.methods.Method",
+    lambda part: isinstance(part, Method),
+)
 
 
 def method_of(recipe: RunSettings, name: str) -> Method:

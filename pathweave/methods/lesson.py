@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from pathweave.methods.settings import RunSettings, Settings, Training
+from pathweave.errors import PathWeaveError, RecipeError
+from pathweave.methods.settings import MethodSettings, RunSettings, Settings, Training
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
+from pathweave.parts import is_own, told
+from pathweave.validation import explain
 
 
 @runtime_checkable
@@ -163,7 +167,37 @@ class Method:
     at_once: bool = False
 
     def lessons(self, context: StageContext) -> Lessons:
-        """Return the lessons of a stage, to be carried out as they come."""
+        """Return the lessons of a stage, to be carried out as they come.
+
+        Raises:
+            RecipeError: If the recipe has wrong options for it.
+        """
+        options, method = self.options_in(context.recipe.method), context.recipe.method
+        try:
+            yield from self.learn(context) if options is None else self.learn(context, options)
+        except PathWeaveError:
+            raise
+        except Exception as error:
+            if not is_own(method.name):
+                raise
+            raise RecipeError(
+                f"method {method.name!r} must learn stage {context.name!r}, got {told(error)}; "
+                "mend it; finished stages are kept"
+            ) from error
+
+    def options_in(self, method: MethodSettings) -> Settings | None:
+        """Return the options that a recipe has for it; None if it takes none.
+
+        Raises:
+            RecipeError: If they are wrong.
+        """
+        given = method.options
         if self.options is None:
-            return self.learn(context)
-        return self.learn(context, context.recipe.method.options)
+            if given:
+                raise RecipeError(f"method {method.name!r} must have no options, got {given}")
+            return None
+        try:
+            return self.options.model_validate(given)
+        except ValidationError as error:
+            reason = explain(error, self.options, "method.own.")
+            raise RecipeError(f"{reason}; correct it in the recipe") from error

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
+from pathweave.parts import is_own
 
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -93,10 +94,12 @@ class MethodSettings(Settings):
         True, description="Start the input norm from the statistics of the training features."
     )
 
+    own: dict[str, Any] = Field({}, description="Options of a method of your own.")
+
     @property
-    def options(self) -> Settings | None:
-        """Options of the method itself; None if it has none."""
-        return getattr(self, self.name, None)
+    def options(self) -> Settings | dict[str, Any] | None:
+        """Options of the method itself; None if it has none. Those of a user's are plain values."""
+        return self.own if is_own(self.name) else getattr(self, self.name, None)
 
 
 @runtime_checkable

@@ -12,7 +12,12 @@ import yaml
 from pydantic import ValidationError
 
 from pathweave.bases.hub import is_hub_id
+from pathweave.decoders import build_decoder
+from pathweave.encoders import check_encoder
 from pathweave.errors import RecipeError
+from pathweave.methods import METHODS
+from pathweave.metrics import METRICS
+from pathweave.parts import is_own
 from pathweave.recipe.schema import Recipe, explain
 
 
@@ -47,7 +52,8 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool
 
     Raises:
         RecipeError: If the file is missing, malformed, extends one that is missing or itself, or
-            holds an unknown field or a bad value.
+            holds an unknown field or a bad value; or if it names code that is not trusted, does not
+            exist, or is no such part.
     """
     tree = _read_tree(path)
     if quick:
@@ -57,7 +63,28 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool
     for field, value in (overrides or {}).items():
         _set(tree, field, value)
     recipe = parse_recipe(tree, str(path))
-    return parse_recipe(_resolved(recipe, path.parent.absolute()))
+    recipe = parse_recipe(_resolved(recipe, path.parent.absolute()))
+    _check_own(recipe)
+    return recipe
+
+
+def _check_own(recipe: Recipe) -> None:
+    """Check that parts of the user's own are there and are what they are named as.
+
+    Raises:
+        RecipeError: If one is not, takes other options, or code is not trusted.
+    """
+    if is_own(name := recipe.method.name):
+        METHODS[name].options_in(recipe.method)
+    for modality in recipe.modalities.values():
+        for metric in filter(is_own, (test_set.metric for test_set in modality.test.values())):
+            METRICS[metric]
+        if not modality.reads:
+            decoder, encoder = modality.parts
+            if is_own(decoder.kind):
+                build_decoder(decoder.kind, **decoder.options)
+            if is_own(encoder.kind):
+                check_encoder(encoder.kind, encoder.options)
 
 
 def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:

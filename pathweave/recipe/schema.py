@@ -22,15 +22,13 @@ from pathweave.encoders import KINDS, SERIES
 from pathweave.errors import RecipeError
 from pathweave.methods import METHODS
 from pathweave.methods.settings import MethodSettings, Positive, Settings, Training
+from pathweave.metrics import METRICS
 from pathweave.model.paths import NAME
 from pathweave.nn.patches import PatchSpec
 from pathweave.nn.positions import PositionKind
+from pathweave.parts import is_own
 from pathweave.validation import explain, unknown
 
-Metric = Literal[
-    "exact_match", "vqa_accuracy", "vqa_accuracy_released", "ranking", "word_match",
-    "cider_d", "cider", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor",
-]  # fmt: skip
 _TIME = re.compile(r"[0-9]+(\.[0-9]+)? ?s")
 SLOT = "{}"  # where a prompt template takes the sample's own text
 
@@ -60,6 +58,7 @@ RESERVED_NAMES = {
     "max_tokens",
     "path",
     "text",
+    "trust_code",
 }
 
 
@@ -68,7 +67,10 @@ class Component(Settings):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    kind: str = Field(description="Name of the part; the other fields are its options.")
+    kind: str = Field(
+        description="Name of the part, or package.module:Class of your own; the other fields are "
+        "its options."
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,9 +111,9 @@ class TestSet(DataSet):
 
     __test__ = False  # not a test class, whatever pytest makes of the name
 
-    metric: Metric = Field(
+    metric: Annotated[str, AfterValidator(METRICS.check)] = Field(
         description="One of docs/metrics.md: exact_match of answers, cider_d of captions, ranking "
-        "of choices by likelihood, ..."
+        "of choices by likelihood, ...; or package.module:name of your own"
     )
     max_tokens: Positive = Field(12, description="Longest generated answer, in tokens.")
     min_tokens: int = Field(0, ge=0, description="Shortest generated answer, in tokens.")
@@ -229,8 +231,9 @@ class Modality(Settings):
     @property
     def order(self) -> PositionKind:
         """How tokens of its own media are told their order."""
-        kind = KINDS.get(self.encoder.kind) if self.encoder else None
-        fitting: PositionKind = getattr(kind, "positions", "none")
+        kind = self.encoder.kind if self.encoder else ""
+        is_known = kind in KINDS or is_own(kind)
+        fitting: PositionKind = getattr(KINDS[kind], "positions", "none") if is_known else "none"
         return self.positions or fitting
 
     @property
@@ -254,7 +257,7 @@ Section = TypeVar("Section", bound=MethodSettings)
 def _with_options(section: type[Section]) -> type[Section]:
     """Return the section with the names of the methods, and a field for the options of each."""
     name = section.model_fields["name"]
-    fields: dict[str, Any] = {"name": (Literal[tuple(METHODS)], name)}
+    fields: dict[str, Any] = {"name": (Annotated[str, AfterValidator(METHODS.check)], name)}
     for method, about in METHODS.items():
         if about.options is not None:
             options = Field(None, description=f"Options of `{method}`.")
@@ -283,6 +286,11 @@ class MethodSection(MethodSettings):
                 raise ValueError(
                     f"{method} must go with name: {method}, got name: {name}; leave it out"
                 )
+        if tree.get("own") and not is_own(name):
+            raise ValueError(
+                f"own must go with a method of your own, package.module:name, got name: {name}; "
+                "leave it out"
+            )
         if name in METHODS and name in cls.model_fields and tree.get(name) is None:
             return {**tree, name: {}}
         return tree
@@ -420,6 +428,11 @@ class Recipe(Settings):
             return {"reads": {other: self.about_media(other) for other in self.read_by(name)}}
         fields = {"decoder", "encoder", "cue"}
         return self.modalities[name].model_dump(mode="json", include=fields)
+
+    def own_parts(self, name: str) -> tuple[str, ...]:
+        """Return the parts of a user's own that the path of a stage depends on."""
+        parts = [part.kind for other in self.read_by(name) for part in self.modalities[other].parts]
+        return tuple(dict.fromkeys(part for part in (*parts, self.method.name) if is_own(part)))
 
     def encoder_kinds(self, name: str) -> list[str]:
         """Return the kinds of the encoders of the media that a path reads, each once."""

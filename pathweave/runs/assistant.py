@@ -5,14 +5,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pathweave.data.decode.pair import pack_pair
 from pathweave.data.examples import AnyReader
 from pathweave.data.messages import Part, parse_content
+from pathweave.decoders.pair import pack_pair
 from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt, blanked
 from pathweave.runs.loading import load_base, load_run, make_readers
+from pathweave.runs.run_directory import RunDirectory
 from pathweave.validation import unknown
 
 
@@ -135,7 +136,7 @@ def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:
         PathError: If a path is damaged.
     """
     model, recipe = load_run(Path(run), None if paths is None else list(paths))
-    return Assistant(model, make_readers(recipe, model.base))
+    return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run))))
 
 
 def load_alone(base: str) -> Assistant:

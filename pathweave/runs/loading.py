@@ -170,13 +170,16 @@ def load_finished(
     return finished
 
 
-def make_readers(recipe: Recipe | None, base: Base | None = None) -> Readers:
+def make_readers(
+    recipe: Recipe | None, base: Base | None = None, run: RunDirectory | None = None
+) -> Readers:
     """Return readers of the declared modalities over the shared cache of features.
 
     Args:
         recipe: Declares the modalities; None declares none.
         base: The paths that it comes with are read as it says, where the recipe does not declare
             their modality.
+        run: Its finished paths are read with code that is what it was when they were learnt.
     """
     native = {
         path.spec.name: Modality(
@@ -186,4 +189,8 @@ def make_readers(recipe: Recipe | None, base: Base | None = None) -> Readers:
         for path in (base.ready_paths if base is not None else ())
     }
     declared = recipe.modalities if recipe is not None else {}
-    return Readers({**native, **declared}, FeatureCache(cache_home() / "features"))
+    learnt = {}
+    if recipe is not None and run is not None:
+        own = [name for name in run.finished(recipe) if recipe.own_parts(name)]
+        learnt = {name: describe_path(run.path(name))["sources"] for name in own}
+    return Readers({**native, **declared}, FeatureCache(cache_home() / "features"), learnt)

@@ -70,7 +70,7 @@ class Curriculum:
                 display.say(f"resuming: {', '.join(finished)} already learnt")
         accelerator.wait_for_everyone()
         self.model: PathWeave = new_model(recipe)
-        self.readers: Readers = make_readers(recipe, self.model.base)
+        self.readers: Readers = make_readers(recipe, self.model.base, self.run)
         ready = [path.spec.name for path in self.model.base.ready_paths]
         self.stages = stages_of(recipe, ready)
 

@@ -12,6 +12,7 @@ from pathweave.encoders import licence_of
 from pathweave.evaluate.verify import record_proof
 from pathweave.model.base import save_base
 from pathweave.model.pathweave import PathWeave
+from pathweave.parts import sources_of
 from pathweave.recipe.schema import Recipe
 from pathweave.runs.connector_directory import save_shared
 from pathweave.runs.path_directory import save_path
@@ -84,6 +85,7 @@ def save_stage(
                 "encoder": ", ".join(licence_of(kind) for kind in recipe.encoder_kinds(name)),
                 "data": sorted(str(n) for n in licences),
             },
+            "sources": sources_of(recipe.own_parts(name)),
             "proof": proof,
         }
         if stage.method is not None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from pathweave.bases.llm import load_tokenizer, read_config
-from pathweave.data.decode import Decoder, build_decoder
 from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Sample
+from pathweave.decoders import Decoder, build_decoder
 from pathweave.errors import PathWeaveError
 from pathweave.model.pathweave import context_of, too_long
 from pathweave.recipe.schema import DataSet, Recipe, TestSet

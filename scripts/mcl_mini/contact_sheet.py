@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Sample
+from pathweave.decoders import build_decoder
 from pathweave.encoders.media import Frames, Media, Waveform
 
 TILE, TEXT, PER_CLASS = 96, 34, 5

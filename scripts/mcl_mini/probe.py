@@ -23,11 +23,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
+from pathweave.decoders import build_decoder
 from pathweave.encoders import build_encoder
-from pathweave.evaluate.bootstrap import paired_difference
-from pathweave.evaluate.metrics import METRICS
+from pathweave.metrics import METRICS
+from pathweave.metrics.bootstrap import paired_difference
 from pathweave.recipe.reading import load_recipe
 from pathweave.recipe.schema import Modality
 from pathweave.runs.run_directory import RunDirectory

@@ -129,7 +129,7 @@ def test_the_encoder_of_the_base_gives_the_same_answer(published):
     [ready] = model.base.ready_paths
     encoder = EvaClip(published.directory, precision="full")
     assert ready.encoder == {"kind": "eva-clip-g", "directory": str(published.directory)}
-    from pathweave.data.decode import build_decoder
+    from pathweave.decoders import build_decoder
 
     frames = build_decoder(**ready.decoder)(picture_bytes(), "picture.png")
     [features] = encoder([frames])

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.decode import Decoder, build_decoder
+from pathweave.decoders import Decoder, build_decoder
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
 from pathweave.encoders.media import Array, Frames, Waveform
 from pathweave.encoders.whisper import WhisperEncoder, whisper_network
 from pathweave.errors import DiskError, MediaError, RecipeError
-from tests.data.decode.files import npy
+from tests.decoders.files import npy
 from tests.full_disk import full_disk
 
 

@@ -5,8 +5,8 @@ import torch
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
-from pathweave.data.decode import build_decoder
 from pathweave.data.examples import Examples, FeatureReader, JointReader, Readers
+from pathweave.decoders import build_decoder
 from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
 from pathweave.model.prompt import Medium, Template

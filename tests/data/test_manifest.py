@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pathweave.data import manifest as manifest_module
-from pathweave.data.decode.pair import unpack_pair
 from pathweave.data.manifest import Manifest, evenly_spaced, write_manifest, write_samples
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Part, Sample
+from pathweave.decoders.pair import unpack_pair
 from pathweave.errors import DiskError, ManifestError, MediaError
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
+from pathweave.decoders import build_decoder
 from scripts.mcl_mini import check
 
 DATA = Path(__file__).parents[2] / "data" / "mcl-mini"

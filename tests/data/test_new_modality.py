@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.data.new_modality import SHARES, split_without_leaks
+from pathweave.decoders import build_decoder
 from pathweave.recipe.reading import load_recipe
 from pathweave.storage.atomic import sha256_bytes
 from tests.tiny import write_tiny_base

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pathweave.data.coverage import Coverage, coverage_file, load_coverage
-from pathweave.data.decode import build_decoder
 from pathweave.data.manifest import Manifest
 from pathweave.datasets.convert import convert, problems_file
 from pathweave.datasets.declaration import find_dataset
+from pathweave.decoders import build_decoder
 from pathweave.errors import ManifestError, RecipeError
 from tests.datasets.files import CASES, medium, write, write_case
 

@@ -10,7 +10,7 @@ from pathweave.cli.data import data_app
 from pathweave.data.manifest import Manifest
 from pathweave.datasets.declaration import datasets
 from pathweave.errors import RecipeError
-from pathweave.evaluate.metrics import METRICS
+from pathweave.metrics import METRICS
 from pathweave.recipe.schema import TestSet
 from tests.datasets.files import CASES, write, write_case
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from pathweave.data.decode.sound import Sound
+from pathweave.decoders.sound import Sound
 from pathweave.encoders import Encoder, build_encoder
 from pathweave.encoders.beats import Beats, BeatsNetwork, buckets, read_beats
 from pathweave.encoders.kaldi import filter_bank
 from pathweave.encoders.media import Waveform
 from pathweave.errors import FetchError, MediaError, RecipeError
-from tests.data.decode.files import wav
+from tests.decoders.files import wav
 from tests.encoders.golden import BEATS_CFG, arrays, expanded, parameters, real, write_beats
 
 NAME = "BEATs_iter3_plus_AS2M.pt"

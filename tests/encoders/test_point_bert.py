@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from pathweave.data.decode import build_decoder
+from pathweave.decoders import build_decoder
 from pathweave.encoders import Encoder, build_encoder, point_bert
 from pathweave.encoders.media import Array
 from pathweave.encoders.point_bert import PointBert, PointBertShape, read_point_bert
 from pathweave.errors import FetchError, MediaError, RecipeError
-from tests.data.decode.files import npy
+from tests.decoders.files import npy
 from tests.encoders.golden import arrays, expanded, parameters, real, write_ulip
 
 NAME = "pointbert_ULIP-2.pt"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pathweave.bases import hub
 from pathweave.data.cache import FeatureCache
-from pathweave.data.decode import build_decoder
+from pathweave.decoders import build_decoder
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
 from pathweave.encoders.media import Frames, Waveform

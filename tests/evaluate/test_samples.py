@@ -7,8 +7,8 @@ import pytest
 
 from pathweave.data.manifest import Manifest
 from pathweave.errors import RunError
-from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.samples import load_answers, measure, save_answers
+from pathweave.metrics import METRICS
 from pathweave.recipe.schema import TestSet
 
 

@@ -14,7 +14,7 @@ from pathweave.evaluate.score_sets import (
     subset,
     text_only_score,
 )
-from pathweave.evaluate.tokens import TOKENIZER
+from pathweave.metrics.tokens import TOKENIZER
 from pathweave.model.generate import generate
 from pathweave.model.prompt import Medium
 from pathweave.model.rank import log_likelihoods

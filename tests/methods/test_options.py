@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import yaml
@@ -24,7 +23,6 @@ OPTIONS = {name: method.options for name, method in METHODS.items() if method.op
 
 
 def test_every_method_has_a_name_and_every_section_a_method():
-    assert set(get_args(MethodSection.model_fields["name"].annotation)) == set(METHODS)
     assert set(OPTIONS) == {"l2", "wise_ft", "ewc", "lwf", "replay", "lora", "mera"}
     for name in METHODS:
         method = MethodSection.model_validate({"name": name})
@@ -101,9 +99,9 @@ def test_options_are_read_and_stored():
     [
         (
             {"name": "ewcc"},
-            r"method\.name: must be .*'pathweave', .* got 'ewcc'; did you mean 'ewc'\?",
+            r"method\.name: method must be .*'pathweave', .* got 'ewcc'; did you mean 'ewc'\?",
         ),
-        ({"name": "zzz"}, r"method\.name: must be .* got 'zzz'$"),
+        ({"name": "zzz"}, r"method\.name: method must be .* got 'zzz'$"),
         ({"name": ["ewc"]}, r"method\.name: .*got \['ewc'\]"),
         (
             {"name": "ewc", "ewc": {"strenght": 1}},

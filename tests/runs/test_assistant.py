@@ -5,9 +5,9 @@ import pytest
 import torch
 from pydantic import Field
 
-from pathweave.data.decode.array import Values
-from pathweave.data.decode.pair import unpack_pair
 from pathweave.data.examples import JointReader
+from pathweave.decoders.array import Values
+from pathweave.decoders.pair import unpack_pair
 from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.runs.assistant import Assistant, load
 

@@ -12,6 +12,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
+import yaml
 
 from pathweave.data.manifest import Manifest
 from pathweave.evaluate.results import Results
@@ -142,20 +143,34 @@ def test_the_tutorial_leads_from_csv_files_to_an_answer(run, tmp_path):
     (tmp_path / "runs/mcl_mini").symlink_to(run)
     write_recordings(tmp_path)
     tutorial = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```sh\n(.*?)```", tutorial, re.DOTALL)
-    lines = block.strip().splitlines()
+    first, second = re.findall(r"```sh\n(.*?)```", tutorial, re.DOTALL)
+    lines = first.strip().splitlines()
     assert len(lines) <= 40
     assert [line.split()[1] for line in lines] == ["modality", "data", "extend", "ask", "inspect"]
+    _type(lines, tmp_path)
+    for name in SENSES:
+        place = f"paths/{name}/path.safetensors"
+        assert (tmp_path / "runs/with_vibration" / place).read_bytes() == (run / place).read_bytes()
+    (code,) = re.findall(r"```python\n(.*?)```", tutorial, re.DOTALL)
+    assert len(code.splitlines()) <= 20
+    (tmp_path / "spectrum.py").write_text(code, encoding="utf-8")
+    (line,) = re.findall(r"```yaml\n(.*?)```", tutorial, re.DOTALL)
+    recipe = yaml.safe_load((tmp_path / "vibration/recipe.yaml").read_text(encoding="utf-8"))
+    recipe["modalities"]["vibration"] |= yaml.safe_load(line)
+    recipe["modalities"]["vibration"].pop("patches")
+    (tmp_path / "vibration/spectrum.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    _type(second.strip().splitlines(), tmp_path)
+
+
+def _type(lines, directory):
+    """Run the commands of a document as they stand, with fewer steps."""
     for line in lines:
         words = shlex.split(line.replace("worn", "knocking"))[1:]
         few = ["--set", "modalities.vibration.training.steps=8"] if words[0] == "extend" else []
         program = [sys.executable, "-m", "pathweave.cli", *words, *few]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            program, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+            program, cwd=directory, env=environment, capture_output=True, encoding="utf-8"
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip()
-    for name in SENSES:
-        place = f"paths/{name}/path.safetensors"
-        assert (tmp_path / "runs/with_vibration" / place).read_bytes() == (run / place).read_bytes()

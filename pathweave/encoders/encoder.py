@@ -78,15 +78,16 @@ class OwnEncoder:
                 f"encoder {self.name!r} must give features of every medium, got {told(error)}; "
                 "mend it, or replace the medium"
             ) from error
-        shape = f"[units, tokens, {self.width}]"
-        found = [
-            f"{list(each.shape)} of {each.dtype}" if isinstance(each, Tensor) else type(each)
-            for each in (features if isinstance(features, list) else [features])
-        ]
-        if len(found) != len(media) or not all(map(self._is_right, features)):
+        is_list = isinstance(features, list)
+        if not is_list or len(features) != len(media) or not all(map(self._is_right, features)):
+            found = [
+                f"{list(each.shape)} of {each.dtype}" if isinstance(each, Tensor) else type(each)
+                for each in (features if is_list else [features])
+            ]
             raise RecipeError(
-                f"encoder {self.name!r} must give a list with a float tensor {shape} for each of "
-                f"{len(media)} media, got {found[:3]}; mend it"
+                f"encoder {self.name!r} must give a list with a float tensor [units, tokens, "
+                f"{self.width}] for each of {len(media)} media, got "
+                f"{found[:3] if is_list else found[0]}; mend it"
             )
         return [each.detach().to("cpu", torch.float32) for each in features]
 

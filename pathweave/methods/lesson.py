@@ -191,13 +191,10 @@ class Method:
         Raises:
             RecipeError: If they are wrong.
         """
-        given = method.options
         if self.options is None:
-            if given:
-                raise RecipeError(f"method {method.name!r} must have no options, got {given}")
             return None
         try:
-            return self.options.model_validate(given)
+            return self.options.model_validate(method.options)
         except ValidationError as error:
             reason = explain(error, self.options, "method.own.")
             raise RecipeError(f"{reason}; correct it in the recipe") from error

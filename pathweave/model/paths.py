@@ -180,6 +180,8 @@ class ModalPath(nn.Module):
             self.patches.measure(units)
             return
         features = torch.cat(list(units))
+        if (features == features[0]).all():  # one token, or all alike: there is nothing to go by
+            return
         normed = F.layer_norm(features, features.shape[-1:], eps=self.spec.norm_eps)
         std, mean = torch.std_mean(normed, dim=0)
         scale = 1 / (std + MIN_STD_SHARE * std.mean())

@@ -74,8 +74,11 @@ def _check_own(recipe: Recipe) -> None:
     Raises:
         RecipeError: If one is not, takes other options, or code is not trusted.
     """
-    if is_own(name := recipe.method.name):
-        METHODS[name].options_in(recipe.method)
+    method = recipe.method
+    if is_own(method.name) and METHODS[method.name].options_in(method) is None and method.own:
+        raise RecipeError(
+            f"method.own must be left out, as {method.name!r} has no options, got {method.own}"
+        )
     for modality in recipe.modalities.values():
         for metric in filter(is_own, (test_set.metric for test_set in modality.test.values())):
             METRICS[metric]

@@ -226,6 +226,15 @@ def test_the_norm_of_the_input_has_the_epsilon_of_the_spec(paths):
         assert (spread > 0.5).all()
 
 
+@pytest.mark.parametrize("features", [torch.ones(1, 12), torch.ones(4, 12).cumsum(1)])
+def test_features_that_never_vary_leave_the_norm_of_the_input_as_it_is(paths, features):
+    path = paths.expand(replace(SPEC, name="constant"))
+    before = path.project([features])[0].clone()
+    path.standardise_input([features])
+    assert torch.equal(path.project([features])[0], before)
+    assert before.isfinite().all()
+
+
 def test_a_later_field_at_its_default_leaves_hashes_as_they_were(paths):
     later = ("norm_eps", "plain_rank", "own", "positions", "columns", "patches")
     before = sorted((n, v) for n, v in vars(paths["sound"].spec).items() if n not in later)

@@ -131,8 +131,8 @@ def check_sources(names: Iterable[str], learnt: Mapping[str, str], path: str) ->
 def _imported(title: str, name: str) -> Any:  # noqa: ANN401 (what a module holds)
     if not os.environ.get(TRUSTED):
         raise RecipeError(
-            f"{title} is code and must be trusted before it is run, got no word of it; read the "
-            "code, then add --trust-code"
+            f"{title} is code and must be trusted to be run, got no --trust-code; read the code, "
+            "then add it"
         )
     module, _, attribute = name.partition(":")
     if (here := os.getcwd()) not in sys.path:

@@ -61,7 +61,7 @@ def test_the_examples_are_learnt_with_scored_by_and_asked(here, capsys):
     recordings = [file.with_suffix(".csv") for file in here.glob("motion-test-*.csv")]
     assert command("evolve", recipe, "--out", "run", "--json") == 2
     assert (
-        "must be trusted before it is run, got no word of it; read the code, then add --trust-code"
+        "must be trusted to be run, got no --trust-code; read the code, then add it"
         in capsys.readouterr().err
     )
     assert not Path("run").exists()

@@ -1,5 +1,6 @@
 """The cost of every stage of a recipe, and of a path with more and more predecessors."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -142,7 +143,8 @@ def _learn(
         with shapes():
             lesson = next(rest)
         # What a method has made so far are the variables of its function.
-        copies = _bytes_beside(model, [carried, *rest.gi_frame.f_locals.values()])
+        learn = inspect.getgeneratorlocals(rest.gi_yieldfrom)
+        copies = _bytes_beside(model, [carried, *learn.values()])
     kinds |= _kinds(model, names)
     path = model.paths[largest]
     return _Stage(names, path, found[largest], lesson, rest, copies, kinds)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def curve(
+def curve(  # noqa: PLR0913 (all are options of one command)
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
     samples: Annotated[
         str,

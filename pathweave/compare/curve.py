@@ -186,7 +186,7 @@ def load_curve(
         "recipe": str(recipe),
         "seeds": seeds,
         "methods": given,
-        "orders": {_order(number): first.curriculum for number in numbers},
+        "orders": {_order(number): list(first.curriculum) for number in numbers},
     }
     try:
         declared = Declaration.model_validate(tree)

@@ -48,14 +48,15 @@ class Point:
     Attributes:
         samples: How many.
         score: Mean over seeds.
-        text_only: Mean score of the questions without their media; None if it was not measured.
+        guess: Mean score of not looking: of the questions without their media or of the most
+            frequent answer learnt from, whichever is better; None if it was not measured.
         gains: By smaller number of samples, how much better this one is.
         difference: The score minus that of the first variant; None for the first.
     """
 
     samples: int
     score: SeedMean
-    text_only: float | None
+    guess: float | None
     gains: dict[int, SeedMean]
     difference: SeedMean | None
 
@@ -66,7 +67,7 @@ class Point:
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        told = {"samples": self.samples, **_as_json(self.score), "text_only": self.text_only}
+        told = {"samples": self.samples, **_as_json(self.score), "guess": self.guess}
         for name, found in (("gain", self.gain), ("difference", self.difference)):
             told[name] = None if found is None else {**_as_json(found), "verdict": found.verdict}
         return told
@@ -129,11 +130,10 @@ def enough(curve: Sequence[Point]) -> str:
     number, score = last.samples, last.score
     told = f"{number} samples score {points(score.value)}"
     one = "" if len(score.per_seed) > 1 else " (one seed: how much trainings vary is not known)"
-    blind = last.text_only
-    if blind is not None and score.value - (score.both or 0.0) <= blind:
+    if last.guess is not None and score.value - (score.both or 0.0) <= last.guess:
         return (
-            f"{told}, not surely more than the questions without their media ({points(blind)}): "
-            f"see that it learns at all before you count samples{one}."
+            f"{told} ±{half_text(score.both)}, not surely more than not looking "
+            f"({points(last.guess)}): see that it learns at all before you count samples{one}."
         )
     if last.gain is None:
         return f"{told}{one}; give several numbers to see what more of them add."
@@ -237,14 +237,15 @@ def _curves(curve: Curve, cells: Mapping[Place, LoadedCell]) -> Iterator[TestCur
             num_objects = len(set(things))
             columns[place] = Column(cell.statistics[scored], metric.combine, things)
         drawn = dict(zip(columns, draw_scores([*columns.values()]), strict=True))
-        blind = {
-            place: info.text_only
+        guesses = {
+            place: max(known)
             for place, cell in cells.items()
             for info in cell.result.results.datasets[curve.stage]
-            if info.name == dataset and info.text_only is not None
+            if info.name == dataset
+            and (known := [each for each in (info.text_only, info.majority) if each is not None])
         }
         variants = {
-            name: _points(curve, name, drawn, blind, num_objects) for name in curve.variants
+            name: _points(curve, name, drawn, guesses, num_objects) for name in curve.variants
         }
         yield TestCurve(dataset, metric.unit, variants)
 
@@ -253,7 +254,7 @@ def _points(
     curve: Curve,
     variant: str,
     drawn: Mapping[Place, Draws],
-    blind: Mapping[Place, float],
+    guesses: Mapping[Place, float],
     num_objects: int,
 ) -> list[Point]:
     """Return the points of a variant, with what all seeds that are done say of each."""
@@ -274,12 +275,12 @@ def _points(
             continue
         own = known[0]
         gains = {p.samples: minus(own, (variant, p.samples, 0)) for p in found}
-        alone = [blind[place] for place in known if place in blind]
+        guess = [guesses[place] for place in known if place in guesses]
         first = curve.variants[0]
         point = Point(
             samples=number,
             score=mean_over_seeds(np.stack([drawn[place] for place in known]), num_objects),
-            text_only=float(np.mean(alone)) if alone else None,
+            guess=float(np.mean(guess)) if guess else None,
             gains={smaller: gain for smaller, gain in gains.items() if gain is not None},
             difference=None if variant == first else minus(own, (first, number, 0)),
         )
@@ -324,11 +325,11 @@ def _draw(axes: Axes, curve: TestCurve) -> None:
             if score.seeds is not None:
                 wide = [score.value - score.seeds, score.value + score.seeds]
                 axes.plot([place] * 2, wide, color=color, linewidth=6, alpha=0.3, zorder=1)
-    blind = [p.text_only for found in curve.variants.values() for p in found if p.text_only]
-    if blind:
-        ends.append(float(np.mean(blind)))
+    guesses = [p.guess for found in curve.variants.values() for p in found if p.guess is not None]
+    if guesses:
+        ends.append(max(guesses))
         style = {"color": "grey", "linewidth": 0.9, "linestyle": "--"}
-        axes.axhline(ends[-1], label="without the medium", zorder=0, **style)
+        axes.axhline(max(guesses), label="without looking", zorder=0, **style)
     room = max(1.0, 0.12 * (max(ends) - min(ends)))
     axes.set_ylim(min(ends) - room, max(ends) + room)
     axes.set_xscale("log")
@@ -340,7 +341,7 @@ def _draw(axes: Axes, curve: TestCurve) -> None:
     axes.set_title(curve.dataset, fontsize=11)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     hide(axes, "top", "right")
-    if len(curve.variants) > 1 or blind:
+    if len(curve.variants) > 1 or guesses:
         axes.legend(fontsize=9, loc="best")
 
 

@@ -55,9 +55,9 @@ def curve(  # noqa: PLR0913 (all are options of one command)
     """Learn a stage from more and more of its samples: how many do I need?
 
     What comes before is learnt once. Fewer samples are part of more, each answer in its share; one
-    seed draws alike for all variants. Every cell takes as many steps as the recipe says: few samples
-    are seen more often, so that the data change and not the length of training, for which the
-    learning rates were chosen. The test sets of the recipe are scored; point them at validation
+    seed draws alike for all variants. Every cell takes as many steps as the recipe says: few
+    samples are seen more often, so that the data change and not the length of training, for which
+    the learning rates were chosen. The test sets of the recipe are scored; point them at validation
     sets while you still choose settings.
 
     Writes curve.json and curve.png. Ctrl-C saves and stops; the same command goes on from there.

@@ -230,9 +230,12 @@ def _load(
         recipe = load_recipe(file, overrides)
         if run is None:
             return recipe
-        before = run.recipe()
-        is_whole = recipe.curriculum[0] == before.curriculum[0]
-        return recipe if is_whole else extended(before, recipe)
+        before, count = run.recipe(), len(recipe.curriculum)
+        if recipe.curriculum[0] == before.curriculum[0]:
+            return recipe
+        if before.curriculum[-count:] == recipe.curriculum:  # what it adds was added already
+            before = before.cut(len(before.curriculum) - count)
+        return extended(before, recipe)
     except RecipeError as error:
         raise RecipeError(f"{variant}: {error}" if variant else str(error)) from error
 
@@ -293,7 +296,8 @@ def _check_run(run: RunDirectory, recipe: Recipe) -> None:
         )
     count = len(names)
     free = {"name", "quick", "bad_samples", "evaluation"}
-    then, now = (each.cut(count).model_dump(mode="json", exclude=free) for each in (before, recipe))
+    cut = (_unscored(each.cut(count), names) for each in (before, recipe))
+    then, now = (each.model_dump(mode="json", exclude=free) for each in cut)
     if fields := differences(then, now):
         raise RunError(
             f"{run.root} must be a run of the recipe up to {names[-1]!r}, got another value of "

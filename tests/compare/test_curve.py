@@ -18,7 +18,7 @@ from pathweave.compare.curve import (
     shares,
 )
 from pathweave.errors import PathWeaveError, RecipeError, RunError
-from pathweave.recipe.reading import load_recipe
+from pathweave.recipe.reading import dump_recipe, load_recipe
 from tests.whole_runs import Background, command, events, hashes
 
 USUAL, ALONE = "usual: {}", "alone: {modalities.tilt.predecessors: []}"
@@ -149,6 +149,10 @@ def test_a_sense_is_added_to_a_run(recipe_file, finished_run, tmp_path):
     curve = load(tmp_path / "heat.yaml", "4", run=finished_run)
     assert curve.cell("recipe", 4, 0).recipe.curriculum == ("sight", "sound", "tilt", "heat")
     assert curve.earlier(tmp_path)[0].curriculum == ("sight", "sound", "tilt")
+    extended = shutil.copytree(finished_run, tmp_path / "extended")
+    (extended / "recipe.json").write_text(dump_recipe(curve.recipe), encoding="utf-8")
+    again = load(tmp_path / "heat.yaml", "4", run=extended)
+    assert again.recipe == curve.recipe
 
 
 @pytest.fixture(scope="module")

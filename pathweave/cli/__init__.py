@@ -11,6 +11,7 @@ import typer
 
 from pathweave.cli.ask import AskCommand, ask
 from pathweave.cli.compare import compare
+from pathweave.cli.curve import curve
 from pathweave.cli.data import data_app
 from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
@@ -40,6 +41,7 @@ for command in (evolve, extend, inspect, verify, evaluate, estimate, fetch):
 app.command("import")(import_)
 app.command()(export)
 app.command()(compare)
+app.command()(curve)
 app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
 app.add_typer(data_app, name="data")
 app.add_typer(modality_app, name="modality")

@@ -50,7 +50,7 @@ class Analysis:
             found[cell.result.method, cell.result.order].append(cell)
         self.groups = {group: members for group, members in found.items() if members}
         self.metrics = _metrics(cells)
-        _check_samples(cells)
+        check_samples(cells)
         self._objects = {key: own for cell in cells for key, own in cell.objects.items()}
 
     @property
@@ -243,8 +243,12 @@ def _metrics(cells: Sequence[LoadedCell]) -> dict[tuple[str, str], str]:
     return metrics
 
 
-def _check_samples(cells: Sequence[LoadedCell]) -> None:
-    """Refuse cells that were scored on different samples."""
+def check_samples(cells: Sequence[LoadedCell]) -> None:
+    """Refuse cells that were scored on different samples.
+
+    Raises:
+        RunError: Naming two files and the test set.
+    """
     first: dict[str, tuple[LoadedCell, str]] = {}
     for cell in cells:
         for key, found in cell.result.ids.items():

@@ -1,7 +1,7 @@
 """Running the cells of a grid, some side by side; what is done is skipped, the rest goes on."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pathweave.compare.shared import first_stage, start_from
 from pathweave.compare.tables import ReportTable
 from pathweave.display import Display
 from pathweave.errors import PathWeaveError, RecipeError, RunError
+from pathweave.recipe.schema import Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sole_writer, write_json
 from pathweave.train.log import RunLog
@@ -23,6 +24,9 @@ from pathweave.train.stop import Interrupted, StopRequest
 from pathweave.validation import unknown
 
 _POLL = 0.1  # seconds between two looks at the cells
+
+# From the recipe of a cell and the grid's directory to what cells share: its recipe and directory.
+Shared = Callable[[Recipe, Path], tuple[Recipe, Path] | None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,12 @@ def state_table(states: Sequence[CellState]) -> ReportTable:
 
 
 def run_grid(
-    grid: Grid, out: Path, only: Sequence[str] = (), jobs: int = 1, quiet: bool = False
+    grid: Grid,
+    out: Path,
+    only: Sequence[str] = (),
+    jobs: int = 1,
+    quiet: bool = False,
+    shared: Shared = first_stage,
 ) -> GridOutcome:
     """Run the cells of a grid that are not done yet.
 
@@ -115,6 +124,7 @@ def run_grid(
         only: Run the cells of these methods alone; none is all.
         jobs: Cells that run side by side; they share the threads of this process.
         quiet: Show nothing.
+        shared: Gives the stages that a cell begins with and shares with others, learnt once.
 
     Raises:
         RecipeError: If there is no method of a name in ``only``.
@@ -127,24 +137,30 @@ def run_grid(
     with sole_writer(out):
         states = [state_of(cell, out) for cell in cells]
         write_json(out / "results" / ABOUT, grid.about().model_dump())
-        return _Schedule(grid.declared.name, out, states, jobs, quiet).run()
+        return _Schedule(grid.declared.name, out, states, jobs, quiet, shared).run()
 
 
 class _Schedule:
     """The cells of a grid that are to run, and those that do; arguments as of ``run_grid``."""
 
     def __init__(
-        self, name: str, out: Path, states: Sequence[CellState], jobs: int, quiet: bool
+        self,
+        name: str,
+        out: Path,
+        states: Sequence[CellState],
+        jobs: int,
+        quiet: bool,
+        shared: Shared,
     ) -> None:
         done = [state for state in states if state.is_done]
-        self._out, self._jobs = out, jobs
+        self._out, self._jobs, self._shared = out, jobs, shared
         self._threads = max(1, torch.get_num_threads() // jobs)
         self._todo = [state.cell for state in states if not state.is_done]
         self._costs = [state.seconds for state in done]
         self._outcome = GridOutcome([state.cell.name for state in done])
         self._running: list[RunningCell] = []
         self._stopped: list[str] = []
-        self._broken: dict[Path, str] = {}  # why a first stage failed
+        self._broken: dict[Path, str] = {}  # why shared stages failed
         self._log = RunLog(out / "log.jsonl")
         self._log.event("grid", cells=len(states), done=len(done))
         self._display = Display(quiet)
@@ -182,10 +198,10 @@ class _Schedule:
         return bool(self._running)
 
     def _begin_cell(self, cell: Cell) -> None:
-        """Begin a cell, or the first stage that it has to wait for, unless that runs already."""
+        """Begin a cell, or the shared stages that it waits for, unless they run already."""
         directory = cell.directory(self._out)
         try:
-            shared = first_stage(cell.recipe, self._out)
+            shared = self._shared(cell.recipe, self._out)
             if shared is not None and not RunDirectory(directory).recipe_file.exists():
                 recipe, stage = shared
                 if stage in self._broken:

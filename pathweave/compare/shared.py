@@ -1,17 +1,20 @@
-"""The first stage, trained once for all cells in which it is the same.
+"""Stages that cells share: learnt once, or taken from a run, and linked into each cell.
 
-A stage that trains the connector makes the base that every method starts from. Its result depends
-on the settings below and on nothing else of a method, so that cells that agree in them take copies
-(hard links) of one run.
+In a grid that is the first stage. One that trains the connector makes the base that every method
+starts from. Its result depends on the settings below and on nothing else of a method, so that cells
+that agree in them take copies (hard links) of one run.
 """
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pathweave.compare.grid import recipe_hash
 from pathweave.compare.sessions import sessions
+from pathweave.errors import RunError
 from pathweave.recipe.schema import MethodSection, Recipe
+from pathweave.runs.path_directory import describe_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import new_directory
 from pathweave.train.log import RunLog
@@ -53,11 +56,43 @@ def first_stage(recipe: Recipe, out: Path) -> tuple[Recipe, Path] | None:
     return alone, directory
 
 
-def start_from(stage: Path, cell: Path) -> None:
-    """Make the directory of a cell in which the first stage is done.
+def take_stages(run: RunDirectory, names: Sequence[str], stage: Path) -> None:
+    """Make the directory of shared stages from the first ones of a finished run, without scores.
 
     Args:
-        stage: Directory of the first stage, trained and scored.
+        run: The run.
+        names: The stages.
+        stage: The directory; one that is there already must hold the same stages.
+
+    Raises:
+        RunError: If it holds stages that were learnt otherwise.
+        PathError: If a path of either is damaged.
+        DiskError: If the directory cannot be written.
+    """
+    taken = RunDirectory(stage)
+    if taken.results.is_file():
+        for name in names:
+            found, expected = (describe_path(each.path(name)) for each in (taken, run))
+            if found["content_hash"] != expected["content_hash"]:
+                raise RunError(
+                    f"{stage} must hold stage {name!r} as {run.root} has it, got another one; go "
+                    "on with the run that it was begun with, or choose another --out"
+                )
+        return
+    with new_directory(stage) as fresh:
+        for part in (run.base, run.connectors, *map(run.path, names)):
+            if part.is_dir():
+                target = fresh / part.relative_to(run.root)
+                shutil.copytree(part, target, copy_function=_link)
+        _link(str(run.results), str(fresh / taken.results.name))  # it is finished
+        RunLog(fresh / taken.log.name).event("taken", stages=list(names))
+
+
+def start_from(stage: Path, cell: Path) -> None:
+    """Make the directory of a cell in which the shared stages are done.
+
+    Args:
+        stage: Directory of the shared stages, trained and scored.
         cell: Directory of the cell, in which nothing is trained yet.
 
     Raises:

@@ -119,7 +119,7 @@ def _estimates(
     found = [(names, analysis.estimates[group]) for group, names in rows.items()]
     used = {n: key for n, key in columns.items() if any(key in known for _, known in found)}
     shown = [
-        [*names, *(_cell(known.get(key), note == HOW_TO_READ) for key in used.values())]
+        [*names, *(cell_text(known.get(key), note == HOW_TO_READ) for key in used.values())]
         for names, known in found
         if used
     ]
@@ -134,7 +134,7 @@ def _differences(analysis: Analysis, kind: Kind) -> ReportTable:
         shown, seeds = [], 0
         for quantity in (Quantity.T, Quantity.F):
             if found := known.get(Key(quantity, MEAN, kind)):
-                shown += [points(found.value, "+"), _half(found.both), found.verdict]
+                shown += [points(found.value, "+"), half_text(found.both), found.verdict]
                 seeds = max(seeds, len(found.per_seed))
             else:
                 shown += [""] * 3
@@ -202,16 +202,18 @@ def _costs(analysis: Analysis) -> ReportTable:
     )
 
 
-def _cell(value: SeedMean | None, with_samples: bool = True) -> str:
+def cell_text(value: SeedMean | None, with_samples: bool = True) -> str:
+    """Return a mean with its half-widths over seeds and over samples, in one digit each."""
     if value is None:
         return ""
     if not any(value.per_seed):
         return "0"
-    samples = f"/{_half(value.samples)}" if with_samples else ""
-    return f"{points(value.value)} ±{_half(value.seeds)}{samples}"
+    samples = f"/{half_text(value.samples)}" if with_samples else ""
+    return f"{points(value.value)} ±{half_text(value.seeds)}{samples}"
 
 
-def _half(width: float | None) -> str:
+def half_text(width: float | None) -> str:
+    """Return a half-width; ``?`` is one that is not known."""
     if width is None:
         return "?"
     return f"{width:.1f}" if width < 9.95 else f"{width:.0f}"

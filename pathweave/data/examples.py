@@ -288,6 +288,35 @@ class Examples:
                 f"the recipe. The first:\n  {listed}"
             )
 
+    def draw(self, count: int) -> None:
+        """Keep so many samples, drawn by the seed, each answer in the share that it has.
+
+        A larger draw with the same seed holds a smaller one. Which samples are drawn depends on
+        their ids and answers alone, not on their order in the manifest.
+
+        Args:
+            count: How many; more than there are keeps all.
+
+        Raises:
+            ManifestError: If a sample has no answer to learn.
+        """
+        numbers: dict[str, list[int]] = {}
+        for index, sample in enumerate(self._samples):
+            numbers.setdefault(sample.answer, []).append(index)
+        places: list[tuple[float, str, int]] = []
+        for answer, own in numbers.items():
+            # Evenly over [0, 1) from a random place on: whatever lies below a bound is a share.
+            own.sort(key=lambda index: self._chance(self._samples[index].id))
+            first = self._chance(f"answer {answer}")
+            spread = [(k + first) / len(own) for k in range(len(own))]
+            places += zip(spread, [self._samples[i].id for i in own], own, strict=True)
+        kept = sorted(index for _, _, index in sorted(places)[:count])
+        self._samples = [self._samples[index] for index in kept]
+
+    def _chance(self, text: str) -> float:
+        """Return a number in [0, 1) that depends on a text and the seed."""
+        return int(sha256_bytes(f"draw {self._seed} {text}".encode())[:12], 16) / 16**12
+
     def prompt(self, index: int) -> Prompt:
         """Return the prompt of a sample with its media encoded."""
         sample = self._samples[index]

@@ -104,6 +104,11 @@ class TrainSet(DataSet):
     limit: Positive | None = Field(
         None, description="Samples used of it, evenly spaced; null is as many as of any manifest."
     )
+    draw: Positive | None = Field(
+        None,
+        description="Samples drawn of these by the recipe's seed, each answer in its share; more "
+        "are the same ones and others. Null is all.",
+    )
 
 
 class TestSet(DataSet):

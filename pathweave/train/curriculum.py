@@ -20,7 +20,7 @@ from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
-from pathweave.recipe.schema import DataSet, Recipe
+from pathweave.recipe.schema import DataSet, Recipe, TrainSet
 from pathweave.runs.connector_directory import load_carried
 from pathweave.runs.loading import load_finished, make_readers, new_model
 from pathweave.runs.run_directory import RunDirectory
@@ -115,7 +115,8 @@ class Curriculum:
         group = self.accelerator
         process, count = (0, 1) if alone else (group.process_index, group.num_processes)
         manifest, limit = Path(data.manifest), self.recipe.limit_of(data)
-        key = manifest, data.prompt, data.path, limit, count
+        draw = data.draw if isinstance(data, TrainSet) else None
+        key = manifest, data.prompt, data.path, limit, draw, count
         if key not in self._examples:
             examples = Examples(
                 manifest, self.readers, data.path, limit, data.prompt, self.recipe.seed
@@ -127,6 +128,8 @@ class Curriculum:
                 group.wait_for_everyone()
             examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
             bar.close()
+            if draw is not None:
+                examples.draw(draw)
             if examples.bad:
                 self.log.event("bad_samples", manifest=data.manifest, problems=examples.bad)
                 self.display.say(

@@ -13,7 +13,7 @@ from pathweave.data.messages import Sample
 from pathweave.decoders import Decoder, build_decoder
 from pathweave.errors import PathWeaveError
 from pathweave.model.pathweave import context_of, too_long
-from pathweave.recipe.schema import DataSet, Recipe, TestSet
+from pathweave.recipe.schema import DataSet, Recipe, TestSet, TrainSet
 from pathweave.train.presence import llm_directory
 from pathweave.validation import unknown
 
@@ -79,7 +79,9 @@ class Manifests:
 
     def report(self, data: DataSet) -> ManifestReport:
         """Return what is in the manifest of a data set."""
-        key = data.manifest, data.path, self._recipe.limit_of(data)
+        limits = self._recipe.limit_of(data), data.draw if isinstance(data, TrainSet) else None
+        limit = min((each for each in limits if each is not None), default=None)
+        key = data.manifest, data.path, limit
         if key not in self._reports:
             self._reports[key] = ManifestReport(data.manifest)
             with noted(self.problems):

@@ -8,6 +8,7 @@ from tests.whole_runs import command
 COMMANDS = (
     "evolve",
     "extend",
+    "curve",
     "inspect",
     "verify",
     "evaluate",

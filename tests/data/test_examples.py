@@ -2,6 +2,8 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
@@ -291,6 +293,52 @@ def test_each_sample_draws_a_template_by_its_id_and_the_seed(directory):
 def test_a_limit_takes_evenly_spaced_samples(directory, limit, expected):
     found = Examples(directory / "sound-train.jsonl", readers(directory), limit=limit)
     assert [int(found.sample(i).id[-1]) for i in range(len(found))] == expected
+
+
+def drawn_of(file, answers, count, seed=0):
+    """The ids that are drawn of samples with these answers."""
+    said = [
+        {"role": "user", "content": [{"type": "text", "text": "How is it?"}]},
+        {"role": "assistant", "content": ""},
+    ]
+    rows = [
+        {"id": name, "messages": [said[0], said[1] | {"content": answer}]}
+        for name, answer in answers.items()
+    ]
+    file.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    found = Examples(file, {}, seed=seed)
+    found.draw(count)
+    return [found.sample(i).id for i in range(len(found))]
+
+
+@given(
+    num_answers=st.integers(1, 5),
+    each=st.integers(1, 8),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_a_draw_is_nested_and_holds_answers_alike(
+    tmp_path_factory, num_answers, each, shares, seed
+):
+    file = tmp_path_factory.getbasetemp() / "drawn.jsonl"
+    answers = {f"{a}-{k}": f"answer {a}" for k in range(each) for a in range(num_answers)}
+    few, many = sorted(round(share * len(answers)) for share in shares)
+    fewer, more = (drawn_of(file, answers, count, seed) for count in (few, many))
+    assert (len(fewer), len(more)) == (few, many)
+    assert {*fewer} <= {*more} <= {*answers}
+    counts = [sum(answers[name] == f"answer {a}" for name in more) for a in range(num_answers)]
+    assert max(counts) - min(counts) <= 1
+    # In the order of the manifest, whatever that is.
+    assert drawn_of(file, dict(reversed(answers.items())), many, seed) == more[::-1]
+
+
+def test_another_seed_draws_other_samples_and_other_answers(tmp_path):
+    answers = {f"{a}-{k}": f"answer {a}" for k in range(4) for a in range(8)}
+    drawn = [drawn_of(tmp_path / "drawn.jsonl", answers, 3, seed) for seed in range(12)]
+    assert len({tuple(each) for each in drawn}) > 9
+    assert {answers[name] for each in drawn for name in each} == {*answers.values()}
+    assert drawn_of(tmp_path / "drawn.jsonl", answers, 99) == [*answers]
 
 
 def test_half_a_character_and_an_id_used_twice_are_bad_samples(directory):

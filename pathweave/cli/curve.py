@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.trust import TrustCode
+
 
 def curve(  # noqa: PLR0913 (all are options of one command)
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
@@ -51,6 +53,7 @@ def curve(  # noqa: PLR0913 (all are options of one command)
         bool, typer.Option("--dry-run", help="List the cells and how far they are; do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print curve.json.")] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Learn a stage from more and more of its samples: how many do I need?
 

@@ -19,10 +19,10 @@ from pathweave.compare.curve import Curve
 from pathweave.compare.summary import cell_text, half_text
 from pathweave.compare.tables import ReportTable, markdown, wrap
 from pathweave.compare.uncertainty import SeedMean, mean_over_seeds
-from pathweave.evaluate.bootstrap import Column, draw_scores
-from pathweave.evaluate.metrics import METRICS
 from pathweave.evaluate.plot import Axes, hide, new_figure, png
 from pathweave.evaluate.report import points
+from pathweave.metrics import METRICS
+from pathweave.metrics.bootstrap import Column, draw_scores
 from pathweave.storage.atomic import write_atomic, write_json
 
 PICTURE, NUMBERS = "curve.png", "curve.json"

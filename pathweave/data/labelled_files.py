@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from pathweave.data.decode.recording import read_table
+from pathweave.data.decode.recording import find_form, read_table
 from pathweave.data.utf8 import find_bad_text
 from pathweave.errors import ManifestError, MediaError, RequestError
 from pathweave.validation import unknown
@@ -256,7 +256,10 @@ def _read(path: Path) -> pa.Table:
             "convert it, or give its directory"
         )
     try:
-        table = read_table(path.read_bytes())
+        data = path.read_bytes()
+        table = read_table(data, decimal=find_form(data)[1] or ".")
+    except MediaError as error:
+        raise ManifestError(f"{path} {error}") from error
     except Exception as error:  # pyarrow lets errors of every kind escape from broken files.
         reason = " ".join(str(error).split())
         raise ManifestError(f"{path} must be a table, got {reason}; export it again") from error

@@ -104,9 +104,10 @@ def read_conversations(
 def _turns(values: Mapping[str, Any]) -> list[_Turn]:
     """Return who says what in a record, from the first question on."""
     turns = next((values[name] for name in TURNS if values.get(name)), None) or _rounds(values)
-    if isinstance(turns, Mapping) and all(isinstance(said, list) for said in turns.values()):
+    columns = [*turns.values()] if isinstance(turns, Mapping) else []
+    if columns and all(isinstance(x, list) and len(x) == len(columns[0]) for x in columns):
         # Hugging Face datasets keep a sequence of objects as an object of lists.
-        turns = [dict(zip(turns, row, strict=False)) for row in zip(*turns.values(), strict=False)]
+        turns = [dict(zip(turns, row, strict=True)) for row in zip(*columns, strict=True)]
     if not isinstance(turns, list) or not turns:
         raise ManifestError(
             f"a record must have a list conversations or messages, got the fields {names(values)}"
@@ -135,10 +136,13 @@ def _rounds(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     asked, answer = values.get("query"), values.get("response")
     if "instruction" in values:
         texts = (values["instruction"], values.get("input"))
-        asked, answer = "\n".join(text for text in texts if text), values.get("output")
+        asked = "\n".join(text for text in texts if isinstance(text, str) and text)
+        answer = values.get("output")
     if not isinstance(asked, str) or answer is None:
         return []
-    if not all(isinstance(said, list) and len(said) == 2 for said in history):
+    if not isinstance(history, list) or not all(
+        isinstance(said, list) and len(said) == 2 for said in history
+    ):
         raise ManifestError(f"history must be a list of pairs of texts, got {history!r:.60}")
     return [{"user": before, "assistant": said} for before, said in [*history, [asked, answer]]]
 
@@ -171,7 +175,7 @@ def _messages(
         waiting = _found_by_marks(words, values, places.modality)
     else:
         waiting = _of_columns(words, values, columns)
-        _check_texts(turns, contents, values, [*columns.values()])
+        _check_texts(turns, contents, values, [kind for kind in waiting if waiting[kind]])
     roles = [turn.role for turn in turns]
     if "assistant" not in roles:
         raise ManifestError("a conversation must hold a question and then an answer, got neither")
@@ -212,7 +216,7 @@ def _found_by_marks(
     words: Mapping[str, int], values: Mapping[str, Any], modality: str | None
 ) -> dict[str, list[Any]]:
     """Return the media beside a conversation by their kind, found by marks and endings of files."""
-    known = {modality, *known_kinds()}
+    known = {modality, *_known_kinds()}
     marks = [word for word in words if word in known or _has(values, word)]
     kinds = marks or ([modality] if modality else [])
     marked = {name for kind in kinds for name in (kind, f"{kind}s")}
@@ -287,7 +291,7 @@ def _placed(
             kind, value = said
             yield kind, waiting[kind].pop(0) if value is None and waiting.get(kind) else value
             continue
-        pieces = re.split(f"<({'|'.join(marks)})>", said) if marks else [said]
+        pieces = re.split(f"<({'|'.join(map(re.escape, marks))})>", said) if marks else [said]
         for at, piece in enumerate(pieces):
             if at % 2:
                 yield piece, waiting[piece].pop(0)
@@ -318,7 +322,11 @@ def _has(values: Mapping[str, Any], name: str) -> bool:
     return bool(paths) and all(map(_FILE.fullmatch, paths))
 
 
+def usual_columns() -> dict[str, str]:
+    """Return the usual names of fields that hold media, and the kind of each."""
+    return {name: kind for kind in _known_kinds() for name in (kind, f"{kind}s")}
+
+
 @cache
-def known_kinds() -> frozenset[str]:
-    """Return the names of the media of all declared data sets."""
+def _known_kinds() -> frozenset[str]:
     return frozenset(kind for dataset in datasets().values() for kind in dataset.modalities)

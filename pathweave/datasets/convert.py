@@ -21,7 +21,7 @@ from pathweave.data.manifest import check_name, write_samples
 from pathweave.data.media_store import write_media_store
 from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text, printable
-from pathweave.datasets.conversations import known_kinds, read_conversations
+from pathweave.datasets.conversations import read_conversations, usual_columns
 from pathweave.datasets.declaration import Dataset, Layout, datasets
 from pathweave.datasets.media_files import MediaPlaces
 from pathweave.datasets.reader import SplitReader
@@ -194,8 +194,7 @@ def _foreign(
         coverage = Coverage(dataset=name, split=saved.split)
         return _Source(saved.files, read, coverage, title, licence or "", has_media)
     layout = Layout(format="jsonl" if source.suffix.lower() == ".jsonl" else "json")
-    kinds = known_kinds() if name == "ms-swift" else ()
-    columns = {field: kind for kind in kinds for field in (kind, f"{kind}s")} or None
+    columns = usual_columns() if name == "ms-swift" else None
 
     def conversations(advance: Advance) -> Iterator[Record]:
         records = read_records(source, layout, advance)

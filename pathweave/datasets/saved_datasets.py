@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pathweave.data.messages import Message, Part, Sample
-from pathweave.datasets.conversations import TURNS, read_conversations
+from pathweave.datasets.conversations import TURNS, read_conversations, usual_columns
 from pathweave.datasets.media_files import MediaPlaces
 from pathweave.datasets.records import Advance, Record, text_of
 from pathweave.errors import ManifestError, MediaError, RecipeError
@@ -150,7 +150,9 @@ def read_saved(
     types = {field.name: field.type for field in saved.schema}
     if label is None and any(_is_list(types.get(name)) or _is_struct(types.get(name))
                              for name in TURNS):  # fmt: skip
-        yield from read_conversations(saved.records(advance), places, about, saved.media)
+        columns = {name: kind for name, kind in usual_columns().items() if name in types}
+        columns |= saved.media
+        yield from read_conversations(saved.records(advance), places, about, columns or None)
         return
     if not saved.media:
         raise ManifestError(

@@ -397,3 +397,33 @@ def test_a_record_of_ms_swift_is_usable_if_marks_and_media_agree(pieces, num_ima
         marked = [piece for piece in pieces if piece != "word"]
         assert sorted(kinds) == sorted(["image"] * num_images + ["audio"] * num_audios)
         assert [kind for kind in kinds if kind in marked] == marked
+
+
+def test_an_answer_about_a_tag_is_text_where_there_is_no_medium_of_its_kind(tmp_path):
+    record = {"images": ["a.png"], "messages": turns("<image> How?", "With <video> and </video>.")}
+    (sample,), _ = swift(tmp_path, record)
+    assert sample.answer == "With <video> and </video>."
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2)
+    | st.sampled_from(["", "a.png", "user", "assistant", "text", "image", "<image>", "<bbox>"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["role", "content", "type", "image", "text", "bytes", "path", "user"]),
+        inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+FIELDS = ["messages", "conversation", "texts", "images", "audio", "system", "objects", "label",
+          "query", "response", "history", "instruction", "input", "output", "id"]  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=5), max_size=8),
+       st.sampled_from(["ms-swift", "sharegpt"]))  # fmt: skip
+def test_whatever_a_record_holds_the_others_are_kept(records, form):
+    sound = {"messages": turns("<image>Hi", "Hello"), "images": ["a.png"]}
+    lines = "\n".join(map(json.dumps, [sound, *records, sound]))
+    with TemporaryDirectory() as directory:
+        coverage, found, _ = convert(Path(directory), "a.jsonl", lines, form)
+    assert [said(sample) for sample in (found[0], found[-1])] == [said(found[0])] * 2
+    assert coverage.annotated + coverage.left_out >= len(records) + 2

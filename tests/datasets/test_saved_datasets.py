@@ -156,6 +156,19 @@ def test_conversations_with_a_column_of_media(tmp_path):
     assert media == [PNG, PNG]
 
 
+def test_conversations_may_name_their_media_by_paths(tmp_path):
+    turn = pa.struct([("from", pa.string()), ("value", pa.string())])
+    schema = pa.schema([("conversations", pa.list_(turn)), ("image", pa.string())])
+    said = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "A cat."}]
+    rows = [{"conversations": said, "image": name} for name in ("a.png", "no.png", None)]
+    source = save(tmp_path / "data", rows, schema, None)
+    (source / "a.png").write_bytes(PNG)
+    coverage, shown, media = converted(source, tmp_path)
+    assert (coverage.usable, coverage.missing, coverage.broken) == (1, 1, 1)
+    assert (shown, media) == ([(["image", "What?"], "A cat.")], [PNG])
+    assert not (tmp_path / "out/a.jsonl.media.parquet").exists()
+
+
 def test_parts_without_a_file_take_the_media_beside_them(tmp_path):
     part = pa.struct([("type", pa.string()), ("text", pa.string())])
     turn = pa.struct([("role", pa.string()), ("content", pa.list_(part))])

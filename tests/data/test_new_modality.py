@@ -1,14 +1,18 @@
 """From files to manifests and a recipe: what is found, how it is split, what is refused."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -773,3 +777,41 @@ def test_from_files_to_an_answer(tmp_path, capsys):
     assert command("ask", run, "--motion", root / "up/0.csv", "What is it?", "--json") == 0
     assert isinstance(json.loads(capsys.readouterr().out), dict)
     assert command("verify", run) == 0
+
+
+CELLS = st.sampled_from(["", "nan", "inf", "-1e39", "1,5", "1.5", "word", '"', "0", "2026-01-01",
+                         "\u00e4", "1;2", " 3 ", "true", "1e5", "t"])  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 2), CELLS), max_size=4),
+    st.sampled_from(",;\t"),
+    st.booleans(),
+)
+def test_whatever_stands_in_tables_they_are_read_whole_or_refused_in_one_line(
+    changes, separator, everywhere
+):
+    with TemporaryDirectory() as directory, redirect_stderr(io.StringIO()) as errors:
+        root = Path(directory)
+        for number in range(6):
+            rows = [["t", "x", "y"], *([f"{c:.4f}" for c in r] for r in signal(number, 4).tolist())]
+            for only, row, column, cell in changes:
+                if everywhere or only == number:
+                    rows[row][column] = cell
+            file = root / "rec" / ("up", "down")[number % 2] / f"{number}.csv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(map(separator.join, rows)), encoding="utf-8")
+        words = ("--from", root / "rec", "--out", root / "made", "--json")
+        with redirect_stdout(io.StringIO()) as shown:
+            code = command("modality", "new", "motion", *words)
+        if code == 0:
+            modality = load_recipe(root / "made/recipe.yaml").modalities["motion"]
+            decoded = decode_all(root / "made", modality)
+            assert len(decoded) == json.loads(shown.getvalue())["recordings"]
+            assert not any(np.isinf(media.values).any() for media in decoded.values())
+        else:
+            assert code == 2
+            assert errors.getvalue().startswith("error: ")
+            assert errors.getvalue().count("\n") == 1
+            assert not (root / "made").exists()

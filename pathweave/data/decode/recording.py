@@ -187,8 +187,10 @@ class Recording(Decoder):
             seconds = times.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy() * 1e-9
         else:
             seconds = _numbers(times, str(self.time)) * SECONDS[self.time_unit]
-        if len(seconds) < 2 or np.isnan(seconds).any():
-            found = "a time that is missing" if len(seconds) > 1 else f"{len(seconds)} rows"
+        if len(seconds) < 2 or not np.isfinite(seconds).all():
+            found = (
+                "a time that is missing or infinite" if len(seconds) > 1 else f"{len(seconds)} rows"
+            )
             raise MediaError(
                 f"must have two rows or more, each with its time, got {found}; correct it, "
                 "or leave out `time` and give file_rate"
@@ -200,12 +202,13 @@ class Recording(Decoder):
                 f"must have times that grow from row to row, got {steps.min():g} s after "
                 f"row {1 + int(steps.argmin())}; sort the rows, and leave one of each time"
             )
-        counts = np.round(steps / step).astype(np.int64)
-        places = np.concatenate([[0], counts.cumsum()])
-        step = (seconds[-1] - seconds[0]) / max(places[-1], 1)
-        drift = np.abs(seconds - seconds[0] - places * step).max()
-        jitter = np.abs(steps - counts * step).max()
-        if counts.min() < 1 or jitter > JITTER * step or drift > step / 2:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not even
+            counts = np.round(steps / step)
+            places = np.concatenate([[0], counts.cumsum()])
+            step = (seconds[-1] - seconds[0]) / max(places[-1], 1)
+            drift = np.abs(seconds - seconds[0] - places * step).max()
+            jitter = np.abs(steps - counts * step).max()
+        if counts.min() < 1 or not (jitter <= JITTER * step and drift <= step / 2):
             raise MediaError(
                 f"must have evenly spaced times, got steps from {steps.min():g} to "
                 f"{steps.max():g} s; resample it first, or leave out `time` and give file_rate"
@@ -213,10 +216,11 @@ class Recording(Decoder):
         if places[-1] >= MOST_MISSING * len(values):
             raise MediaError(
                 f"must hold a row for every {MOST_MISSING}th step at least, got "
-                f"{len(values):,} rows for {places[-1] + 1:,}; cut it where it pauses"
+                f"{len(values):,} rows for {places[-1] + 1:,.0f}; cut it where it pauses"
             )
-        placed = np.full((places[-1] + 1, values.shape[1]), np.nan)
-        placed[places] = values
+        rows = places.astype(np.int64)
+        placed = np.full((rows[-1] + 1, values.shape[1]), np.nan)
+        placed[rows] = values
         return placed, float(1 / step)
 
     def _cut(

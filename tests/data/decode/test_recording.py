@@ -250,6 +250,13 @@ def test_every_option_changes_the_fingerprint():
         (b"t,x\n0,1\n2,2\n1,3\n", {"time": "t"}, "got -1 s after row 2; sort the rows"),
         (b"t,x\n0,1\n1,2\n2.5,3\n3.5,4\n", {"time": "t"}, "evenly spaced .*; resample it first"),
         (b"t,x\n0,1\n1,2\n2,3\n900,4\n", {"time": "t"}, "every 100th step at least"),
+        (
+            b"t,x\n-1e39,1\n1,2\n2,3\n3,4\n",
+            {"time": "t"},
+            "evenly spaced times, got steps from 1 to 1e",
+        ),
+        (b"t,x\n-1e300,1\n1,2\n1.00001,3\n1.00002,4\n", {"time": "t"}, "evenly spaced times"),
+        (b"t,x\n0,1\ninf,2\n", {"time": "t"}, "got a time that is missing or infinite"),
         (b"t,x\nnoon,1\nnight,2\n", {"time": "t"}, "numbers in column 't', got 'noon'"),
     ],
 )

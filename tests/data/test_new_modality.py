@@ -491,6 +491,22 @@ def test_a_rare_class_is_learnt_and_not_tested(tmp_path, capsys):
     ]
 
 
+def test_a_class_that_a_split_lacks_as_groups_cannot_be_parted_is_told(tmp_path, capsys):
+    drawn = ["c1", "b2", "a0", "a2", "b4", "b1", "a4"]  # a class and a group each
+    rows = [f"{i}.csv,{label},g{group}" for i, (label, group) in enumerate(drawn)]
+    for i, _ in enumerate(drawn):
+        write_table(tmp_path / f"rec/{i}.csv", signal(i))
+    text = "\n".join(["file,move,person", *rows])
+    (tmp_path / "rec/labels.csv").write_text(text, encoding="utf-8")
+    found, _ = new(capsys, tmp_path / "rec", "--label", "move", "--group", "person")
+    assert found["warnings"] == [
+        "learnt and never tested, as there are fewer than 3 samples or groups of them: c; add "
+        "some, or leave the class out",
+        "test has none of b, as groups cannot be parted; try another --seed, or add groups",
+    ]
+    assert {sample.answer for sample in rows_of(tmp_path / "made")["test"]} == {"a"}
+
+
 def test_the_same_seed_gives_the_same_split_and_another_gives_another(tmp_path, capsys):
     root = write_folders(tmp_path / "rec")
     texts = []

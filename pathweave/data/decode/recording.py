@@ -179,6 +179,7 @@ class Recording(Decoder):
             return values, rate
         return self._placed(values, table[self.time])
 
+    @np.errstate(over="ignore", invalid="ignore")  # steps that are not finite are not even
     def _placed(
         self, values: Float[np.ndarray, "rows channels"], times: pa.ChunkedArray
     ) -> tuple[Float[np.ndarray, "time channels"], float]:
@@ -202,12 +203,11 @@ class Recording(Decoder):
                 f"must have times that grow from row to row, got {steps.min():g} s after "
                 f"row {1 + int(steps.argmin())}; sort the rows, and leave one of each time"
             )
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is not even
-            counts = np.round(steps / step)
-            places = np.concatenate([[0], counts.cumsum()])
-            step = (seconds[-1] - seconds[0]) / max(places[-1], 1)
-            drift = np.abs(seconds - seconds[0] - places * step).max()
-            jitter = np.abs(steps - counts * step).max()
+        counts = np.round(steps / step)
+        places = np.concatenate([[0], counts.cumsum()])
+        step = (seconds[-1] - seconds[0]) / max(places[-1], 1)
+        drift = np.abs(seconds - seconds[0] - places * step).max()
+        jitter = np.abs(steps - counts * step).max()
         if counts.min() < 1 or not (jitter <= JITTER * step and drift <= step / 2):
             raise MediaError(
                 f"must have evenly spaced times, got steps from {steps.min():g} to "
@@ -216,7 +216,7 @@ class Recording(Decoder):
         if places[-1] >= MOST_MISSING * len(values):
             raise MediaError(
                 f"must hold a row for every {MOST_MISSING}th step at least, got "
-                f"{len(values):,} rows for {places[-1] + 1:,.0f}; cut it where it pauses"
+                f"{len(values):,} rows for {places[-1] + 1:.6g}; cut it where it pauses"
             )
         rows = places.astype(np.int64)
         placed = np.full((rows[-1] + 1, values.shape[1]), np.nan)

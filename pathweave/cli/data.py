@@ -99,14 +99,25 @@ def stats(
 def convert(  # noqa: PLR0913 (all are options of one command)
     kind: Annotated[
         str,
-        typer.Argument(metavar="FORMAT", help="A data set of the list, or llava, sharegpt, coco."),
+        typer.Argument(
+            metavar="FORMAT",
+            help="A data set of the list, or llava, sharegpt, ms-swift, coco, huggingface.",
+        ),
     ],
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="The root of a data set of the list, or a file.")
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="The root of a data set of the list, or a file; "
+            "huggingface: a directory of Arrow or Parquet files.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The manifest to write, .jsonl or .parquet.")],
     split: Annotated[
-        str | None, typer.Option(help="Part of a data set; by default the first to be scored.")
+        str | None,
+        typer.Option(
+            help="Part of a data set; by default the first to be scored, or the only one."
+        ),
     ] = None,
     evaluation: Annotated[
         str | None,
@@ -122,6 +133,12 @@ def convert(  # noqa: PLR0913 (all are options of one command)
     every_caption: Annotated[
         bool, typer.Option("--every-caption", help="coco: one sample to learn from a caption.")
     ] = False,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="huggingface: the column of answers.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="huggingface: what is asked about every row.")
+    ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the media.")] = None,
     as_json: _AsJson = False,
 ) -> None:
@@ -130,12 +147,15 @@ def convert(  # noqa: PLR0913 (all are options of one command)
     Examples: pathweave data convert msvd_caption /data --out manifests/msvd.parquet
 
     pathweave data convert llava llava_instruct.json --media coco/train2017 --out llava.jsonl
+
+    pathweave data convert huggingface birds --split train --out birds.jsonl
     """
     from pathweave.datasets import convert as conversion
     from pathweave.display import Display
 
     options = {"split": split, "evaluation": evaluation, "media": media, "modality": modality,
-               "licence": licence, "every_caption": every_caption}  # fmt: skip
+               "licence": licence, "every_caption": every_caption, "label": label,
+               "question": question}  # fmt: skip
     display = Display(quiet=as_json)
     coverage, fields = conversion.convert(kind, source, out, seed, display, **options)
     listed = conversion.problems_file(out)

@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+from jaxtyping import Shaped
 
 from pathweave.data.utf8 import find_bad_text
-from pathweave.decoders.recording import read_table
+from pathweave.decoders.recording import find_form, read_table
 from pathweave.errors import ManifestError, MediaError, RequestError
 from pathweave.validation import unknown
 
@@ -195,37 +197,47 @@ def _of_table_beside(source: Path, label: str, group: str | None) -> LabelledFil
 
 def _of_long_table(source: Path, label: str, group: str | None, recording: str) -> LabelledFiles:
     table = _read(source)
-    names = np.array(_filled(table, recording, source, "--recording"), dtype=object)
-    told = {label: _filled(table, label, source, "--label")}
+    names, codes = _coded(table, recording, source, "--recording")
+    told = {label: _coded(table, label, source, "--label")}
     if group:
-        told[group] = _filled(table, group, source, "--group")
+        told[group] = _coded(table, group, source, "--group")
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(codes[order]) != 0])
+    constant = {}
+    for column, (texts, cells) in told.items():
+        first = np.minimum.reduceat(cells[order], starts)
+        last = np.maximum.reduceat(cells[order], starts)
+        if (changing := np.flatnonzero(first != last)).size:
+            at = changing[0]
+            raise ManifestError(
+                f"column {column!r} must be the same in all rows of a recording, got "
+                f"{texts[first[at]]!r} and {texts[last[at]]!r} in {names[at]!r}; cut the recording "
+                "where it changes"
+            )
+        constant[column] = [texts[code] for code in first]
     content = table.drop_columns(list(dict.fromkeys([recording, *told])))
-    order = np.argsort(names, kind="stable")
-    starts = np.flatnonzero(np.r_[True, names[order][1:] != names[order][:-1]])
+    del table
+    try:
+        content = content.take(order) if np.any(np.diff(order) != 1) else content
+    except pa.ArrowException as error:
+        raise _unfit(source, error) from error
     files = []
-    for rows in np.split(order, starts[1:]):
-        name = names[rows[0]]
-        constant = {}
-        for column, cells in told.items():
-            found = sorted({cells[row] for row in rows})
-            if len(found) > 1:
-                raise ManifestError(
-                    f"column {column!r} must be the same in all rows of a recording, got "
-                    f"{found[0]!r} and {found[1]!r} in {name!r}; cut the recording where it changes"
-                )
-            constant[column] = found[0]
+    for at, (start, end) in enumerate(pairwise([*starts.tolist(), len(order)])):
         stream = io.BytesIO()
         try:
-            pa_csv.write_csv(content.take(rows), stream)
+            pa_csv.write_csv(content.slice(start, end - start), stream)
         except pa.ArrowException as error:
-            raise ManifestError(
-                f"{source} must hold columns of numbers, texts and times, got {error}; remove the "
-                "others"
-            ) from error
-        of = constant[group] if group else None
-        data = stream.getvalue()
-        files.append(LabelledFile(name, _answer(constant[label]), of, content=data))
+            raise _unfit(source, error) from error
+        of = constant[group][at] if group else None
+        answer = _answer(constant[label][at])
+        files.append(LabelledFile(names[at], answer, of, content=stream.getvalue()))
     return LabelledFiles(tuple(files), "tables")
+
+
+def _unfit(source: Path, error: Exception) -> ManifestError:
+    return ManifestError(
+        f"{source} must hold columns of numbers, texts and times, got {error}; remove the others"
+    )
 
 
 def _visible(directory: Path) -> list[Path]:
@@ -256,7 +268,10 @@ def _read(path: Path) -> pa.Table:
             "convert it, or give its directory"
         )
     try:
-        table = read_table(path.read_bytes())
+        data = path.read_bytes()
+        table = read_table(data, decimal=find_form(data)[1] or ".")
+    except MediaError as error:
+        raise ManifestError(f"{path} {error}") from error
     except Exception as error:  # pyarrow lets errors of every kind escape from broken files.
         reason = " ".join(str(error).split())
         raise ManifestError(f"{path} must be a table, got {reason}; export it again") from error
@@ -285,19 +300,34 @@ def check_names(table: pa.Table) -> None:
 
 def _filled(table: pa.Table, column: str, path: Path, option: str) -> list[str]:
     """Return the cells of a column as text."""
+    texts, codes = _coded(table, column, path, option)
+    return [texts[code] for code in codes]
+
+
+def _coded(
+    table: pa.Table, column: str, path: Path, option: str
+) -> tuple[list[str], Shaped[np.ndarray, " rows"]]:
+    """Return the different texts of a column, sorted, and the number of that of each row."""
     if column not in table.column_names:
         raise RequestError(unknown(option, column, table.column_names))
-    cells = [
+    cells = table[column].combine_chunks()
+    if pa.types.is_nested(cells.type):
+        cells = pa.array(map(str, cells.to_pylist()))
+    found = cells.dictionary_encode(null_encoding="encode")
+    said = [
         "" if cell is None or cell != cell else str(cell).strip()  # a NaN is not itself
-        for cell in table[column].to_pylist()
+        for cell in found.dictionary.to_pylist()
     ]
-    if not cells or "" in cells:
-        found = f"an empty cell in row {cells.index('') + 1}" if cells else "no row"
+    texts = sorted(set(said))  # so that every text has rows
+    place = {text: number for number, text in enumerate(texts)}
+    codes = np.array([place[text] for text in said], dtype=np.int64)[found.indices.to_numpy()]
+    if not len(codes) or "" in place:
+        where = f"an empty cell in row {1 + int(codes.argmin())}" if len(codes) else "no row"
         raise ManifestError(
-            f"column {column!r} of {path} must be filled in every row, got {found}; fill it in, "
+            f"column {column!r} of {path} must be filled in every row, got {where}; fill it in, "
             "or remove the row"
         )
-    return cells
+    return texts, codes
 
 
 def _files_in(table: pa.Table, root: Path) -> list[str]:

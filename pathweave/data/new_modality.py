@@ -25,9 +25,11 @@ from pathweave.data.manifest import write_manifest
 from pathweave.decoders import build_decoder
 from pathweave.decoders.decoder import describe
 from pathweave.decoders.recording import (
+    JITTER,
     RATE_TOLERANCE,
     SECONDS,
     Recording,
+    find_form,
     might_be_number,
     read_table,
 )
@@ -72,6 +74,7 @@ class _Look:
     lengths: list[float] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     with_gaps: int = 0
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -193,7 +196,7 @@ def new_modality(  # noqa: PLR0913 (what a user says)
         "classes": dict(sorted(Counter(file.label for file in files).items())),
         "with_gaps": look.with_gaps,
         "left_out": list(look.problems.values()),
-        "notes": list(found.notes),
+        "notes": [*found.notes, *look.notes],
         "warnings": look.warnings,
         "splits": dict(Counter(splits[file.name] for file in files)),
         "decoder": look.decoder,
@@ -290,7 +293,8 @@ def _check_classes(files: Sequence[LabelledFile]) -> None:
 
 
 def _look_at_tables(look: _Look, found: LabelledFiles, rate: float | None) -> None:
-    columns = look.each(found.files, _columns_of)
+    form = _form_of(look, found.files)
+    columns = look.each(found.files, lambda data: _columns_of(data, form))
     readable = [file for file in found.files if file.name in columns]
     every = {column: 0 for numeric in columns.values() for column in numeric}
     for numeric in columns.values():
@@ -301,17 +305,21 @@ def _look_at_tables(look: _Look, found: LabelledFiles, rate: float | None) -> No
     look.leave_out([c for c, n in every.items() if c != time and not n], "they hold no numbers")
     rare = [c for c, n in every.items() if c != time and n and c not in channels]
     look.leave_out(rare, "most files lack them")
+    if "header" in form and len(channels) > 1 and _counts(found.files, channels[0], form, columns):
+        look.leave_out(channels[:1], "it counts rows or tells times, and has no name to say which")
+        del channels[0]
     if not channels:
         raise MediaError(
             f"recordings must have a column of numbers, got {', '.join(every)}; add it"
         )
-    options: dict[str, Any] = {"rate": rate or 1.0, "channels": channels, "gaps": "mask"}
+    options: dict[str, Any] = {"rate": rate or 1.0, "channels": channels, "gaps": "mask", **form}
     if time is not None:
         options |= _times(look, readable, options, time, rate)
     elif rate is None:
+        without = " and no names in the first row" if "header" in form else ""
         raise RequestError(
             f"--rate HZ must be given for tables without a column of times, got columns "
-            f"{', '.join(list(every)[:SHOWN])}; give it, or name the column time"
+            f"{', '.join(list(every)[:SHOWN])}{without}; give it, or name the column time"
         )
     recorded = _AsRecorded.model_validate(options)
     ranges = look.each(found.files, lambda data: _measure(look, recorded.decode(data)))
@@ -320,12 +328,50 @@ def _look_at_tables(look: _Look, found: LabelledFiles, rate: float | None) -> No
         constant = [column for column in channels if column not in varying]
         look.leave_out(constant, "they are constant in every recording")
         options["channels"] = varying
+    else:
+        look.warnings.append("no channel varies within a recording; nothing but levels can be told")
     _use_series(look, options, rate)
 
 
-def _columns_of(data: bytes) -> dict[str, bool]:
+def _form_of(look: _Look, files: Sequence[LabelledFile]) -> dict[str, Any]:
+    """Return how most tables write their text, where that is not the usual way."""
+    told = []
+    for file in files[:TRIED]:
+        try:
+            told.append(find_form(file.read()))
+        except MediaError:
+            continue  # it is told when it is its turn
+    form: dict[str, Any] = {}
+    if 2 * sum(has_names for has_names, _ in told) < len(told):
+        form["header"] = False
+        look.notes.append(
+            "the first row holds values; columns are called f0, f1, ... in their order"
+        )
+    signs = Counter(sign for _, sign in told if sign)
+    if signs[","] > signs["."]:
+        form["decimal"] = ","
+        look.notes.append("numbers have decimal commas")
+    return form
+
+
+def _counts(
+    files: Sequence[LabelledFile], column: str, form: Mapping[str, Any],
+    readable: Mapping[str, object],
+) -> bool:  # fmt: skip
+    """Return whether a column grows by the same step from row to row, in every file."""
+    tables = (read_table(file.read(), **form) for file in files[:TRIED] if file.name in readable)
+    columns = [table[column] for table in tables if column in table.column_names]
+    numbers = [c.to_numpy() for c in columns if pa.types.is_integer(c.type)
+               or pa.types.is_floating(c.type)]  # fmt: skip
+    steps = [np.diff(cells) for cells in numbers if len(cells) > 2]
+    return bool(steps) and all(
+        each.min() > 0 and np.ptp(each) <= JITTER * np.median(each) for each in steps
+    )
+
+
+def _columns_of(data: bytes, form: Mapping[str, Any]) -> dict[str, bool]:
     """Return the columns of a table, and whether each holds numbers."""
-    table = read_table(data)
+    table = read_table(data, **form)
     check_names(table)
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -342,7 +388,8 @@ def _times(
     rate: float | None,
 ) -> dict[str, str]:  # fmt: skip
     """Return the options for a column of times; none if it is not even and a rate is given."""
-    tables = (read_table(file.read()) for file in files[:TRIED])
+    form = {name: options[name] for name in ("header", "decimal") if name in options}
+    tables = (read_table(file.read(), **form) for file in files[:TRIED])
     columns = (table[time].to_pylist() for table in tables if time in table.column_names)
     cell = next((cell for cells in columns for cell in cells if cell is not None), None)
     is_plain = isinstance(cell, int | float)
@@ -591,6 +638,8 @@ _ABOUT = {
     "time": "the column of times",
     "time_unit": "their unit",
     "gaps": "missing values are marked as missing",
+    "header": "the first row holds values and no names",
+    "decimal": "the sign between units and tenths",
     "seconds": "length of a window",
     "windows": "most windows that are read of a medium",
     "frames": "pictures that are taken of a clip",

@@ -1,15 +1,19 @@
 """Media of data sets: where they are, whether they are there, and whether they are whole."""
 
+import base64
 import errno
 import stat
 import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from os.path import relpath
+from os.path import isabs, normpath, relpath
 from pathlib import Path
 from typing import Any
 
+from pathweave.data.messages import Part
 from pathweave.data.utf8 import find_bad_text
+from pathweave.datasets.patterns import check_path
 from pathweave.decoders import build_decoder
 from pathweave.decoders.decoder import SIGNATURES, describe
 from pathweave.decoders.whole import stated_length
@@ -29,19 +33,21 @@ class MissingError(MediaError):
 
 @dataclass(frozen=True)
 class FoundMedium:
-    """A medium on disk, or an array that stands in the annotation file.
+    """A medium on disk, or one that stands in the annotation file, as an array or as bytes.
 
     Args:
-        decoder: Kind of the decoder that reads it.
-        name: What it is called in messages, and its key where it is an array.
+        decoder: Kind of the decoder that reads it; empty where that is not known.
+        name: What it is called in messages, and its key where it is no file.
         file: The file, if it is one.
         array: The array, if it is one.
+        content: The bytes of a file that stand in the annotation.
     """
 
     decoder: str
     name: str
     file: Path | None = None
     array: Any = None
+    content: bytes | None = None
 
 
 def prefix_of(directory: Path, base: Path) -> str:
@@ -76,6 +82,81 @@ def is_file(path: Path) -> bool:
         raise MediaError(
             f"{path} must be readable, got {error.strerror}; change its directory's permissions"
         ) from error
+
+
+class MediaPlaces:
+    """Makes parts of messages out of what records say of their media.
+
+    Args:
+        directory: Directory that the paths of media are relative to.
+        base: Directory that the paths in samples are to be relative to.
+        store: Name of the media store beside the manifest, for bytes that stand in a record; None
+            refuses them.
+        modality: The type of all media; None takes the kind that a record tells.
+
+    Raises:
+        ManifestError: If the path to the media is not UTF-8.
+    """
+
+    def __init__(
+        self, directory: Path, base: Path, store: str | None, modality: str | None
+    ) -> None:
+        self._directories = (directory.absolute(), directory.resolve())
+        self._base, self._store = base.resolve(), store
+        self._prefix = prefix_of(directory, base)
+        self.modality = modality
+
+    def part(self, kind: str, value: object, key: str) -> tuple[Part, FoundMedium | None]:
+        """Return the part of a medium, and the medium itself if it stands in the record.
+
+        Args:
+            kind: What the record calls it.
+            value: Its path, its bytes, or a mapping with one of both (in JSON bytes are base64). An
+                absolute path may lead to a file below the directory of media.
+            key: Its key in the store, where it has no path.
+
+        Raises:
+            ManifestError: If the value is none of these, or leads out of the directory of media.
+        """
+        name = self.modality or kind
+        path, content = value, value if isinstance(value, bytes) else None
+        if isinstance(value, Mapping):
+            path, content = value.get("path"), value.get("bytes")
+        if content is not None:
+            if self._store is None:
+                raise ManifestError("a medium must be a file, got its bytes; save it and name it")
+            medium = FoundMedium("", key, content=_as_bytes(content))
+            return Part(type=name, path=f"{self._store}#{key}"), medium
+        if isinstance(path, str) and isabs(path):
+            below = (relpath(path, directory) for directory in self._directories)
+            path = next((found for found in below if not found.startswith("..")), path)
+        return Part(type=name, path=self._prefix + check_path(path)), None
+
+    def check(self, parts: Iterable[Part]) -> None:
+        """Check that all files are there.
+
+        Raises:
+            MissingError: If one is not.
+            MediaError: If that cannot be known.
+        """
+        for path in (part.path for part in parts if part.path):
+            # The directory of the manifest may not be there yet, so ".." is not left to the disk.
+            is_stored = path.startswith(f"{self._store}#")
+            if not is_stored and not is_file(Path(normpath(self._base / path))):
+                raise MissingError(f"no file {path:.80}")
+
+
+def _as_bytes(content: object) -> bytes:
+    if isinstance(content, str):
+        try:
+            content = base64.b64decode(content, validate=True)
+        except ValueError as error:
+            raise ManifestError(
+                f"bytes of a medium must be base64 in JSON, got {content[:40]!r} ({error})"
+            ) from error
+    if not isinstance(content, bytes) or not content:
+        raise ManifestError(f"bytes of a medium must hold a file, got {content!r:.40}")
+    return content
 
 
 def check_medium(medium: FoundMedium, decode: bool) -> str:

@@ -1,5 +1,6 @@
 """Recordings of sensors: tables and arrays of numbers over time become windows at one rate."""
 
+import csv
 import io
 import re
 from typing import Any, Literal
@@ -18,14 +19,18 @@ from pathweave.errors import MediaError
 from pathweave.extras import import_extra
 
 BOM = b"\xef\xbb\xbf"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SEPARATORS = ",;\t|"
 SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"RF64", b"FORM", b"caff")
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 # Steps of clocks jitter, and are rounded when they are written.
 JITTER = 0.25  # of a step
 MOST_MISSING = 100
+LARGEST = float(np.finfo(np.float32).max)
 RATE_TOLERANCE = 0.01  # of the rate that is wanted, within which nothing is resampled
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ].*)?")
+_LOOKED_AT = 1 << 16  # bytes that show how text is written
 
 
 class Recording(Decoder):
@@ -88,10 +93,14 @@ class Recording(Decoder):
         values, rate = self._read(data)
         if not len(values):
             raise MediaError("must have a row of numbers, got none; record or export again")
-        if np.isinf(values).any():
+        too_large = np.abs(values) > LARGEST
+        if too_large.any():
+            row, channel = np.argwhere(too_large)[0]
+            found = values[row, channel]
             raise MediaError(
-                f"must hold finite numbers, got infinity in row "
-                f"{1 + int(np.isinf(values).any(1).argmax())}; leave the row out, or empty its cell"
+                f"must hold finite numbers of at most {LARGEST:.2g}, got "
+                f"{'infinity' if np.isinf(found) else format(found, 'g')} in row {row + 1}; leave "
+                "the row out, or empty its cell"
             )
         missing = np.isnan(values)
         if missing.all(0).any():
@@ -170,6 +179,7 @@ class Recording(Decoder):
             return values, rate
         return self._placed(values, table[self.time])
 
+    @np.errstate(over="ignore", invalid="ignore")  # steps that are not finite are not even
     def _placed(
         self, values: Float[np.ndarray, "rows channels"], times: pa.ChunkedArray
     ) -> tuple[Float[np.ndarray, "time channels"], float]:
@@ -178,8 +188,10 @@ class Recording(Decoder):
             seconds = times.cast(pa.timestamp("ns")).cast(pa.int64()).to_numpy() * 1e-9
         else:
             seconds = _numbers(times, str(self.time)) * SECONDS[self.time_unit]
-        if len(seconds) < 2 or np.isnan(seconds).any():
-            found = "a time that is missing" if len(seconds) > 1 else f"{len(seconds)} rows"
+        if len(seconds) < 2 or not np.isfinite(seconds).all():
+            found = (
+                "a time that is missing or infinite" if len(seconds) > 1 else f"{len(seconds)} rows"
+            )
             raise MediaError(
                 f"must have two rows or more, each with its time, got {found}; correct it, "
                 "or leave out `time` and give file_rate"
@@ -191,12 +203,12 @@ class Recording(Decoder):
                 f"must have times that grow from row to row, got {steps.min():g} s after "
                 f"row {1 + int(steps.argmin())}; sort the rows, and leave one of each time"
             )
-        counts = np.round(steps / step).astype(np.int64)
+        counts = np.round(steps / step)
         places = np.concatenate([[0], counts.cumsum()])
         step = (seconds[-1] - seconds[0]) / max(places[-1], 1)
         drift = np.abs(seconds - seconds[0] - places * step).max()
         jitter = np.abs(steps - counts * step).max()
-        if counts.min() < 1 or jitter > JITTER * step or drift > step / 2:
+        if counts.min() < 1 or not (jitter <= JITTER * step and drift <= step / 2):
             raise MediaError(
                 f"must have evenly spaced times, got steps from {steps.min():g} to "
                 f"{steps.max():g} s; resample it first, or leave out `time` and give file_rate"
@@ -204,10 +216,11 @@ class Recording(Decoder):
         if places[-1] >= MOST_MISSING * len(values):
             raise MediaError(
                 f"must hold a row for every {MOST_MISSING}th step at least, got "
-                f"{len(values):,} rows for {places[-1] + 1:,}; cut it where it pauses"
+                f"{len(values):,} rows for {places[-1] + 1:.6g}; cut it where it pauses"
             )
-        placed = np.full((places[-1] + 1, values.shape[1]), np.nan)
-        placed[places] = values
+        rows = places.astype(np.int64)
+        placed = np.full((rows[-1] + 1, values.shape[1]), np.nan)
+        placed[rows] = values
         return placed, float(1 / step)
 
     def _cut(
@@ -234,15 +247,24 @@ def read_table(data: bytes, header: bool = True, decimal: str = ".") -> pa.Table
         decimal: Sign between units and tenths, in text.
 
     Raises:
-        MediaError: If text begins with numbers in place of names.
+        MediaError: If text begins with numbers in place of names, or is not UTF-8.
         Exception: Whatever pyarrow makes of bytes that are no table.
     """
     if data.startswith(b"PAR1"):
         return pq.read_table(io.BytesIO(data))
     text = data.removeprefix(BOM)
-    first = text.split(b"\n", 1)[0].decode("utf-8").strip("\r")
-    separator = max(SEPARATORS, key=first.count)
-    if header and first and all(map(_is_number, first.split(separator))):
+    line = text.split(b"\n", 1)[0]
+    try:
+        first = line.decode("utf-8").strip("\r")
+    except UnicodeDecodeError as error:
+        if b"\0" in line and not line.startswith(UTF_16):
+            raise  # no text at all
+        raise MediaError(
+            f"must be text in UTF-8, got byte {error.object[error.start]:#x} in its first row; "
+            "convert it to UTF-8"
+        ) from error
+    separator = _separator(first)
+    if header and first and all(map(might_be_number, first.split(separator))):
         raise MediaError(
             f"must have the names of its columns in its first row, got {first!r}; add them, or "
             "set header: false"
@@ -255,6 +277,38 @@ def read_table(data: bytes, header: bool = True, decimal: str = ".") -> pa.Table
     )
 
 
+def find_form(data: bytes) -> tuple[bool, str | None]:
+    """Return whether a table has a row of names, and its decimal sign; None if no cell tells it.
+
+    A first row of numbers and dates is none of names, but for 0, 1, 2 and so on, which programs
+    write as names. Commas are decimal signs where they separate nothing and no cell has a point.
+    """
+    if data.startswith(b"PAR1"):
+        return True, None
+    text = data[:_LOOKED_AT].removeprefix(BOM).decode("utf-8", "replace")
+    lines = [line for line in text.splitlines()[: -1 if len(data) > _LOOKED_AT else None] if line]
+    if not lines:
+        return True, None
+    separator = _separator(lines[0])
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    told = [cell for cell in rows[0] if cell]
+    are_values = all(might_be_number(cell) or _DATE.fullmatch(cell) for cell in told)
+    has_names = not told or not are_values or told == [str(n) for n in range(len(told))]
+    cells = [cell for row in rows for cell in row]
+    commas = any(map(_DECIMAL_COMMA.fullmatch, cells))
+    points = any("." in cell and _is_number(cell) for cell in cells)
+    return has_names, "," if commas and not points else "." if points else None
+
+
+def _separator(first: str) -> str:
+    """Return what separates the cells of a first row; in ``1,5;2,5`` commas are decimal signs."""
+    for separator in SEPARATORS.replace(",", ""):
+        cells = [cell.strip(' "') for cell in first.split(separator)]
+        if len(cells) > 1 and all(not cell or might_be_number(cell) for cell in cells):
+            return separator
+    return max(SEPARATORS, key=first.count)
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -265,7 +319,7 @@ def _is_number(text: str) -> bool:
 
 def might_be_number(text: str) -> bool:
     """Return whether a cell holds a number, also one with a decimal comma."""
-    return _is_number(text) or _DECIMAL_COMMA.fullmatch(text) is not None
+    return _is_number(text) or _DECIMAL_COMMA.fullmatch(text.strip()) is not None
 
 
 def _numbers(column: pa.ChunkedArray, title: str) -> Float[np.ndarray, " time"]:
@@ -275,10 +329,13 @@ def _numbers(column: pa.ChunkedArray, title: str) -> Float[np.ndarray, " time"]:
         return column.cast(pa.float64()).to_numpy().astype(np.float64)
     if pa.types.is_null(kind):
         return np.full(len(column), np.nan)
-    found = next((str(cell) for cell in column.to_pylist() if not _is_number(str(cell))), "")
+    cells = [cell for cell in map(str, column.drop_null().to_pylist()) if cell]
+    found = next((cell for cell in cells if not _is_number(cell)), "")
     remedy = "correct the cell, or leave the column out of `channels`"
     if _DECIMAL_COMMA.fullmatch(found):
         remedy = "set decimal: ','"
+    elif not found:
+        found, remedy = next((cell for cell in cells if "." in cell), ""), "set decimal: '.'"
     raise MediaError(
         f"must hold numbers in column {title!r}, got {found[:40]!r} ({kind}); {remedy}"
     )

@@ -1,14 +1,18 @@
 """From files to manifests and a recipe: what is found, how it is split, what is refused."""
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -351,6 +355,84 @@ def test_columns_that_are_no_signal_are_left_out(tmp_path, capsys):
     ]
 
 
+def rewrite(root, change):
+    for file in root.rglob("*.csv"):
+        file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_commas(text):
+    return text.replace(",", ";").replace(".", ",")
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_decimal_commas_are_found_and_the_recipe_reads_them(tmp_path, capsys, start):
+    plain, _ = new(capsys, write_folders(tmp_path / "rec"), out=tmp_path / "plain")
+    root = write_folders(tmp_path / "rec")
+    rewrite(root, lambda text: start + with_commas(text))
+    found, modality = new(capsys, root)
+    assert found["notes"] == ["numbers have decimal commas"]
+    assert modality.decoder.options.pop("decimal") == ","
+    assert {**found["decoder"], "decimal": "."} == {**plain["decoder"], "decimal": "."}
+    values = decode_all(tmp_path / "made", modality)["up/3.csv"].values[0]
+    assert values == pytest.approx(np.float32(signal(3)[:, 1:]), abs=1e-5)
+
+
+@pytest.mark.parametrize("change", [str, with_commas])
+def test_tables_without_names_are_found_and_the_recipe_reads_them(tmp_path, capsys, change):
+    root = write_folders(tmp_path / "rec")
+    rewrite(root, lambda text: change(text.split("\n", 1)[1]))
+    found, modality = new(capsys, root, "--rate", 50)
+    assert found["notes"][0].startswith("the first row holds values; columns are called f0, f1,")
+    assert found["warnings"] == [
+        "columns left out, as it counts rows or tells times, and has no name to say which: f0"
+    ]
+    assert modality.decoder.options["header"] is False
+    assert found["channels"] == ["f1", "f2"] == modality.decoder.options["channels"]
+    values = decode_all(tmp_path / "made", modality)["up/3.csv"].values[0]
+    assert values == pytest.approx(np.float32(signal(3)[:, 1:]), abs=1e-5)
+    assert command("modality", "new", "motion", "--from", root, "--out", tmp_path / "no") == 2
+    assert "got columns f0, f1, f2 and no names in the first row" in capsys.readouterr().err
+
+
+def test_files_of_another_form_than_most_are_left_out_and_listed(tmp_path, capsys):
+    root = write_folders(tmp_path / "rec")
+    point = (root / "up/3.csv").read_text(encoding="utf-8").replace(",", ";")
+    rewrite(root, with_commas)
+    (root / "up/3.csv").write_text(point, encoding="utf-8")
+    nameless = (root / "up/4.csv").read_text(encoding="utf-8").split("\n", 1)[1]
+    (root / "up/4.csv").write_text(nameless, encoding="utf-8")
+    found, _ = new(capsys, root)
+    assert found["recordings"] == 18
+    told = sorted(found["left_out"])
+    assert "up/3.csv must hold numbers in column 'x', got '-0.979798' (string)" in told[0]
+    assert "up/4.csv must have the names of its columns in its first row" in told[1]
+
+
+def test_a_long_table_may_have_decimal_commas(tmp_path, capsys):
+    table = pq.read_table(write_long(tmp_path / "log.parquet"))
+    rows = [";".join(table.column_names)]
+    rows += [";".join(f"{cell:.6f}".replace(".", ",") if isinstance(cell, float) else cell
+                      for cell in row.values()) for row in table.to_pylist()]  # fmt: skip
+    (tmp_path / "log.csv").write_text("\n".join(rows), encoding="utf-8")
+    found, modality = new(capsys, tmp_path / "log.csv", *BY_TRIP, "--group", "who")
+    assert (found["channels"], found["rate"]) == (["x", "y"], 50)
+    values = decode_all(tmp_path / "made", modality)["trip 3"].values[0]
+    assert values == pytest.approx(np.float32(signal(3, label="down")[:, 1:]), abs=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 50])
+def test_recordings_of_which_no_channel_varies_are_doubted(tmp_path, capsys, length):
+    for number, label in enumerate(("up", "down")):
+        for i in range(3):
+            levels = np.tile([number + i / 9, 1.5], (length, 1))
+            write_table(tmp_path / f"rec/{label}/{i}.csv", levels, header="x,y")
+    found, modality = new(capsys, tmp_path / "rec", "--rate", 10)
+    assert found["warnings"] == [
+        "no channel varies within a recording; nothing but levels can be told"
+    ]
+    assert len(decode_all(tmp_path / "made", modality)) == 6
+
+
 def test_files_that_cannot_be_read_are_left_out_and_listed(tmp_path, capsys):
     root = write_folders(tmp_path / "rec")
     (root / "up/3.csv").write_text("t,x,y\n0,1,ok?\n0.02,1,2\n", encoding="utf-8")
@@ -407,6 +489,22 @@ def test_a_rare_class_is_learnt_and_not_tested(tmp_path, capsys):
         "turn/0.csv",
         "turn/1.csv",
     ]
+
+
+def test_a_class_that_a_split_lacks_as_groups_cannot_be_parted_is_told(tmp_path, capsys):
+    drawn = ["c1", "b2", "a0", "a2", "b4", "b1", "a4"]  # a class and a group each
+    rows = [f"{i}.csv,{label},g{group}" for i, (label, group) in enumerate(drawn)]
+    for i, _ in enumerate(drawn):
+        write_table(tmp_path / f"rec/{i}.csv", signal(i))
+    text = "\n".join(["file,move,person", *rows])
+    (tmp_path / "rec/labels.csv").write_text(text, encoding="utf-8")
+    found, _ = new(capsys, tmp_path / "rec", "--label", "move", "--group", "person")
+    assert found["warnings"] == [
+        "learnt and never tested, as there are fewer than 3 samples or groups of them: c; add "
+        "some, or leave the class out",
+        "test has none of b, as groups cannot be parted; try another --seed, or add groups",
+    ]
+    assert {sample.answer for sample in rows_of(tmp_path / "made")["test"]} == {"a"}
 
 
 def test_the_same_seed_gives_the_same_split_and_another_gives_another(tmp_path, capsys):
@@ -501,11 +599,34 @@ def named_twice(root):
     return write_folders(root / "rec", header="t,x,x")
 
 
-def decimal_commas(root):
+def both_decimal_signs(root):
+    rewrite(write_folders(root / "rec"), lambda text: with_commas(text) + "2;1.5;2,5\n")
+    return root / "rec"
+
+
+def names_that_are_numbers(root):
+    return write_folders(root / "rec", header="0,1,2")
+
+
+def not_utf_8(root):
     write_folders(root / "rec")
     for file in (root / "rec").rglob("*.csv"):
-        text = file.read_text(encoding="utf-8").replace(",", ";").replace(".", ",")
-        file.write_text(text, encoding="utf-8")
+        file.write_text(file.read_text(encoding="utf-8"), encoding="utf-16")
+    return root / "rec"
+
+
+def header_alone(root):
+    rewrite(write_folders(root / "rec"), lambda text: text.split("\n")[0] + "\n")
+    return root / "rec"
+
+
+def one_row(root):
+    rewrite(write_folders(root / "rec"), lambda text: "\n".join(text.split("\n")[:2]))
+    return root / "rec"
+
+
+def infinite(root):
+    rewrite(write_folders(root / "rec"), lambda text: text + "2,inf,1\n")
     return root / "rec"
 
 
@@ -583,7 +704,12 @@ BY_TRIP = ["--label", "move", "--recording", "trip"]
         (untimed, [], "--rate HZ must be given for tables without a column of times"),
         (unnamed, [], "must have a name of its own for every column, got none for column 1"),
         (named_twice, [], "must have a name of its own for every column, got 'x' 2 times"),
-        (decimal_commas, [], "set decimal: ','"),
+        (both_decimal_signs, [], "set decimal: ','"),
+        (names_that_are_numbers, [], "names of its columns in its first row, got '0,1,2'"),
+        (not_utf_8, [], "must be text in UTF-8, got byte 0xff in its first row; convert it"),
+        (header_alone, [], "must have a column of numbers, got t, x, y"),
+        (one_row, [], "must have two rows or more, each with its time, got 1 rows"),
+        (infinite, [], "must hold finite numbers of at most 3.4e+38, got infinity in row 101"),
         (broken, [], "at most 10% of the files may be unreadable, got 3 of 20; the first: up/0"),
         (folders, ["--group", "who"], "--group must name a column of a table, got 'who'"),
         (folders, ["--rate", "0"], "--rate must be positive, in Hz, got 0"),
@@ -667,3 +793,41 @@ def test_from_files_to_an_answer(tmp_path, capsys):
     assert command("ask", run, "--motion", root / "up/0.csv", "What is it?", "--json") == 0
     assert isinstance(json.loads(capsys.readouterr().out), dict)
     assert command("verify", run) == 0
+
+
+CELLS = st.sampled_from(["", "nan", "inf", "-1e39", "1,5", "1.5", "word", '"', "0", "2026-01-01",
+                         "\u00e4", "1;2", " 3 ", "true", "1e5", "t"])  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(0, 2), CELLS), max_size=4),
+    st.sampled_from(",;\t"),
+    st.booleans(),
+)
+def test_whatever_stands_in_tables_they_are_read_whole_or_refused_in_one_line(
+    changes, separator, everywhere
+):
+    with TemporaryDirectory() as directory, redirect_stderr(io.StringIO()) as errors:
+        root = Path(directory)
+        for number in range(6):
+            rows = [["t", "x", "y"], *([f"{c:.4f}" for c in r] for r in signal(number, 4).tolist())]
+            for only, row, column, cell in changes:
+                if everywhere or only == number:
+                    rows[row][column] = cell
+            file = root / "rec" / ("up", "down")[number % 2] / f"{number}.csv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n".join(map(separator.join, rows)), encoding="utf-8")
+        words = ("--from", root / "rec", "--out", root / "made", "--json")
+        with redirect_stdout(io.StringIO()) as shown:
+            code = command("modality", "new", "motion", *words)
+        if code == 0:
+            modality = load_recipe(root / "made/recipe.yaml").modalities["motion"]
+            decoded = decode_all(root / "made", modality)
+            assert len(decoded) == json.loads(shown.getvalue())["recordings"]
+            assert not any(np.isinf(media.values).any() for media in decoded.values())
+        else:
+            assert code == 2
+            assert errors.getvalue().startswith("error: ")
+            assert errors.getvalue().count("\n") == 1
+            assert not (root / "made").exists()

@@ -1,3 +1,4 @@
+import base64
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathweave.data.manifest import Manifest
+from pathweave.data.media_store import MediaStore
 from pathweave.datasets import convert as conversion
 from pathweave.datasets.convert import problems_file
 from pathweave.errors import ManifestError, RecipeError
@@ -246,3 +248,182 @@ def test_ids_may_occur_twice(tmp_path):
 def test_a_file_without_a_conversation(tmp_path):
     with pytest.raises(ManifestError, match="got no annotation at all; download"):
         convert(tmp_path, "a.json", [], "llava")
+
+
+def swift(root, record):
+    _, found, out = convert(root, "a.jsonl", json.dumps(record), "ms-swift")
+    return found, Manifest(out)
+
+
+def swift_problem(root, record):
+    return only_problem(root, record, form="ms-swift")
+
+
+def test_ms_swift_takes_media_in_the_order_of_their_marks(tmp_path):
+    record = {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "<image>Like <audio>?"},
+            {"role": "assistant", "content": "No."},
+            {"role": "user", "content": "And <image>"},
+            {"role": "assistant", "content": "Yes."},
+        ],
+        "images": ["a.png", {"path": "b.png", "bytes": None}],
+        "audios": [str(tmp_path / "media/sub/c.png")],
+        "videos": [],
+        "rejected_response": "What?",
+    }
+    found, _ = swift(tmp_path, record)
+    assert [sample.id for sample in found] == ["1-1", "1-2"]
+    assert said(found[1]) == [
+        ("system", ["Be brief."]),
+        ("user", ["image: ../media/a.png", "Like", "audio: ../media/sub/c.png", "?"]),
+        ("assistant", ["No."]),
+        ("user", ["And", "image: ../media/b.png"]),
+        ("assistant", ["Yes."]),
+    ]
+
+
+def test_media_that_stand_in_a_record_go_to_a_store_once(tmp_path):
+    content = medium(".png")
+    shown = {"bytes": base64.b64encode(content).decode(), "path": "gone.png"}
+    record = {"images": [shown, "a.png"], "messages": turns("<image>?", "A.", "<image>?", "B.")}
+    (_, last), manifest = swift(tmp_path, record)
+    first, second = (turn.content[0] for turn in last.messages if turn.role == "user")
+    assert (first.path, second.path) == ("a.jsonl.media.parquet#1-1", "../media/a.png")
+    assert manifest.read_media(first) == content
+    assert len(MediaStore(tmp_path / "out/a.jsonl.media.parquet")) == 1
+
+
+def test_without_a_mark_media_of_ms_swift_stand_before_the_question(tmp_path):
+    (sample,), _ = swift(tmp_path, {"images": ["a.png"], "messages": turns("What?", "x")})
+    assert said(sample)[0] == ("user", ["image: ../media/a.png", "What?"])
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"query": "Two?", "response": "B", "history": [["One?", "A"]], "system": "S"},
+        {"conversation": [{"human": "One?", "assistant": "A"}, {"human": "Two?", "assistant": "B"}],
+         "system": "S"},
+        {"messages": {"role": ["system", "user", "assistant", "user", "assistant"],
+                      "content": ["S", "One?", "A", "Two?", "B"]}},
+    ],
+)  # fmt: skip
+def test_rounds_of_every_form_are_the_same_conversation(record, tmp_path):
+    found, _ = swift(tmp_path, record)
+    assert said(found[-1]) == [
+        *(("system", ["S"]), ("user", ["One?"]), ("assistant", ["A"])),
+        *(("user", ["Two?"]), ("assistant", ["B"])),
+    ]
+
+
+def test_an_instruction_and_its_input_are_a_question(tmp_path):
+    record = {"instruction": "Translate.", "input": "Hund", "output": "dog"}
+    (sample,), _ = swift(tmp_path, record)
+    assert said(sample) == [("user", ["Translate.\nHund"]), ("assistant", ["dog"])]
+
+
+def test_answers_that_are_not_to_be_learnt_are_no_samples(tmp_path):
+    first, *rest = turns("One?", "A", "Two?", "B")
+    rest[0]["loss"] = False
+    good = {"messages": [first, *rest]}
+    unlearnt = {"messages": [first, rest[0]]}
+    bad = {"messages": turns("One?", "A"), "label": False}
+    lines = "\n".join(map(json.dumps, [good, unlearnt, bad]))
+    coverage, found, _ = convert(tmp_path, "a.jsonl", lines, "ms-swift")
+    assert (coverage.usable, coverage.left_out) == (1, 2)
+    assert [sample.answer for sample in found] == ["B"]
+    assert len(found[0].messages) == 4
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"images": ["a.png"], "messages": turns("<image> and <image>?", "x")},
+         "there must be a medium for every <image> and a mark for every medium, got 1 for 2 marks"),
+        ({"images": ["a.png", "b.png"], "messages": turns("<image>?", "x")},
+         "there must be a medium for every <image> and a mark for every medium, got 2 for 1 marks"),
+        ({"messages": turns("<video>?", "x")},
+         "there must be a medium for every <video> and a mark for every medium, got 0 for 1 marks"),
+        ({"images": ["a.png"], "messages": turns("Draw an apple", "<image>")},
+         "media must be shown by the user, got <image> said by another"),
+        ({"images": ["a.png"], "objects": {"bbox": [[1, 2, 3, 4]]},
+          "messages": turns("<image>Find it", "<bbox>")},
+         "names and boxes must be written in the text, got <bbox>"),
+        ({"images": [{"bytes": "%", "path": None}], "messages": turns("<image>?", "x")},
+         "bytes of a medium must be base64 in JSON, got '%'"),
+        ({"images": [{"bytes": "", "path": None}], "messages": turns("<image>?", "x")},
+         "bytes of a medium must hold a file, got b''"),
+        ({"images": [None], "messages": turns("<image>?", "x")},
+         "a medium must be named by its path, got None"),
+        ({"images": ["/etc/passwd.png"], "messages": turns("<image>?", "x")},
+         "the path of a medium must stay below the directory of media, got '/etc/passwd.png'"),
+        ({"messages": [*turns("x"), {"role": "tool_call", "content": "{}"}]},
+         "a speaker must be one of"),
+        ({"query": "x", "response": "y", "history": ["z"]}, "history must be a list of pairs"),
+    ],
+)  # fmt: skip
+def test_what_ms_swift_allows_and_a_manifest_does_not_is_told(record, reason, tmp_path):
+    told = swift_problem(tmp_path, record)
+    assert told.startswith(reason)
+    assert told.endswith("; correct the row or remove it")
+
+
+def test_bytes_of_a_medium_have_no_place_in_sharegpt(tmp_path):
+    part = {"type": "image", "image": {"bytes": "aaaa"}}
+    told = only_problem(tmp_path, {"messages": turns([part], "x")})
+    assert told.startswith("a medium must be a file, got its bytes; save it and name it")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["image", "audio", "word"]), max_size=6),
+       st.integers(0, 3), st.integers(0, 3))  # fmt: skip
+def test_a_record_of_ms_swift_is_usable_if_marks_and_media_agree(pieces, num_images, num_audios):
+    asked = " ".join("word" if piece == "word" else f"<{piece}>" for piece in ["word", *pieces])
+    record = {"images": ["a.png", "b.png", "sub/c.png"][:num_images],
+              "audios": ["a.png", "b.png", "sub/c.png"][:num_audios],
+              "messages": turns(asked, "x")}  # fmt: skip
+    lines = "\n".join(map(json.dumps, [{"messages": turns("Hi", "Hello")}, record]))
+    with TemporaryDirectory() as directory:
+        coverage, found, _ = convert(Path(directory), "a.jsonl", lines, "ms-swift")
+    agree = all(
+        pieces.count(kind) in (0, number)
+        for kind, number in (("image", num_images), ("audio", num_audios))
+    )
+    assert (coverage.usable, coverage.broken) == (1 + agree, 1 - agree)
+    if agree:
+        kinds = [part.type for part in found[1].prompt if not part.is_text]
+        marked = [piece for piece in pieces if piece != "word"]
+        assert sorted(kinds) == sorted(["image"] * num_images + ["audio"] * num_audios)
+        assert [kind for kind in kinds if kind in marked] == marked
+
+
+def test_an_answer_about_a_tag_is_text_where_there_is_no_medium_of_its_kind(tmp_path):
+    record = {"images": ["a.png"], "messages": turns("<image> How?", "With <video> and </video>.")}
+    (sample,), _ = swift(tmp_path, record)
+    assert sample.answer == "With <video> and </video>."
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2)
+    | st.sampled_from(["", "a.png", "user", "assistant", "text", "image", "<image>", "<bbox>"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["role", "content", "type", "image", "text", "bytes", "path", "user"]),
+        inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+FIELDS = ["messages", "conversation", "texts", "images", "audio", "system", "objects", "label",
+          "query", "response", "history", "instruction", "input", "output", "id"]  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=5), max_size=8),
+       st.sampled_from(["ms-swift", "sharegpt"]))  # fmt: skip
+def test_whatever_a_record_holds_the_others_are_kept(records, form):
+    sound = {"messages": turns("<image>Hi", "Hello"), "images": ["a.png"]}
+    lines = "\n".join(map(json.dumps, [sound, *records, sound]))
+    with TemporaryDirectory() as directory:
+        coverage, found, _ = convert(Path(directory), "a.jsonl", lines, form)
+    assert [said(sample) for sample in (found[0], found[-1])] == [said(found[0])] * 2
+    assert coverage.annotated + coverage.left_out >= len(records) + 2

@@ -1,5 +1,6 @@
 """Recordings: from files of numbers over time to windows; what is wrong with one is told."""
 
+import csv
 import io
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathweave.decoders import build_decoder
-from pathweave.decoders.recording import Recording
+from pathweave.decoders.recording import Recording, find_form
 from pathweave.errors import MediaError, RecipeError
 
 VALUES = np.arange(12.0).reshape(6, 2)
@@ -63,6 +64,56 @@ def test_every_kind_of_file_gives_the_same_numbers(data, options):
     found = decode(data, **options)
     assert found.dtype == np.float32
     assert found.tolist() == [VALUES.tolist()]
+
+
+NUMBERS = st.floats(-1e6, 1e6, width=32).map(lambda number: round(number, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda n: st.lists(st.lists(NUMBERS, min_size=n, max_size=n), min_size=2, max_size=5)
+    ),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(".,"),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_form_of_text_is_found_and_reads_it(rows, separator, decimal, header, quoted):
+    stream = io.StringIO()
+    quoting = csv.QUOTE_ALL if quoted or decimal == separator else csv.QUOTE_MINIMAL
+    writer = csv.writer(stream, delimiter=separator, quoting=quoting)
+    if header or len(rows[0]) == 1 or decimal == separator:  # a lone "1,5" may be two cells
+        header = True
+        writer.writerow([f"c{n}" for n, _ in enumerate(rows[0])])
+    cells = [[f"{number:.3f}".replace(".", decimal) for number in row] for row in rows]
+    writer.writerows(cells)
+    data = stream.getvalue().encode()
+    if decimal == "," and separator != "," and len(rows[0]) == 1:
+        return  # a lone column has no separator that would tell
+    assert find_form(data) == (header, decimal)
+    assert decode(data, header=header, decimal=decimal)[0] == pytest.approx(np.float32(rows))
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (table(), (True, ".")),
+        (table(names=(), start="\ufeff"), (False, ".")),
+        (b"1,2\n3,4\n", (False, None)),
+        (b"x;y\n1;2\n", (True, None)),
+        (b"0,1,2\n5,6,7\n", (True, None)),  # names that a program has numbered
+        (b",0,1\n0,6.5,7\n", (True, ".")),
+        (b",1.5\n2.5,3\n", (False, ".")),
+        (b"2026-01-01 10:00:00,1\n", (False, None)),
+        (b"x;y\n1,5;2.5\n", (True, ".")),  # both signs: the first cell is told when it is read
+        (parquet(x=[1.5]), (True, None)),
+        (b"", (True, None)),
+        (b"\n\n", (True, None)),
+    ],
+)
+def test_the_form_of_text_is_taken_where_it_is_clear(data, form):
+    assert find_form(data) == form
 
 
 def test_a_sound_is_read_as_numbers_at_its_own_rate():
@@ -175,7 +226,12 @@ def test_every_option_changes_the_fingerprint():
         (b",x\n0,2\n", {}, "a name for every column, got none for column 1; name those"),
         (b"x,y\n1,2\n", {"channels": ("x", "z")}, "one column 'z', got no such column among x, y"),
         (b"x,y\n1,2\n", {"channels": 3}, "must have 3 channels, got x, y; name those"),
-        (b"x,y\n1,inf\n", {}, "finite numbers, got infinity in row 1"),
+        (b"x,y\n1,inf\n", {}, r"finite numbers of at most 3.4e\+38, got infinity in row 1"),
+        (b"x,y\n1,2\n-1e39,2\n", {}, r"finite numbers of at most 3.4e\+38, got -1e\+39 in row 2"),
+        (b"\xb0C,y\n1,2\n", {}, "text in UTF-8, got byte 0xb0 in its first row; convert it"),
+        ("x,y\n1,2\n".encode("utf-16"), {}, "text in UTF-8, got byte 0xff in its first row"),
+        (b"x;y\n;2\n2.5;3\n", {"decimal": ","}, r"column 'x', got '2.5' .*set decimal: '\.'"),
+        (b"x,y\n,2\nfast,3\n", {"gaps": "mask"}, "column 'x', got 'fast'"),
         (
             b"x,y\n1,2\n3,\n",
             {},
@@ -194,6 +250,9 @@ def test_every_option_changes_the_fingerprint():
         (b"t,x\n0,1\n2,2\n1,3\n", {"time": "t"}, "got -1 s after row 2; sort the rows"),
         (b"t,x\n0,1\n1,2\n2.5,3\n3.5,4\n", {"time": "t"}, "evenly spaced .*; resample it first"),
         (b"t,x\n0,1\n1,2\n2,3\n900,4\n", {"time": "t"}, "every 100th step at least"),
+        (b"t,x\n-1e39,1\n1,2\n2,3\n3,4\n", {"time": "t"}, r"got 4 rows for 1e\+39; cut it"),
+        (b"t,x\n-1e308,1\n1e308,2\n", {"time": "t"}, "evenly spaced times, got steps from inf"),
+        (b"t,x\n0,1\ninf,2\n", {"time": "t"}, "got a time that is missing or infinite"),
         (b"t,x\nnoon,1\nnight,2\n", {"time": "t"}, "numbers in column 't', got 'noon'"),
     ],
 )

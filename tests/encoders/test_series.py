@@ -1,9 +1,13 @@
+import io
+
 import numpy as np
 import pytest
 
+from pathweave.decoders import build_decoder
 from pathweave.encoders import build_encoder
 from pathweave.encoders.media import Series
 from pathweave.errors import MediaError, RecipeError
+from pathweave.nn.patches import PatchEncoder, PatchSpec
 
 
 def test_values_and_where_they_are_stand_side_by_side():
@@ -27,3 +31,18 @@ def test_the_number_of_channels_is_part_of_the_fingerprint():
     one, two = (build_encoder("series", channels=n) for n in (1, 2))
     assert (one.width, two.width) == (2, 4)
     assert one.fingerprint != two.fingerprint
+
+
+@pytest.mark.parametrize(("seconds", "windows", "patches"), [(60, 10, 751), (600, 1, 7501)])
+def test_ten_minutes_of_nine_channels_at_100_hz_become_a_token_a_patch(seconds, windows, patches):
+    values = np.random.default_rng(0).normal(size=(60_000, 9)).astype(np.float32)
+    stream = io.BytesIO()
+    np.save(stream, values)
+    decoder = build_decoder("series", rate=100.0, seconds=seconds, windows=windows)
+    [units] = build_encoder("series", channels=9)([decoder(stream.getvalue(), "a.npy")])
+    assert np.array_equal(units[..., :9].reshape(-1, 9).numpy(), values)
+    encoder = PatchEncoder(PatchSpec(length=16, stride=8, width=16, layers=1), channels=9)
+    encoder.measure([*units])
+    tokens = encoder([*units])
+    assert [(*each.shape,) for each in tokens] == [(patches, 16)] * windows
+    assert all(each.isfinite().all() for each in tokens)

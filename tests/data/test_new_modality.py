@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pathweave.data.manifest import Manifest
+from pathweave.data.splits import SHARES
 from pathweave.decoders import build_decoder
 from pathweave.recipe.reading import load_recipe
 from pathweave.storage.atomic import sha256_bytes

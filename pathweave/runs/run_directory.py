@@ -11,6 +11,7 @@ checkpoint/          state of the stage that is running; checkpoint-NAME/ of a l
 results.json, .png   the report
 """
 
+import filecmp
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,8 @@ class RunDirectory:
     def check(self, recipe: Recipe) -> None:
         """Refuse another recipe than that of the run; one to be resumed may add stages at the end.
 
+        Manifests and bases may lie elsewhere now, as in another clone.
+
         Raises:
             RunError: If the directory holds a run that differs in more than later stages.
             DiskError: If its path is not UTF-8.
@@ -108,6 +111,7 @@ class RunDirectory:
         then, now = (
             each.cut(count).model_dump(mode="json", exclude=free) for each in (before, recipe)
         )
+        _move(then, now)
         if fields := differences(then, now):
             raise RunError(
                 f"{self.root} must be resumed with the recipe it was begun with (later stages may "
@@ -124,6 +128,32 @@ class RunDirectory:
         """
         self.check(recipe)
         write_atomic(self.recipe_file, dump_recipe(recipe).encode())
+
+
+def _move(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Take over the places of files that lie elsewhere now, in recipes as plain values."""
+    pairs = [(before, after)]
+    for name, modality in before["modalities"].items():
+        for part in ("train", "test"):
+            sets = after["modalities"].get(name, {}).get(part, {})
+            pairs += [(data, sets.get(key, {})) for key, data in modality[part].items()]
+    for old, new in pairs:
+        for field in ("base", "llm", "manifest"):
+            if _is_moved(old.get(field), new.get(field)):
+                old[field] = new[field]
+
+
+def _is_moved(before: str | None, after: str | None) -> bool:
+    """Return whether a place of the same name may stand for another.
+
+    It may if it holds the same file, or if the other is gone. Of directories, which hold models,
+    the fingerprints are compared when paths are loaded.
+    """
+    if before is None or after is None or Path(before).name != Path(after).name:
+        return False
+    if Path(before).is_file() and Path(after).is_file():
+        return filecmp.cmp(before, after, shallow=False)
+    return not Path(before).exists() or (Path(before).is_dir() and Path(after).is_dir())
 
 
 def differences(before: Any, after: Any, at: str = "") -> list[str]:  # noqa: ANN401

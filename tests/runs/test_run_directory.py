@@ -30,6 +30,34 @@ def test_another_recipe_is_refused_by_the_fields_that_differ(recipe_file, recipe
     assert run.recipe() == recipe
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_run_goes_on_with_its_data_in_another_place(recipe_file, tmp_path, is_gone):
+    for place in ("one", "other"):
+        shutil.copytree(recipe_file.parent, tmp_path / place / "data")
+    here, there = (tmp_path / place / "data" / recipe_file.name for place in ("one", "other"))
+    run = RunDirectory(tmp_path / "run")
+    run.claim(load_recipe(here))
+    if is_gone:
+        shutil.rmtree(tmp_path / "one")
+    run.claim(load_recipe(there))
+    assert run.recipe() == load_recipe(there)
+
+
+def test_other_data_of_the_same_name_are_refused(recipe_file, tmp_path):
+    for place in ("one", "other"):
+        shutil.copytree(recipe_file.parent, tmp_path / place)
+    run = RunDirectory(tmp_path / "run")
+    run.claim(load_recipe(tmp_path / "one" / recipe_file.name))
+    with (tmp_path / "other/sound-train.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    other = load_recipe(tmp_path / "other" / recipe_file.name)
+    with pytest.raises(RunError, match=r"another value of modalities\.sound\.train\.qa\.manifest;"):
+        run.claim(other)
+    renamed = {"modalities.sound.train.qa.manifest": "sound-test.jsonl"}
+    with pytest.raises(RunError, match=r"another value of modalities\.sound\.train\.qa\.manifest;"):
+        run.claim(load_recipe(tmp_path / "one" / recipe_file.name, renamed))
+
+
 def test_stages_are_finished_in_order(finished_run, recipe, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")

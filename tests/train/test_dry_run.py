@@ -92,6 +92,13 @@ def test_a_run_that_lacks_nothing(tiny, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("limit", "draw", "expected"), [(None, 6, 6), (4, 6, 4), (10, 6, 6)])
+def test_a_draw_is_counted(tiny, tmp_path, limit, draw, expected):
+    plan = plan_of(tiny, tmp_path, **{"limit": limit, "modalities.sound.train.qa.draw": draw})
+    [train] = plan.stages[1].train
+    assert (train.data.samples, train.rounds) == (expected, 24 / expected)
+
+
 def test_later_stages_build_on_earlier_ones_with_adapters(three, tmp_path):
     recipe = load_recipe(three)
     third = make_plan(recipe, tmp_path / "run").stages[2]

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pathweave.data.examples import Examples
 from pathweave.errors import ManifestError
@@ -16,7 +15,7 @@ from pathweave.metrics import METRICS
 from pathweave.metrics.bootstrap import interval
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium, Prompt
+from pathweave.model.prompt import Prompt, blanked
 from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.schema import TestSet
 
@@ -100,10 +99,8 @@ def evaluate_set(
     predictions: dict[int, str] = {}
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        if METRICS[test_set.metric].ranks_choices:
-            answers = _rank(model, examples, batch)
-        else:
-            answers = _generate(model, [examples.prompt(i) for i in batch], test_set)
+        prompts = [examples.prompt(i) for i in batch]
+        answers = _answers(model, prompts, examples, test_set, batch)
         predictions |= zip(batch, answers, strict=True)
         advance(len(batch))
     return predictions
@@ -150,27 +147,26 @@ def text_only_score(
     answers: dict[tuple[object, ...], str] = {}
     predictions: dict[int, str] = {}
     for i in chosen:
-        blind = [_blind(part) for part in examples.prompt(i)]
+        blind = blanked(examples.prompt(i))
         key = tuple(
             p if isinstance(p, str) else (p.path, p.modality, p.features.shape) for p in blind
         )
         if key not in answers:
-            [answers[key]] = _generate(model, [blind], test_set)
+            [answers[key]] = _answers(model, [blind], examples, test_set, [i])
         predictions[i] = answers[key]
     return score_set(examples, test_set, predictions).score
 
 
-def _blind(part: str | Medium) -> str | Medium:
-    if isinstance(part, str):
-        return part
-    return replace(part, features=torch.zeros_like(part.features))
-
-
-def _generate(model: PathWeave, prompts: Sequence[Prompt], test_set: TestSet) -> list[str]:
-    return generate(model, prompts, **test_set.model_dump(include=_DECODING))
-
-
-def _rank(model: PathWeave, examples: Examples, batch: Sequence[int]) -> list[str]:
+def _answers(
+    model: PathWeave,
+    prompts: Sequence[Prompt],
+    examples: Examples,
+    test_set: TestSet,
+    batch: Sequence[int],
+) -> list[str]:
+    """Return the answers to prompts of samples: the likeliest choices, or what is generated."""
+    if not METRICS[test_set.metric].ranks_choices:
+        return generate(model, prompts, **test_set.model_dump(include=_DECODING))
     choices = examples.sample(batch[0]).choices
     if not choices or any(examples.sample(i).choices != choices for i in batch):
         raise ManifestError(
@@ -178,5 +174,5 @@ def _rank(model: PathWeave, examples: Examples, batch: Sequence[int]) -> list[st
             f"got {list(choices)[:3]} in {examples.sample(batch[0]).id!r}; add them or choose "
             "exact_match"
         )
-    scores = log_likelihoods(model, [examples.prompt(i) for i in batch], choices)
+    scores = log_likelihoods(model, prompts, choices)
     return [choices[int(best)] for best in scores.argmax(1)]

@@ -7,7 +7,6 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, Readers
 from pathweave.errors import ManifestError
 from pathweave.evaluate.score_sets import (
-    _blind,
     evaluate_set,
     majority_score,
     score_set,
@@ -184,11 +183,15 @@ def test_what_text_gives_away(model, load):
     assert score == pytest.approx(30.0)
 
 
-def test_a_blind_medium_keeps_path_and_cue():
-    blind = _blind(Medium("both", torch.ones(1, 4, WIDTH), "sound"))
-    assert (blind.path, blind.modality) == ("both", "sound")
-    assert not blind.features.any()
-    assert _blind("How is it?") == "How is it?"
+def test_what_text_gives_away_of_a_ranking_is_ranked(model, load):
+    choices = ["low", "high"]
+    examples = load(lambda i, row: row | {"choices": choices})
+    blind = Medium("sound", torch.zeros(1, 4, WIDTH))
+    best = choices[log_likelihoods(model, [[blind, "How is it?"]], choices)[0].argmax()]
+    share = 100 * sum(examples.references(i) == [best] for i in range(COUNT)) / COUNT
+    assert 0 < share < 100
+    found = text_only_score(model, examples, scored_by("ranking"), range(COUNT))
+    assert found == pytest.approx(share)
 
 
 def test_a_test_set_chooses_how_is_decoded(model, load, monkeypatch):

@@ -65,6 +65,9 @@ def test_the_examples_are_learnt_with_scored_by_and_asked(here, capsys):
         in capsys.readouterr().err
     )
     assert not Path("run").exists()
+    assert command("evolve", recipe, "--out", "run", "--dry-run", "--trust-code") == 0
+    assert command("estimate", recipe, "--trust-code") == 2
+    assert "must have an encoder that is made without weights" in capsys.readouterr().err
     assert command("evolve", recipe, "--out", "run", "--json", "--trust-code") == 0
     results = json.loads(capsys.readouterr().out)
     assert results["datasets"]["motion"][0]["metric"] == "within_metric:WITHIN"

@@ -85,6 +85,10 @@ class KernelEncoder(SeriesReader):
         self.dropout = nn.Dropout(spec.dropout)
         self.project = nn.Linear(count, spec.width)
         self.statistics = nn.Linear(2 * channels, spec.width)
+        # Features are many, levels and scales few: unless these count more, they learn too slowly.
+        self.emphasis = count / (2 * channels)
+        with torch.no_grad():
+            self.statistics.weight /= self.emphasis
 
     def forward(
         self, units: Sequence[Float[Tensor, "_ values_and_presence"]]
@@ -96,7 +100,7 @@ class KernelEncoder(SeriesReader):
         """
         features, told = self._features(units)
         features = (features - self.feature_mean) / self.feature_std
-        tokens = self.project(self.dropout(features)) + self.statistics(told)
+        tokens = self.project(self.dropout(features)) + self.statistics(self.emphasis * told)
         return [*tokens[:, None]]
 
     @torch.no_grad()

@@ -59,21 +59,21 @@ def _numbered(*answers: str, start: int = 1) -> dict[str, str]:
 SETS = {
     "motion": SensorSet(
         "BasicMotions",
-        "What is the person doing?",
+        "Which activity?",
         {each: each for each in ("standing", "running", "walking", "badminton")},
     ),
     "gesture": SensorSet(
         "PickupGestureWiimoteZ",
-        "Which gesture is it?",
+        "Which gesture?",
         _numbered(
             "pick", "shake", "right", "left", "up", "down",
             "left circle", "right circle", "forward", "back",
         ),
     ),
-    "leaf": SensorSet("OSULeaf", "Which of the six leaves is it?", _numbered(*NUMBERS[:6])),
+    "leaf": SensorSet("OSULeaf", "Which leaf?", _numbered(*NUMBERS[:6])),
     "appliance": SensorSet(
         "ACSF1",
-        "Which appliance is it?",
+        "Which appliance?",
         _numbered(
             "phone", "coffee", "computer", "fridge", "music",
             "lamp", "laptop", "microwave", "printer", "television",
@@ -81,10 +81,10 @@ SETS = {
         ),
     ),
     "demand": SensorSet(
-        "ItalyPowerDemand", "Is it winter or summer?", _numbered("winter", "summer")
+        "ItalyPowerDemand", "Which season?", _numbered("winter", "summer")
     ),
     "speaker": SensorSet(
-        "JapaneseVowels", "Which of the nine speakers is it?", _numbered(*NUMBERS[:9])
+        "JapaneseVowels", "Which speaker?", _numbered(*NUMBERS[:9])
     ),
 }  # fmt: skip
 

@@ -44,8 +44,7 @@ def references(directory: Path) -> dict[str, object]:
     known, asked = side_by_side(train, longest), side_by_side(test, longest)
     [(majority, _)] = Counter(answers.tolist()).most_common(1)
     rocket = [
-        MiniRocketClassifier(random_state=seed).fit(known, answers).predict(asked)
-        for seed in SEEDS
+        MiniRocketClassifier(random_state=seed).fit(known, answers).predict(asked) for seed in SEEDS
     ]
     nearest = KNeighborsTimeSeriesClassifier(distance="dtw", n_neighbors=1).fit(train, answers)
     return {

@@ -15,8 +15,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from aeon.classification.convolution_based import MiniRocketClassifier
-from aeon.classification.distance_based import KNeighborsTimeSeriesClassifier
+from aeon.classification.convolution_based import (  # type: ignore[import-not-found]
+    MiniRocketClassifier,
+)
+from aeon.classification.distance_based import (  # type: ignore[import-not-found]
+    KNeighborsTimeSeriesClassifier,
+)
 
 SEEDS = (0, 1, 2)
 

@@ -17,25 +17,23 @@ from pathweave.compare.tables import ReportTable, markdown
 from pathweave.evaluate.results import Results
 from pathweave.runs.assistant import Assistant, load
 
-METHODS = {"after": "after others", "first": "first"}
 HEADER = [
-    "set", "train", "test", "majority", "text alone", *METHODS.values(), "MiniRocket", "1-NN DTW",
+    "set", "train", "test", "majority", "text alone", "after others", "first", "MiniRocket",
+    "1-NN DTW",
 ]  # fmt: skip
 
 
-def cells(runs: Path, method: str) -> list[Path]:
-    """Return the directories of the finished runs of a method, one a seed."""
-    return [file.parent for file in sorted(runs.glob(f"runs/{method}/*/seed-*/results.json"))]
+def finished(runs: Path, order: str) -> list[Path]:
+    """Return the directories of the finished runs of an order, one a seed."""
+    return [file.parent for file in sorted(runs.glob(f"runs/*/{order}/seed-*/results.json"))]
 
 
-def scores(runs: Path) -> dict[str, dict[str, list[float]]]:
-    """Return the scores of whole test sets by set and method, a seed after another."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for method in METHODS:
-        for directory in cells(runs, method):
-            text = (directory / "results.json").read_text(encoding="utf-8")
-            for name, sets in Results.model_validate_json(text).datasets.items():
-                found.setdefault(name, {}).setdefault(method, []).append(sets[0].whole or 0.0)
+def scores(runs: Path, order: str) -> dict[str, list[float]]:
+    """Return the scores of whole test sets by set, a seed after another."""
+    found: dict[str, list[float]] = {}
+    for directory in finished(runs, order):
+        for name, sets in Results.load(directory / "results.json").datasets.items():
+            found.setdefault(name, []).append(sets[0].whole or 0.0)
     return found
 
 
@@ -64,28 +62,20 @@ def main() -> None:
     options = parser.parse_args()
     file = options.results / "sensors_references.json"
     references: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    found = scores(options.runs)
-    blind: dict[str, list[float]] = {name: [] for name in found}
-    for directory in cells(options.runs, "after"):
+    after = scores(options.runs, "main")
+    blind: dict[str, list[float]] = {name: [] for name in after}
+    for directory in finished(options.runs, "main"):
         assistant = load(directory)
-        for name in found:
+        for name in after:
             blind[name].append(without_media(assistant, name, options.data))
     rows, written = [], {}
-    for name, ours in found.items():
+    for name, ours in after.items():
         other = references[name]
-        written[name] = {**other, "text_alone": blind[name], **ours}
-        rows.append(
-            [
-                name,
-                str(other["train"]),
-                str(other["test"]),
-                f"{other['majority']:.1f}",
-                _told(blind[name]),
-                *(_told(ours.get(method, [])) for method in METHODS),
-                _told(other["minirocket"]),
-                f"{other['dtw']:.1f}",
-            ]
-        )
+        first = scores(options.runs, f"{name}_first").get(name, [])
+        written[name] = {**other, "text_alone": blind[name], "after": ours, "first": first}
+        sizes = str(other["train"]), str(other["test"]), f"{other['majority']:.1f}"
+        means = map(_told, (blind[name], ours, first, other["minirocket"]))
+        rows.append([name, *sizes, *means, f"{other['dtw']:.1f}"])
     text = json.dumps(written, indent=1) + "\n"
     (options.results / "sensors.json").write_text(text, encoding="utf-8")
     print(markdown(ReportTable("Accuracy on the test sets, %", HEADER, rows)))

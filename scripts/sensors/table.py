@@ -18,22 +18,28 @@ from pathweave.evaluate.results import Results
 from pathweave.runs.assistant import Assistant, load
 
 HEADER = [
-    "set", "train", "test", "majority", "text alone", "after others", "first", "MiniRocket",
+    "set", "train", "test", "majority", "text alone", "first", "after others", "MiniRocket",
     "1-NN DTW",
 ]  # fmt: skip
 
-
-def finished(runs: Path, order: str) -> list[Path]:
-    """Return the directories of the finished runs of an order, one a seed."""
-    return [file.parent for file in sorted(runs.glob(f"runs/*/{order}/seed-*/results.json"))]
+Scores = dict[str, dict[str, list[float]]]
 
 
-def scores(runs: Path, order: str) -> dict[str, list[float]]:
-    """Return the scores of whole test sets by set, a seed after another."""
-    found: dict[str, list[float]] = {}
-    for directory in finished(runs, order):
-        for name, sets in Results.load(directory / "results.json").datasets.items():
-            found.setdefault(name, []).append(sets[0].whole or 0.0)
+def scores(runs: Path, data: Path) -> Scores:
+    """Return the scores of whole test sets by set and kind, a run after another.
+
+    Kinds are `first`, of a path without predecessors, `after`, of one with some, and `text_alone`.
+    """
+    found: Scores = {}
+    for file in sorted(runs.glob("runs/*/*/seed-*/results.json")):
+        results, assistant = Results.load(file), load(file.parent)
+        for name in results.curriculum:
+            kinds = found.setdefault(name, {"first": [], "after": [], "text_alone": []})
+            score = results.datasets[name][0].whole
+            if score is None:
+                raise SystemExit(f"{file} must hold scores of whole test sets, got none; finish it")
+            kinds["first" if name == results.curriculum[0] else "after"].append(score)
+            kinds["text_alone"].append(without_media(assistant, name, data))
     return found
 
 
@@ -62,20 +68,13 @@ def main() -> None:
     options = parser.parse_args()
     file = options.results / "sensors_references.json"
     references: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    after = scores(options.runs, "main")
-    blind: dict[str, list[float]] = {name: [] for name in after}
-    for directory in finished(options.runs, "main"):
-        assistant = load(directory)
-        for name in after:
-            blind[name].append(without_media(assistant, name, options.data))
     rows, written = [], {}
-    for name, ours in after.items():
+    for name, ours in scores(options.runs, options.data).items():
         other = references[name]
-        first = scores(options.runs, f"{name}_first").get(name, [])
-        written[name] = {**other, "text_alone": blind[name], "after": ours, "first": first}
+        written[name] = {**other, **ours}
         sizes = str(other["train"]), str(other["test"]), f"{other['majority']:.1f}"
-        means = map(_told, (blind[name], ours, first, other["minirocket"]))
-        rows.append([name, *sizes, *means, f"{other['dtw']:.1f}"])
+        values = ours["text_alone"], ours["first"], ours["after"], other["minirocket"]
+        rows.append([name, *sizes, *map(_told, values), f"{other['dtw']:.1f}"])
     text = json.dumps(written, indent=1) + "\n"
     (options.results / "sensors.json").write_text(text, encoding="utf-8")
     print(markdown(ReportTable("Accuracy on the test sets, %", HEADER, rows)))

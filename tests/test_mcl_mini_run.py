@@ -12,10 +12,13 @@ from statistics import mean
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from pathweave.data.manifest import Manifest
 from pathweave.evaluate.results import Results
+from pathweave.runs.loading import load_base
 
 ROOT = Path(__file__).parents[1]
 SENSES = ["image", "video", "audio", "depth", "point_cloud"]
@@ -52,6 +55,19 @@ def test_five_real_modalities_are_learnt_in_turn_and_none_is_forgotten(run):
     verdicts = [e for e in events if e["event"] == "verified"]
     assert len(verdicts) == 1 + 2 + 3 + 4 + 5
     assert all(e["identical"] for e in verdicts)
+
+
+@pytest.mark.slow
+def test_the_connector_that_a_run_has_trained_is_a_base_for_other_recipes(run):
+    trained, fresh = load_base(str(run / "base")), load_base("mini")
+    saved = load_file(run / "base" / "connector.safetensors")
+    assert trained.connector_state().keys() == saved.keys()
+    assert all(torch.equal(t, saved[n]) for n, t in trained.connector_state().items())
+    assert trained.fingerprint() != fresh.fingerprint()
+    assert (
+        command("estimate", "recipes/mcl_mini.yaml", "--set", f"base={run / 'base'}").returncode
+        == 0
+    )
 
 
 @pytest.mark.slow

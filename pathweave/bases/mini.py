@@ -15,10 +15,19 @@ from pathweave.bases.fetch import weights_dir
 from pathweave.bases.llm import soft_token_scale
 from pathweave.bases.qformer_names import our_state
 from pathweave.bases.weights_manifest import manifest
-from pathweave.model.base import Base, freeze, native_dtype, with_contiguous_head
+from pathweave.model.base import (
+    DESCRIPTION,
+    LLM_DIRECTORY,
+    Base,
+    freeze,
+    native_dtype,
+    read_description,
+    with_contiguous_head,
+)
 from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
 
+KIND = "mini"
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
 PARTS = {"base's language model": LLM, "base's Q-Former": TEXT}
 ENCODER_WIDTH = 1280
@@ -60,6 +69,14 @@ def attention() -> str:
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
+def is_connector(directory: Path) -> bool:
+    """Return whether a directory is what a run leaves in `base/`: the small base's connector."""
+    is_base = (directory / DESCRIPTION).is_file()
+    if not is_base or (directory / LLM_DIRECTORY).exists():
+        return False
+    return bool(read_description(directory)["kind"] == KIND)
+
+
 def load_mini(dtype: torch.dtype | None = None) -> Base:
     """Return the small base, fetching its weights if they are not here.
 
@@ -78,7 +95,7 @@ def load_mini(dtype: torch.dtype | None = None) -> Base:
     text_directory = weights_dir(TEXT)
     qformer = minilm_qformer(text_directory)
     return Base(
-        kind="mini",
+        kind=KIND,
         llm=llm,
         tokenizer=AutoTokenizer.from_pretrained(directory),
         qformer=qformer,

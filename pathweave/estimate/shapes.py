@@ -22,7 +22,7 @@ from transformers import (
 
 from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, check_causal, read_config
-from pathweave.bases.mini import attention
+from pathweave.bases.mini import KIND, attention, is_connector
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
@@ -105,6 +105,7 @@ def shape_model(recipe: Recipe) -> PathWeave:
 def _base_sizes(name: str) -> BaseSizes:
     known = known_sizes()["bases"]
     directory = Path(name)
+    name = KIND if is_connector(directory) else name
     if name in known:
         sizes = known[name]
         shape, config = QFormerConfig(**sizes["qformer"]), AutoConfig.for_model(**sizes["llm"])

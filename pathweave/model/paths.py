@@ -22,7 +22,8 @@ from pathweave.errors import PathError
 from pathweave.nn import Adapter, Experts, Mixture, Route
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
-from pathweave.nn.patches import PatchEncoder, PatchSpec
+from pathweave.nn.kernels import KernelEncoder, KernelSpec
+from pathweave.nn.patches import PatchEncoder, PatchSpec, SeriesReader
 from pathweave.nn.positions import PositionKind, Positions
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
@@ -58,7 +59,8 @@ class PathSpec:
         positions: How the tokens of a medium are told their order; ``none`` is a set, or features
             that know their places already.
         columns: Tokens a row, where tokens lie row by row on a grid; None is one axis.
-        patches: Patch encoder of its own, for recordings that no frozen encoder reads.
+        patches: Patch encoder or kernel encoder of its own, for recordings that no frozen encoder
+            reads.
     """
 
     name: str
@@ -76,7 +78,7 @@ class PathSpec:
     own: tuple[str, ...] = field(default=(), metadata=HASHED_ONLY_IF_SET)
     positions: PositionKind = field(default="none", metadata=HASHED_ONLY_IF_SET)
     columns: int | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
-    patches: PatchSpec | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
+    patches: PatchSpec | KernelSpec | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
@@ -114,10 +116,11 @@ class ModalPath(nn.Module):
         super().__init__()
         self.spec = spec
         self.queries = nn.Parameter(torch.randn(spec.num_queries, dim) * QUERY_STD)
-        own_width, self.patches = spec.encoder_width, None
+        own_width = spec.encoder_width
+        self.patches: SeriesReader | None = None
         if spec.patches is not None:
             own_width = spec.patches.width
-            self.patches = PatchEncoder(spec.patches, spec.encoder_width // 2)
+            self.patches = _reader(spec.patches, spec.encoder_width // 2)
         self.input_norm = nn.LayerNorm(own_width, eps=spec.norm_eps)
         self.input_projection: nn.Module = nn.Identity()
         if own_width != encoder_width:
@@ -206,6 +209,12 @@ class ModalPath(nn.Module):
         """Return the SHA-256 of the spec and every tensor: two equal paths have equal hashes."""
         settings = sorted(hashed_settings(self.spec).items())
         return tensors_hash(self.state_dict(), seed=repr(settings))
+
+
+def _reader(spec: PatchSpec | KernelSpec, channels: int) -> SeriesReader:
+    if isinstance(spec, KernelSpec):
+        return KernelEncoder(spec, channels)
+    return PatchEncoder(spec, channels)
 
 
 def _size(module: nn.Module) -> int:

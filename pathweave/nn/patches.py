@@ -1,7 +1,12 @@
-"""Patch encoder: what turns a recording into tokens, trained with the path that it belongs to."""
+"""Patch encoder: what turns a recording into tokens, trained with the path that it belongs to.
+
+``SeriesReader`` is what it shares with the kernel encoder (``nn.kernels``): channels are measured
+against those of the training data.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,7 +18,7 @@ KERNELS = (3, 9, 19)  # of a layer's parallel convolutions, in patches
 STATISTICS = {"level_mean": 0.0, "level_std": 1.0, "scale_mean": 0.0, "scale_std": 1.0}
 _EPS = 1e-6  # of the typical scale: what varies less is constant
 _TINY = 1e-30
-_FARTHEST = 20.0  # deviations from the training data; a broken sensor must not drown the rest
+FARTHEST = 20.0  # deviations from the training data; a broken sensor must not drown the rest
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,29 @@ class PatchSpec:
     dropout: float = 0.1
 
 
-class PatchEncoder(nn.Module):
-    """Recordings in, a token a patch out.
+class Windows(NamedTuple):
+    """Windows side by side, as many samples long as the longest.
 
-    Each channel of a window is brought to mean 0 and deviation 1, as the shape of a signal is
-    learnt better so. What that takes away, the level and the scale, is given to every token beside
-    (as ChatTS does, arXiv 2412.03104), measured against the training data, whose statistics are
-    kept here.
+    Attributes:
+        values: Of each channel, less its level; 0 where none is there.
+        present: 1 where a value is there, 0 elsewhere.
+        scale: Deviation of each channel within its window.
+        told: Level and scale of each channel, measured against the training data.
+    """
+
+    values: Float[Tensor, "windows time channels"]
+    present: Float[Tensor, "windows time channels"]
+    scale: Float[Tensor, "windows channels"]
+    told: Float[Tensor, "windows level_and_scale"]
+
+
+class SeriesReader(nn.Module):
+    """Takes the level of every channel away, and tells it, and the scale, beside.
+
+    The shape of a signal is learnt better so; level and scale are told as ChatTS does (arXiv
+    2412.03104), measured against the training data, whose statistics are kept here.
 
     Args:
-        spec: What it is made of.
         channels: Channels of the recordings.
     """
 
@@ -53,41 +71,28 @@ class PatchEncoder(nn.Module):
     scale_mean: Tensor
     scale_std: Tensor
 
-    def __init__(self, spec: PatchSpec, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.spec, self.channels = spec, channels
+        self.channels = channels
         for name, value in STATISTICS.items():
             self.register_buffer(name, torch.full((channels,), value))
-        self.cut = nn.Conv1d(
-            2 * channels, spec.width, spec.length, spec.stride, padding=spec.length // 2
-        )
-        self.statistics = nn.Linear(2 * channels, spec.width)
-        self.layers = nn.ModuleList(_Layer(spec.width, spec.dropout) for _ in range(spec.layers))
 
-    def forward(
-        self, units: Sequence[Float[Tensor, "_ values_and_presence"]]
-    ) -> list[Float[Tensor, "_ width"]]:
-        """Return the tokens of each unit: a patch every ``stride`` samples.
+    @property
+    def least(self) -> Float[Tensor, " channels"]:
+        """A scale that is next to none."""
+        return (_EPS * self.scale_mean.exp()).clamp(min=_TINY)
 
-        Args:
-            units: Windows; of each channel the values, 0 where none is there, then whether it is.
-        """
+    def read(self, units: Sequence[Float[Tensor, "_ values_and_presence"]]) -> Windows:
+        """Return windows of any lengths side by side."""
         longest = max(map(len, units))
         padded = torch.stack([F.pad(unit, (0, 0, 0, longest - len(unit))) for unit in units])
         values, present = padded.chunk(2, dim=2)
         level, scale = _statistics(values, present)
-        least = (_EPS * self.scale_mean.exp()).clamp(min=_TINY)
-        shape = (values - level[:, None]) / (scale[:, None] + least) * present
+        values = (values - level[:, None]) * present
         level = (level - self.level_mean) / self.level_std
-        scale = ((scale + least).log() - self.scale_mean) / self.scale_std
-        told = torch.cat([level, scale], dim=1).clamp(-_FARTHEST, _FARTHEST)
-        patches = self.cut(torch.cat([shape, present], dim=2).transpose(1, 2)).transpose(1, 2)
-        patches = patches + self.statistics(told)[:, None]
-        counts = [self._num_patches(len(unit)) for unit in units]
-        mask = _mask(counts, patches)
-        for layer in self.layers:
-            patches = layer(patches, mask)
-        return [row[:count] for row, count in zip(patches, counts, strict=True)]
+        logs = ((scale + self.least).log() - self.scale_mean) / self.scale_std
+        told = torch.cat([level, logs], dim=1).clamp(-FARTHEST, FARTHEST)
+        return Windows(values, present, scale, told)
 
     @torch.no_grad()
     def measure(self, units: Sequence[Float[Tensor, "_ values_and_presence"]]) -> None:
@@ -102,6 +107,45 @@ class PatchEncoder(nn.Module):
         self.level_std.copy_((levels.std(0, correction=0) + 0.1 * typical).clamp(min=_TINY))
         self.scale_mean.copy_(logs.mean(0))
         self.scale_std.copy_(logs.std(0, correction=0) + 0.1)
+
+
+class PatchEncoder(SeriesReader):
+    """Recordings in, a token a patch out.
+
+    Each channel of a window is brought to mean 0 and deviation 1. What that takes away, the level
+    and the scale, is given to every token beside.
+
+    Args:
+        spec: What it is made of.
+        channels: Channels of the recordings.
+    """
+
+    def __init__(self, spec: PatchSpec, channels: int) -> None:
+        super().__init__(channels)
+        self.spec = spec
+        self.cut = nn.Conv1d(
+            2 * channels, spec.width, spec.length, spec.stride, padding=spec.length // 2
+        )
+        self.statistics = nn.Linear(2 * channels, spec.width)
+        self.layers = nn.ModuleList(_Layer(spec.width, spec.dropout) for _ in range(spec.layers))
+
+    def forward(
+        self, units: Sequence[Float[Tensor, "_ values_and_presence"]]
+    ) -> list[Float[Tensor, "_ width"]]:
+        """Return the tokens of each unit: a patch every ``stride`` samples.
+
+        Args:
+            units: Windows; of each channel the values, 0 where none is there, then whether it is.
+        """
+        values, present, scale, told = self.read(units)
+        shape = values / (scale[:, None] + self.least)
+        patches = self.cut(torch.cat([shape, present], dim=2).transpose(1, 2)).transpose(1, 2)
+        patches = patches + self.statistics(told)[:, None]
+        counts = [self._num_patches(len(unit)) for unit in units]
+        mask = _mask(counts, patches)
+        for layer in self.layers:
+            patches = layer(patches, mask)
+        return [row[:count] for row, count in zip(patches, counts, strict=True)]
 
     def _num_patches(self, length: int) -> int:
         padded = length + 2 * (self.spec.length // 2)

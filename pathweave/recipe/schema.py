@@ -24,12 +24,14 @@ from pathweave.methods import METHODS
 from pathweave.methods.settings import MethodSettings, Positive, Settings, Training
 from pathweave.metrics import METRICS
 from pathweave.model.paths import NAME
+from pathweave.nn.kernels import KernelSpec
 from pathweave.nn.patches import PatchSpec
 from pathweave.nn.positions import PositionKind
 from pathweave.parts import is_own
 from pathweave.validation import explain, unknown
 
 _TIME = re.compile(r"[0-9]+(\.[0-9]+)? ?s")
+UNCUT_REACH = 512  # samples
 SLOT = "{}"  # where a prompt template takes the sample's own text
 
 
@@ -161,6 +163,24 @@ class Patches(Settings):
         return PatchSpec(length, stride, self.width, self.layers, self.dropout)
 
 
+class Kernels(Settings):
+    """The kernel encoder of a path: fixed convolutions make one token of each window."""
+
+    reach: Length | None = Field(
+        None,
+        description="Most samples that a kernel spans, or seconds as `3 s`; null is the length of "
+        "a window, or 512 samples where recordings are not cut.",
+    )
+    biases: Positive = Field(4, description="Features of each kernel.")
+    width: int = Field(256, ge=8, description="Width of a token.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Probability of leaving a feature out.")
+
+    def spec(self, rate: float, seconds: float | None) -> KernelSpec:
+        """Return the kernel encoder for recordings of a rate, in Hz, and windows of a length."""
+        reach = self.reach or (f"{seconds} s" if seconds else UNCUT_REACH)
+        return KernelSpec(_in_samples(reach, rate), self.biases, self.width, self.dropout)
+
+
 def _in_samples(length: int | str, rate: float) -> int:
     if isinstance(length, int):
         return length
@@ -199,6 +219,11 @@ class Modality(Settings):
     patches: Patches | None = Field(
         None, description="Patch encoder of its path, for the encoder `series`; null is the usual."
     )
+    kernels: Kernels | None = Field(
+        None,
+        description="Kernel encoder of its path in place of the patch encoder: better where "
+        "recordings are few.",
+    )
     train: dict[str, TrainSet] = Field({}, description="What is learnt from, by data set.")
     test: dict[str, TestSet] = Field({}, description="What is scored, by data set.")
     training: dict[str, Any] = Field({}, description="Fields of `training` that differ here.")
@@ -225,10 +250,13 @@ class Modality(Settings):
     @model_validator(mode="after")
     def _patches_of_series(self) -> "Modality":
         kind = self.encoder.kind if self.encoder else None
-        if kind != SERIES and self.patches is not None:
+        given = [name for name in ("patches", "kernels") if getattr(self, name) is not None]
+        if kind != SERIES and given:
             raise ValueError(
-                f"patches must go with the encoder {SERIES!r}, got {kind!r}; leave them out"
+                f"{given[0]} must go with the encoder {SERIES!r}, got {kind!r}; leave them out"
             )
+        if len(given) > 1:
+            raise ValueError("a path must have patches or kernels, got both; leave out one of them")
         if self.columns is not None and self.positions == "none":
             raise ValueError("columns must go with positions, got none; leave out one of them")
         return self
@@ -411,12 +439,15 @@ class Recipe(Settings):
             )
         return {"positions": known, "columns": modality.columns, "patches": patches.pop()}
 
-    def _patches_of(self, name: str) -> PatchSpec | None:
-        decoder, encoder = self.modalities[name].parts
+    def _patches_of(self, name: str) -> PatchSpec | KernelSpec | None:
+        modality = self.modalities[name]
+        decoder, encoder = modality.parts
         if encoder.kind != SERIES:
             return None
-        patches = self.modalities[name].patches or Patches()
-        return patches.spec(float(decoder.options.get("rate", 1.0)))
+        rate = float(decoder.options.get("rate", 1.0))
+        if modality.kernels is not None:
+            return modality.kernels.spec(rate, decoder.options.get("seconds"))
+        return (modality.patches or Patches()).spec(rate)
 
     def read_by(self, name: str) -> tuple[str, ...]:
         """Return the modalities whose media the path of a stage reads: itself, or others."""

@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from pathweave.bases.hub import is_remote, snapshot
 from pathweave.bases.llm import CONFIG, use_llm
-from pathweave.bases.mini import load_mini
+from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
@@ -68,7 +68,13 @@ def load_base(
             "quantise must go with an InstructBLIP or BLIP-2 as base, or with llm, got base "
             f"{kind!r}; leave quantise out"
         )
-    base = load_mini() if kind == "mini" else load_directory(directory, native_dtype())
+    if kind == "mini":
+        base = load_mini()
+    elif is_connector(directory):
+        base = load_mini()
+        load_connector(base, directory)
+    else:
+        base = load_directory(directory, native_dtype())
     if own is not None:
         use_llm(base, own, quantise)
     return base

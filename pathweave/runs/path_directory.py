@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pathweave.errors import BaseMismatchError, PathError
 from pathweave.model.paths import ModalPath, Paths, PathSpec, matches
+from pathweave.nn.kernels import KernelSpec
 from pathweave.nn.patches import PatchSpec
 from pathweave.storage.bundle import Bundle
 from pathweave.storage.tensors import load_exactly
@@ -112,8 +113,8 @@ def load_path(directory: Path, paths: Paths, base_fingerprint: str) -> ModalPath
     }
     tensors = PATH.load(directory, TENSORS)
     try:
-        if spec.get("patches") is not None:
-            spec["patches"] = PatchSpec(**spec["patches"])
+        if (fields := spec.get("patches")) is not None:
+            spec["patches"] = KernelSpec(**fields) if "reach" in fields else PatchSpec(**fields)
         # A pattern may match feed-forward layers that were not among the path's hosts.
         alone = [site for site in paths.hosts if not matches(site, ("*",))]
         without = [site for site in alone if f"experts.{site}.adapter.scale" not in tensors]

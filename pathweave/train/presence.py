@@ -8,7 +8,7 @@ from pathlib import Path
 from pathweave.bases.fetch import fetched_dir
 from pathweave.bases.hub import is_remote, local_directory
 from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
-from pathweave.bases.mini import LLM, PARTS
+from pathweave.bases.mini import LLM, PARTS, TEXT, is_connector
 from pathweave.bases.pretrained import open_pretrained
 from pathweave.bases.shards import Shards
 from pathweave.encoders import check_files
@@ -61,6 +61,8 @@ def llm_directory(recipe: Recipe) -> Path:
     if recipe.llm is None and recipe.base == "mini":
         return fetched_dir(LLM)
     directory = local_directory(recipe.llm or recipe.base)
+    if recipe.llm is None and is_connector(directory):
+        return fetched_dir(LLM)
     is_whole = recipe.llm is not None or (directory / CONFIG).is_file()
     return directory if is_whole else directory / LLM_DIRECTORY
 
@@ -84,6 +86,9 @@ def _check_base(name: str) -> None:
     directory = model_directory("base", name, local_directory)
     if (directory / CONFIG).is_file():
         open_pretrained(directory)
+    elif is_connector(directory):
+        fetched_dir(LLM)
+        fetched_dir(TEXT)
     else:
         open_directory(directory)
         _check_llm(str(directory / LLM_DIRECTORY))

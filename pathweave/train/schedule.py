@@ -7,7 +7,7 @@ from torch import nn
 
 from pathweave.methods.settings import Training
 from pathweave.nn import Adapter, Gate
-from pathweave.nn.patches import PatchEncoder
+from pathweave.nn.patches import SeriesReader
 
 
 def learning_rate_factor(step: int, training: Training) -> float:
@@ -50,7 +50,7 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
             own |= dict.fromkeys(module.up.parameters(), training.up_lr)
         elif isinstance(module, Gate):
             own |= dict.fromkeys(module.parameters(), training.gate_lr)
-        elif isinstance(module, PatchEncoder):
+        elif isinstance(module, SeriesReader):
             own |= dict.fromkeys(module.parameters(), training.patches_lr)
     groups: dict[tuple[float, float, str], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():

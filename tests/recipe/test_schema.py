@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from pathweave.errors import RecipeError
+from pathweave.nn.kernels import KernelSpec
 from pathweave.recipe.reading import dump_recipe, load_recipe, parse_override, parse_recipe
 
 
@@ -409,8 +410,27 @@ def test_patches_are_in_samples_or_seconds(patches, length, stride):
 
 
 @pytest.mark.parametrize(
+    ("kernels", "seconds", "reach"),
+    [
+        ({}, None, 512),
+        ({}, 3.0, 150),
+        ({"reach": 40}, 3.0, 40),
+        ({"reach": "0.5 s"}, None, 25),
+    ],
+)
+def test_kernels_span_a_window_or_what_is_said(kernels, seconds, reach):
+    decoder = {"kind": "series", "rate": 50.0, "seconds": seconds}
+    modalities = {"sight": motion(kernels=kernels, decoder=decoder), "sound": modality()}
+    recipe = parse_recipe(tree(modalities=modalities))
+    assert recipe.input_of("sight")["patches"] == KernelSpec(reach)
+
+
+@pytest.mark.parametrize(
     ("broken", "words"),
     [
+        (modality(kernels={}), "kernels must go with the encoder 'series', got 'preco"),
+        (motion(kernels={}, patches={}), "must have patches or kernels, got both; leave out one"),
+        (motion(kernels={"reach": 0}), "reach"),
         (modality(patches={"length": 4}), "patches must go with the encoder 'series', got 'preco"),
         (motion(patches={"length": "4 ms"}), "must be samples, as 16, or seconds, as '0.5 s', got"),
         (motion(patches={"length": 0}), "length"),

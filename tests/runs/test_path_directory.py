@@ -1,11 +1,13 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load, save
 
 from pathweave.errors import PathError
+from pathweave.nn.kernels import KernelSpec
 from pathweave.runs.path_directory import (
     describe_path,
     load_order,
@@ -40,6 +42,23 @@ def test_round_trip(tmp_path, gate, in_adapter):
         assert not path.training
         assert not any(p.requires_grad for p in path.parameters())
     assert fresh.names == list(NAMES)
+
+
+def test_a_kernel_encoder_is_saved_with_all_that_it_has_measured(tmp_path):
+    [spec] = chain("sight")
+    kernels = KernelSpec(reach=20, biases=2, width=8)
+    model = tiny_model(replace(spec, encoder_width=4, patches=kernels))
+    path = model.paths["sight"]
+    windows = [torch.cat([torch.randn(30, 2), torch.ones(30, 2)], dim=1) for _ in range(3)]
+    path.standardise_input(windows)
+    save_path(path, model.paths, tmp_path / "sight", "base-1")
+    again = load_path(tmp_path / "sight", tiny_model().paths, "base-1")
+    assert again.spec.patches == kernels
+    assert again.content_hash() == path.content_hash()
+    with torch.no_grad():
+        for before, after in zip(path.project(windows), again.project(windows), strict=True):
+            assert torch.equal(before, after)
+    assert path.count()["patches"] == 8 * (84 * 2 * 2 + 1) + 8 * (4 + 1)
 
 
 def test_the_description(tmp_path):

@@ -1,0 +1,84 @@
+"""The table of docs/sensors.md: what the paths of a grid answer, beside other methods.
+
+    python -m scripts.sensors.table --runs runs/sensors
+
+The grid is that of recipes/sensors_grid.yaml; cells that are not done are left out. Scores of the
+other methods are those that scripts/sensors/references.py wrote. Text alone is what the paths
+answer when their media are blanked: one answer, as all samples of a set ask the same.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from pathweave.compare.tables import ReportTable, markdown
+from pathweave.evaluate.results import Results
+from pathweave.runs.assistant import Assistant, load
+
+HEADER = [
+    "set", "train", "test", "majority", "text alone", "first", "after others", "MiniRocket",
+    "1-NN DTW",
+]  # fmt: skip
+
+Scores = dict[str, dict[str, list[float]]]
+
+
+def scores(runs: Path, data: Path) -> Scores:
+    """Return the scores of whole test sets by set and kind, a run after another.
+
+    Kinds are `first`, of a path without predecessors, `after`, of one with some, and `text_alone`.
+    """
+    found: Scores = {}
+    for file in sorted(runs.glob("runs/*/*/seed-*/results.json")):
+        results, assistant = Results.load(file), load(file.parent)
+        for name in results.curriculum:
+            kinds = found.setdefault(name, {"first": [], "after": [], "text_alone": []})
+            score = results.datasets[name][0].whole
+            if score is None:
+                raise SystemExit(f"{file} must hold scores of whole test sets, got none; finish it")
+            kinds["first" if name == results.curriculum[0] else "after"].append(score)
+            kinds["text_alone"].append(without_media(assistant, name, data))
+    return found
+
+
+def without_media(assistant: Assistant, name: str, data: Path) -> float:
+    """Return the accuracy of the answer that a path gives to its question with a blank medium."""
+    manifest = data / name / "test.jsonl"
+    samples = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    medium, question = samples[0]["messages"][0]["content"]
+    part = {**medium, "path": str(manifest.parent / medium["path"])}
+    [answer] = assistant.ask([[part, question]], max_tokens=4, blind=True)
+    right = [sample["messages"][1]["content"][0]["text"] for sample in samples]
+    return 100 * mean(answer.strip().lower() == each for each in right)
+
+
+def _told(values: list[float]) -> str:
+    spread = f" +- {stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{spread}" if values else ""
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/sensors"))
+    parser.add_argument("--data", type=Path, default=Path("data/sensors"))
+    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    options = parser.parse_args()
+    file = options.results / "sensors_references.json"
+    references: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    rows, written = [], {}
+    for name, ours in scores(options.runs, options.data).items():
+        other = references[name]
+        written[name] = {**other, **ours}
+        sizes = str(other["train"]), str(other["test"]), f"{other['majority']:.1f}"
+        values = ours["text_alone"], ours["first"], ours["after"], other["minirocket"]
+        rows.append([name, *sizes, *map(_told, values), f"{other['dtw']:.1f}"])
+    text = json.dumps(written, indent=1) + "\n"
+    (options.results / "sensors.json").write_text(text, encoding="utf-8")
+    print(markdown(ReportTable("Accuracy on the test sets, %", HEADER, rows)))
+
+
+if __name__ == "__main__":
+    main()

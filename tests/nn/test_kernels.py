@@ -133,22 +133,22 @@ def test_all_that_was_measured_is_saved():
 
 
 def test_few_recordings_are_enough_to_tell_what_a_short_pattern_looks_like():
-    """A bump of one shape or its mirror image, anywhere in noise: 16 recordings to learn from."""
+    """A bump of one shape or its mirror image, anywhere in noise: 64 recordings to learn from."""
     random = torch.Generator().manual_seed(0)
     shape = torch.tensor([0.0, 1, 2, 3, 4, 5, 0, 0]) * 2
-    windows, mirrored = [], torch.arange(48) % 2
+    windows, mirrored = [], torch.arange(128) % 2
     for flip in mirrored:
         x = torch.randn(60, generator=random)
         start = int(torch.randint(0, 52, (), generator=random))
         x[start : start + 8] += shape.flip(0) if flip else shape
         windows.append(torch.stack([x, torch.ones(60)], dim=1))
-    encode = encoder(channels=1, train=windows[:16], biases=4, dropout=0.0)
+    encode = encoder(channels=1, train=windows[:64], biases=4, dropout=0.0)
     head = torch.nn.Linear(8, 2)
     optimizer = torch.optim.Adam([*encode.parameters(), *head.parameters()], lr=1e-2)
     for _ in range(30):
-        logits = head(torch.cat(encode(windows[:16])))
-        torch.nn.functional.cross_entropy(logits, mirrored[:16]).backward()
+        logits = head(torch.cat(encode(windows[:64])))
+        torch.nn.functional.cross_entropy(logits, mirrored[:64]).backward()
         optimizer.step()
         optimizer.zero_grad()
-    answers = head(torch.cat(encode(windows[16:]))).argmax(1)
-    assert answers.eq(mirrored[16:]).float().mean() > 0.8
+    answers = head(torch.cat(encode(windows[64:]))).argmax(1)
+    assert answers.eq(mirrored[64:]).float().mean() > 0.8

@@ -141,6 +141,7 @@ def test_few_recordings_are_enough_to_tell_what_a_short_pattern_looks_like():
         x = torch.randn(60, generator=random)
         start = int(torch.randint(0, 52, (), generator=random))
         x[start : start + 8] += shape.flip(0) if flip else shape
+        x = (x - x.mean()) / x.std(correction=0)  # level and scale are alike
         windows.append(torch.stack([x, torch.ones(60)], dim=1))
     encode = encoder(channels=1, train=windows[:16], biases=4, dropout=0.0)
     head = torch.nn.Linear(8, 2)

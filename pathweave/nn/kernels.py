@@ -98,10 +98,20 @@ class KernelEncoder(SeriesReader):
         Args:
             units: Windows; of each channel the values, 0 where none is there, then whether it is.
         """
-        features, told = self._features(units)
-        features = (features - self.feature_mean) / self.feature_std
+        features, told = self.features(units)
         tokens = self.project(self.dropout(features)) + self.statistics(self.emphasis * told)
         return [*tokens[:, None]]
+
+    def features(
+        self, units: Sequence[Float[Tensor, "_ values_and_presence"]]
+    ) -> tuple[Float[Tensor, "windows features"], Float[Tensor, "windows level_and_scale"]]:
+        """Return the features of each unit, standardised over the training data, and what is told.
+
+        Args:
+            units: Windows, as of ``forward``.
+        """
+        features, told = self._features(units)
+        return (features - self.feature_mean) / self.feature_std, told
 
     @torch.no_grad()
     def measure(self, units: Sequence[Float[Tensor, "_ values_and_presence"]]) -> None:

@@ -4,7 +4,8 @@
 
 The grid is that of recipes/sensors_grid.yaml; cells that are not done are left out. Scores of the
 other methods are those that scripts/sensors/references.py wrote. Text alone is what the paths
-answer when their media are blanked: one answer, as all samples of a set ask the same.
+answer when their media are blanked: one answer, as all samples of a set ask the same. The probe is
+a ridge regression to the answers on the features of a path's own kernel encoder.
 """
 
 import argparse
@@ -13,33 +14,45 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from pathweave.compare.tables import ReportTable, markdown
 from pathweave.evaluate.results import Results
+from pathweave.nn.kernels import KernelEncoder
 from pathweave.runs.assistant import Assistant, load
 
 HEADER = [
-    "set", "train", "test", "majority", "text alone", "first", "after others", "MiniRocket",
+    "set", "train", "test", "majority", "text alone", "first", "after others", "probe",
+    "MiniRocket",
     "1-NN DTW",
 ]  # fmt: skip
 
+KINDS = ("first", "after", "text_alone", "probe")
+RIDGE = 100.0  # the best of 1, 10, 100, 1,000 on validation data
 Scores = dict[str, dict[str, list[float]]]
 
 
 def scores(runs: Path, data: Path) -> Scores:
     """Return the scores of whole test sets by set and kind, a run after another.
 
-    Kinds are `first`, of a path without predecessors, `after`, of one with some, and `text_alone`.
+    Kinds are `first`, of a path without predecessors, `after`, of one with some, `text_alone` and
+    `probe`.
     """
     found: Scores = {}
     for file in sorted(runs.glob("runs/*/*/seed-*/results.json")):
         results, assistant = Results.load(file), load(file.parent)
         for name in results.curriculum:
-            kinds = found.setdefault(name, {"first": [], "after": [], "text_alone": []})
+            kinds = found.setdefault(name, {kind: [] for kind in KINDS})
             score = results.datasets[name][0].whole
             if score is None:
                 raise SystemExit(f"{file} must hold scores of whole test sets, got none; finish it")
             kinds["first" if name == results.curriculum[0] else "after"].append(score)
             kinds["text_alone"].append(without_media(assistant, name, data))
+            encoder = assistant.model.paths[name].patches
+            if isinstance(encoder, KernelEncoder):
+                kinds["probe"].append(probe(encoder, data / name))
     return found
 
 
@@ -52,6 +65,31 @@ def without_media(assistant: Assistant, name: str, data: Path) -> float:
     [answer] = assistant.ask([[part, question]], max_tokens=4, blind=True)
     right = [sample["messages"][1]["content"][0]["text"] for sample in samples]
     return 100 * mean(answer.strip().lower() == each for each in right)
+
+
+def read(manifest: Path) -> tuple[list[Tensor], list[str]]:
+    """Return recordings as an encoder of series gives them, and answers."""
+    units, answers = [], []
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        asked, answered = json.loads(line)["messages"]
+        values = torch.tensor(np.load(manifest.parent / asked["content"][0]["path"]))
+        units.append(torch.cat([values.nan_to_num(), (~values.isnan()).float()], dim=1))
+        answers.append(answered["content"][0]["text"])
+    return units, answers
+
+
+@torch.no_grad()
+def probe(encoder: KernelEncoder, directory: Path) -> float:
+    """Return the accuracy of ridge regression on the features that a path projects to a token."""
+    (train, answers), (test, right) = (read(directory / f"{p}.jsonl") for p in ("train", "test"))
+    known, asked = (
+        torch.cat([encoder.features([unit])[0] for unit in units]) for units in (train, test)
+    )
+    classes = sorted(set(answers))
+    targets = 2.0 * torch.eye(len(classes))[[classes.index(each) for each in answers]] - 1
+    kernel = known @ known.T + RIDGE * torch.eye(len(known))
+    found = (asked @ known.T @ torch.linalg.solve(kernel, targets)).argmax(1)
+    return 100 * mean(classes[i] == each for i, each in zip(found.tolist(), right, strict=True))
 
 
 def _told(values: list[float]) -> str:
@@ -73,7 +111,13 @@ def main() -> None:
         other = references[name]
         written[name] = {**other, **ours}
         sizes = str(other["train"]), str(other["test"]), f"{other['majority']:.1f}"
-        values = ours["text_alone"], ours["first"], ours["after"], other["minirocket"]
+        values = (
+            ours["text_alone"],
+            ours["first"],
+            ours["after"],
+            ours["probe"],
+            other["minirocket"],
+        )
         rows.append([name, *sizes, *map(_told, values), f"{other['dtw']:.1f}"])
     text = json.dumps(written, indent=1) + "\n"
     (options.results / "sensors.json").write_text(text, encoding="utf-8")

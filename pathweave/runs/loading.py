@@ -126,7 +126,6 @@ def load_run(root: Path, only: list[str] | None = None) -> tuple[PathWeave, Reci
     recipe = run.recipe()
     model = new_model(recipe)
     load_finished(model, run, recipe, only)
-    freeze(model)
     return model, recipe
 
 
@@ -137,7 +136,8 @@ def load_finished(
 
     A path of the run takes the place of the one of that name that the base came with. Those that
     belong to the base's own connector are dropped where the run has another one. Where stages have
-    changed the connector, all paths are read with it as the last of them left it.
+    changed the connector, all paths are read with it as the last of them left it. The model is
+    frozen then, as it was when the proofs of the paths were recorded.
 
     Args:
         model: The model.
@@ -173,6 +173,7 @@ def load_finished(
         if name in changed:
             rule = f"path {name!r} must fit what a later stage changed in it"
             load_exactly(path, changed[name], rule, "copy the whole run again")
+    freeze(model)  # weights that want gradients are multiplied in another way, to other last bits
     return finished
 
 

@@ -5,7 +5,9 @@ import torch
 
 from pathweave.encoders import Precomputed
 from pathweave.errors import PathError, RecipeError
-from pathweave.runs.loading import load_base, load_run, make_readers
+from pathweave.evaluate.verify import verify_run
+from pathweave.runs.loading import load_base, load_finished, load_run, make_readers, new_model
+from pathweave.runs.run_directory import RunDirectory
 from tests.published import WIDTH, picture_bytes, write_llm, write_published
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -35,6 +37,14 @@ def test_a_run_gives_its_paths_and_those_they_build_on(finished_run):
     assert load_run(finished_run, ["sight"])[0].paths.names == ["sight"]
     with pytest.raises(PathError, match=r"the run must find path 'tild', got \['sight', "):
         load_run(finished_run, ["tild"])
+
+
+def test_a_run_that_goes_on_is_frozen_as_it_was_when_its_proofs_were_recorded(finished_run):
+    run = RunDirectory(finished_run)
+    model = new_model(run.recipe())
+    assert load_finished(model, run, run.recipe()) == list(run.recipe().curriculum)
+    assert not any(p.requires_grad for p in model.parameters())
+    assert all(verdict.identical for verdict in verify_run(model, run, model.paths.names))
 
 
 def test_paths_after_a_gap_are_not_loaded(finished_run, tmp_path):

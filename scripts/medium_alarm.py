@@ -18,7 +18,7 @@ from pathweave.data.media_store import MediaStore, write_media_store
 from pathweave.recipe.reading import parse_recipe
 from pathweave.train.evolve import evolve_recipe
 
-STEPS = 160
+STEPS = 120
 CASES = ("real", "blanked", "unrelated")
 
 

@@ -199,5 +199,5 @@ def make_readers(
     learnt = {}
     if recipe is not None and run is not None:
         own = [name for name in run.finished(recipe) if recipe.own_parts(name)]
-        learnt = {name: describe_path(run.path(name))["sources"] for name in own}
+        learnt = {name: describe_path(run.path(name)).get("sources", {}) for name in own}
     return Readers({**native, **declared}, FeatureCache(cache_home() / "features"), learnt)

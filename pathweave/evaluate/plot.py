@@ -69,7 +69,8 @@ def _draw_scores(axes: Axes, results: Results) -> None:
     samples = f", on {ends} samples a set" if ends else ""
     # Metrics differ in scale, so a cell's colour is its share of the best of its column.
     best = np.fmax.reduce(scores, axis=0, initial=1e-9)
-    axes.imshow(np.clip(scores / best, 0, 1), cmap="Blues", vmin=0, vmax=1.9, aspect="auto")
+    if columns:  # a run without test sets has nothing to colour
+        axes.imshow(np.clip(scores / best, 0, 1), cmap="Blues", vmin=0, vmax=1.9, aspect="auto")
     for stage, column in np.argwhere(np.isfinite(scores)):
         is_new = columns[column][0] == results.curriculum[stage]
         weight = "bold" if is_new else "normal"

@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -239,12 +238,3 @@ def test_full_disk(tmp_path):
         cache.features(Encoder(), DECODER, [item])
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(cache.features(Encoder(), DECODER, [item])) == 1
-
-
-@pytest.mark.unchecked
-def test_loading_costs_less_than_half_a_millisecond(tmp_path):
-    cache, items = FeatureCache(tmp_path), [medium(i, (9, 1280)) for i in range(64)]
-    cache.features(Encoder(), DECODER, items)
-    start = time.perf_counter()
-    cache.features(Encoder(), DECODER, items)
-    assert (time.perf_counter() - start) / len(items) < 0.5e-3

@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -233,10 +232,8 @@ def test_writing_broken_rows(tmp_path, rows, reason):
 
 def test_opening_parses_nothing(tmp_path):
     path = tmp_path / "m.jsonl"
-    path.write_text((json.dumps(row(0)) + "\n") * 50_000, encoding="utf-8")
-    start = time.perf_counter()
+    path.write_text("no JSON at all\n" * 50_000, encoding="utf-8")
     assert len(Manifest(path)) == 50_000
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,8 @@ def test_a_metric_or_a_method_that_fails_loses_nothing(here, capsys):
     right = metric.read_text(encoding="utf-8")
     good = method.read_text(encoding="utf-8")
     metric.write_text(right.replace("100.0 *", "1 / 0 *"), encoding="utf-8")
-    method.write_text(good.replace("yield context", "raise KeyError('no')\n    yield context", 1))
+    bad = good.replace("yield context", "raise KeyError('no')\n    yield context", 1)
+    method.write_text(bad, encoding="utf-8")
     assert command("evolve", recipe, "--out", "run", "--trust-code") == 2
     assert "must learn stage 'motion', got KeyError: 'no' (probe_first" in capsys.readouterr().err
     assert Path("run/paths/sight").exists()

@@ -28,6 +28,7 @@ ALL = "all"
 
 # What a variant may change: how its own stage learns. Labels make no difference to anything.
 _FREE = {"name", "quick", "bad_samples", "method", "training"}
+_LEARNING = ("train", "training", "predecessors", "positions", "columns", "patches", "kernels")
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,7 @@ def _check(first: Recipe, recipe: Recipe, variant: str) -> None:
     def fixed(each: Recipe) -> dict[str, Any]:
         """Return what must be the same in all variants."""
         tree = each.model_dump(mode="json", exclude=_FREE)
-        for field in ("train", "training", "predecessors", "positions", "columns", "patches"):
+        for field in _LEARNING:
             del tree["modalities"][stage][field]
         return tree
 

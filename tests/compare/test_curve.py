@@ -19,7 +19,8 @@ from pathweave.compare.curve import (
 )
 from pathweave.errors import PathWeaveError, RecipeError, RunError
 from pathweave.recipe.reading import dump_recipe, load_recipe
-from tests.whole_runs import Background, command, events, hashes
+from tests.train.test_series import MOTION, write_motion
+from tests.whole_runs import Background, command, events, hashes, write_recipe
 
 USUAL, ALONE = "usual: {}", "alone: {modalities.tilt.predecessors: []}"
 CELLS = [f"{name}-n{n}-seed0" for n in (4, 24) for name in ("usual", "alone")]
@@ -87,6 +88,18 @@ def test_a_cell_is_the_recipe_with_fewer_samples(recipe_file):
     assert recipe.modalities["tilt"].test == whole.modalities["tilt"].test
     assert recipe.modalities["sound"].test == {}
     assert recipe.training_of("tilt") == whole.training_of("tilt")
+
+
+def test_variants_may_differ_in_how_a_recording_is_read(tmp_path):
+    recipe = write_recipe(tmp_path, "sight")
+    write_motion(tmp_path, count=4)
+    tree = json.loads(recipe.read_text(encoding="utf-8"))
+    tree["modalities"]["motion"] = MOTION
+    recipe.write_text(json.dumps({**tree, "curriculum": ["sight", "motion"]}), encoding="utf-8")
+    kernels = {"modalities.motion.patches": None, "modalities.motion.kernels": {"reach": 8}}
+    curve = load_curve(recipe, (2,), (0,), {"patches": {}, "kernels": kernels}, {})
+    assert curve.cell("kernels", 2, 0).recipe.modalities["motion"].kernels.reach == 8
+    assert curve.cell("patches", 2, 0).recipe.modalities["motion"].kernels is None
 
 
 def test_a_stage_is_cut_out_and_several_sets_share_the_samples(recipe_file):

@@ -103,6 +103,7 @@ def _compute(
 ) -> tuple[list[Tensor], list[str], list[str]]:
     """Return soft tokens, hashes of the logits after each prompt, and the answers."""
     model.eval()
+    model.paths.forget_fused()  # a proof trusts nothing that was computed before
     media = [Medium(name, tensors[f"features_{i}"].float()) for i in range(len(texts))]
     prompts: list[Prompt] = [[medium, text] for medium, text in zip(media, texts, strict=True)]
     soft = model.soft_tokens(media, texts)

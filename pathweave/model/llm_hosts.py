@@ -1,10 +1,18 @@
 """Linear layers of a language model that paths may adapt."""
 
 import re
-from typing import cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from pathweave.errors import RecipeError
+from pathweave.nn.hooked import recompute_contexts
 
 PREFIX = "llm/"
 # A router's choice of experts is no map that a correction could be added to in small steps.
@@ -59,6 +67,34 @@ def dead_sites(sites: list[str]) -> set[str]:
         for number, site in numbered
         if number == last and not _READ_LATER.search(site.rsplit("/", 1)[-1])
     }
+
+
+@contextmanager
+def recomputed(llm: PreTrainedModel) -> Iterator[None]:
+    """Inside, layers of a language model keep their inputs alone for the backward pass.
+
+    What they make of them is computed once more there, with the same route. Transformers would do
+    so in training mode alone, in which frozen layers drop out what they should keep.
+
+    Raises:
+        RecipeError: If the language model has no layers that can be computed again.
+    """
+    found = cast(nn.Module, llm.get_decoder()).modules()
+    layers: list[Any] = [m for m in found if isinstance(m, GradientCheckpointingLayer)]
+    if not layers:
+        raise RecipeError(
+            "training.checkpointing must go with a language model whose layers transformers can "
+            f"checkpoint, got {type(llm).__name__}; set it to false"
+        )
+    for layer in layers:
+        layer.forward = partial(
+            checkpoint, layer.forward, use_reentrant=False, context_fn=recompute_contexts
+        )
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def summary(sites: list[str]) -> str:

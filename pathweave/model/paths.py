@@ -385,6 +385,10 @@ class Paths(nn.Module):
         path = self[name]
         return self._fused.of(path, [self[other] for other in path.spec.predecessors])
 
+    def forget_fused(self) -> None:
+        """Fuse all experts anew when they are used next, whatever is known of them."""
+        self._fused = _Fused()
+
     def route(
         self, names: Sequence[str], mixtures: Mapping[str, Mapping[str, Mixture]] | None = None
     ) -> Route:

@@ -5,6 +5,7 @@ them. Encoders are outside: they are frozen, so their features are computed once
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, cast
@@ -18,7 +19,7 @@ from transformers import DynamicCache, PretrainedConfig
 
 from pathweave.errors import RunError
 from pathweave.model.base import Base
-from pathweave.model.llm_hosts import PREFIX, llm_linears
+from pathweave.model.llm_hosts import PREFIX, llm_linears, recomputed
 from pathweave.model.paths import Paths, matches
 from pathweave.model.prefix_cache import Prefixes
 from pathweave.model.prompt import Ids, Medium, Prompt, instruction, lay_out, token_ids
@@ -84,6 +85,10 @@ class PathWeave(nn.Module):
         base: Language model, Q-Former and projector.
         cues: Words put before the tokens of a medium, by modality or else path.
 
+    Attributes:
+        checkpointing: Whether training computes what the language model's layers made once more
+            in the backward pass, instead of keeping it.
+
     Example:
         ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
         ``model.generate(prompts)`` (in ``evaluate.generate``) the answers.
@@ -99,6 +104,7 @@ class PathWeave(nn.Module):
         self.prefixes = Prefixes(self.llm)
         hook_embeddings(self.llm)
         self._first_soft_id = first_soft_id(self.llm, len(base.tokenizer))
+        self.checkpointing = False
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
         # A path draws its adapters in this order: those of feed-forward blocks last.
         sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
@@ -110,6 +116,10 @@ class PathWeave(nn.Module):
         )
         for ready in base.ready_paths:
             self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.checkpointing and self.training and torch.is_grad_enabled()
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +152,8 @@ class PathWeave(nn.Module):
             row[start - 1 : start - 1 + len(answer)] = True
         ride.known = ids
         inputs = prefilled.decoder_inputs(mask.to(self.device))
-        with carrying(ride):
+        again = recomputed(self.llm) if self._recomputes else nullcontext()
+        with carrying(ride), again:
             ids = ids.to(self.device)
             logits = self.llm(input_ids=ids, logits_to_keep=wanted, **inputs).logits
         labels = torch.cat(said).to(self.device)
@@ -167,7 +178,8 @@ class PathWeave(nn.Module):
         """
         laid_out = self.lay_out(prompts)
         rows = laid_out.rows
-        if not self.prefixes.are_shareable:
+        # A layer that is computed again would put its keys into the cache twice.
+        if not self.prefixes.are_shareable or self._recomputes:
             rows = [((), prefix + rest) for prefix, rest in rows]
         for prefix, rest in rows:
             if not rest:

@@ -6,15 +6,12 @@ their site, so threads and asyncio tasks carry different routes through one modu
 a layer computes what it computed before it was hooked, to the last bit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from pathweave.nn.woven import Route, weave
 
@@ -72,17 +69,11 @@ def hook_linear(layer: nn.Linear, site: str) -> None:
         layer.register_forward_hook(SiteHook(site))
 
 
-def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    # The recomputation takes place in ``backward``, after the call and, on a GPU, in another
-    # thread; and the pass that runs then may have another route.
+def recompute_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts of a checkpointed pass and of its recomputation (``context_fn``).
+
+    The latter carries the route of the former. It takes place in ``backward``, after the call and,
+    on a GPU, in another thread; and the pass that runs then may have another route.
+    """
     what = _CARRIED.get()
     return nullcontext(), carrying(None if what is None else Carried(what.route))
-
-
-def checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a forward pass that keeps its inputs alone, and computes the rest again in backward.
-
-    The second time it carries the route of the first.
-    """
-    again = partial(checkpoint, forward, use_reentrant=False, context_fn=_contexts)
-    return cast(Callable[..., Any], again)

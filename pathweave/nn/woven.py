@@ -147,7 +147,7 @@ def _fold(
     return adapter.scale * up, adapter.scale * constant
 
 
-Rows = int | Int[Tensor, " tokens"]
+Rows = int | Int[Tensor, " _"]
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def weave(
 def _weave_tokens(
     y: Float[Tensor, "*batch out"],
     x: Float[Tensor, "*batch dim"],
-    runs: Sequence[tuple[Mixture | None, Int[Tensor, " chosen"]]],
+    runs: Sequence[tuple[Mixture | None, Int[Tensor, " _"]]],
     tokens: int,
 ) -> Float[Tensor, "*batch out"]:
     """Correct single tokens; a layer may be given the last ones of each row alone."""

@@ -28,6 +28,7 @@ from pathweave.nn.hooked import hook_linear
 from pathweave.nn.kernels import KernelEncoder, KernelSpec
 from pathweave.nn.patches import PatchEncoder, PatchSpec, SeriesReader
 from pathweave.nn.positions import PositionKind, Positions
+from pathweave.nn.woven import fuse
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
 
@@ -429,8 +430,8 @@ class _Fused:
 
 
 def _fuse(path: ModalPath, earlier: Sequence[ModalPath]) -> dict[str, Mixture]:
-    fused = {}
-    for site, experts in path.experts.items():
-        adapters = [a for p in earlier if (a := p.adapter(site)) is not None]
-        fused[site] = cast(Experts, experts).fuse(adapters)
-    return fused
+    hosts = [
+        (cast(Experts, experts), [a for p in earlier if (a := p.adapter(site)) is not None])
+        for site, experts in path.experts.items()
+    ]
+    return dict(zip(path.experts, fuse(hosts), strict=True))

@@ -11,8 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers as hf
+from PIL import Image
 from tokenizers.processors import TemplateProcessing
 
 from tests.tiny import byte_tokenizer
@@ -88,18 +90,27 @@ def random_model(name: str, tokenizer: Any) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def write_vision_llm(directory: Path, name: str) -> Path:
-    """Save a tiny vision LLM with tokenizer, template and, where it can be made, processor."""
+def write_processor(directory: Path, name: str) -> Any:
+    """Save a family's processor, or its tokenizer where that cannot be made; return the latter."""
     family = FAMILIES[name]
     tokenizer = tokenizer_of(family)
     tokenizer.chat_template = family.template
-    if family.has_processor:
-        # Some processors add tokens to their tokenizer: so the model is made after them.
+    if family.has_processor:  # some processors add tokens to their tokenizer
         family.processor(tokenizer, family.template).save_pretrained(directory)
     else:
         tokenizer.save_pretrained(directory)
-    random_model(name, tokenizer).save_pretrained(directory)
+    return tokenizer
+
+
+def write_vision_llm(directory: Path, name: str) -> Path:
+    """Save a tiny vision LLM with tokenizer, template and, where it can be made, processor."""
+    random_model(name, write_processor(directory, name)).save_pretrained(directory)
     return directory
+
+
+def picture(width: int = SIDE, height: int = SIDE, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 def _pictures(kind: str, **settings) -> Any:
@@ -153,6 +164,14 @@ def _chatml(picture: str, first: str = "") -> str:
 
 
 CHATML = ("<|im_start|>", "<|im_end|>")
+MISTRAL_TOKENS = (
+    *("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+    *("[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+)
+AYA_TOKENS = (
+    *("<image>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>"),
+    *("TILE", "TILE_GLOBAL", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
+)
 # LLaVA puts the pictures of a turn before its words; Gemma has no role for a system's words.
 LLAVA = (
     "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['role'].upper() + ': ' }}"
@@ -322,9 +341,7 @@ def _gemma3(token, size):
 
 def _gemma4(token, size):
     heads = {"head_dim": 12, "global_head_dim": 12, "num_key_value_heads": 2}
-    vision = _vision(
-        "gemma4_vision", pooling_kernel_size=2, position_embedding_size=64, **heads
-    )
+    vision = _vision("gemma4_vision", pooling_kernel_size=2, position_embedding_size=64, **heads)
     text = _text(
         "gemma4_text",
         size,
@@ -350,7 +367,9 @@ def _gemma4(token, size):
 
 def _paligemma(token, size):
     return {
-        "vision_config": _vision("siglip_vision_model", projection_dim=WIDTH, vision_use_head=False),
+        "vision_config": _vision(
+            "siglip_vision_model", projection_dim=WIDTH, vision_use_head=False
+        ),
         "text_config": _text("gemma", size, head_dim=8, num_key_value_heads=1),
         "image_token_index": token("<image>"),
         "projection_dim": WIDTH,
@@ -655,8 +674,7 @@ FAMILIES: dict[str, Family] = {
             chat_template=template,
         ),
         {},
-        ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
-        + ("[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+        MISTRAL_TOKENS,
         ("torchvision",),
     ),
     "lfm2_vl": Family(
@@ -714,8 +732,7 @@ FAMILIES: dict[str, Family] = {
             chat_template=template,
         ),
         {},
-        ("<image>", "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>")
-        + ("TILE", "TILE_GLOBAL", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>"),
+        AYA_TOKENS,
         adds_bos=True,
     ),
     "mllama": Family(

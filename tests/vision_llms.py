@@ -1,6 +1,7 @@
 """Tiny random vision LLMs of transformers as a user has them: weights, processor, chat template.
 
-``FAMILIES`` maps a name to what is special about a family; ``write_vision_llm`` saves one. Models
+``FAMILIES`` maps a name to what is special about a family; ``write_vision_llm`` saves one;
+``WITH_PROCESSOR`` are the parameters of tests that need a processor. Models
 are a few layers of width 32 with loud weights, tokenizers have one token per byte and the
 family's special tokens, processors and their classes are the family's own.
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import transformers as hf
 from PIL import Image
@@ -764,3 +766,10 @@ FAMILIES: dict[str, Family] = {
         ("torchvision",),
     ),
 }
+
+WITH_PROCESSOR = [
+    pytest.param(
+        name, marks=pytest.mark.skipif(not family.has_processor, reason=f"needs {family.needs}")
+    )
+    for name, family in FAMILIES.items()
+]

@@ -334,7 +334,7 @@ def _process(chats: list[Chat], reader: Reader, template: str) -> Mapping[str, A
 
 
 def _read_texts(chats: list[Chat], texts: list[str], reader: Reader, template: str) -> Rows:
-    tokenizer: PreTrainedTokenizerBase = getattr(reader, "tokenizer", reader)
+    tokenizer = reader.tokenizer if isinstance(reader, ProcessorMixin) else reader
     special = False
     if isinstance(reader, ProcessorMixin):
         try:

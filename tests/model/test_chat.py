@@ -14,18 +14,20 @@ from pathweave.errors import RecipeError, RequestError
 from pathweave.model.chat import PLACE, Native, Turn, lay_out_chats
 from pathweave.model.prompt import Medium
 from tests.tiny import byte_tokenizer, medium
-from tests.vision_llms import BOS, EOS, FAMILIES, picture, tokenizer_of, write_processor
+from tests.vision_llms import (
+    BOS,
+    EOS,
+    FAMILIES,
+    WITH_PROCESSOR,
+    picture,
+    tokenizer_of,
+    write_processor,
+)
 
 # The processor of PaliGemma turns tensors to arrays in a way that numpy is about to forbid.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 CUES = {"sound": "audio:"}
 SOUND = medium("sound")
-WITH_PROCESSOR = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(not family.has_processor, reason=f"needs {family.needs}")
-    )
-    for name, family in FAMILIES.items()
-]
 
 
 def fresh_processor(name):

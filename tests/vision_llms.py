@@ -463,7 +463,9 @@ def _mllama(token, size):
 def _phi4_multimodal(token, size):
     text = _text("phi4_multimodal", size)
     del text["model_type"]
-    vision = _vision(crop_size=SIDE, image_token_id=token("<|image|>"))
+    # Its processor counts on 16 x 16 tokens a crop.
+    sizes = {"image_size": 448, "crop_size": 448, "patch_size": 14}
+    vision = _vision(**sizes, image_token_id=token("<|image|>"))
     sound = {
         "hidden_size": 24,
         "intermediate_size": 48,
@@ -757,7 +759,7 @@ FAMILIES: dict[str, Family] = {
         _phi4_multimodal,
         _turns("<|ROLE|>", "<|end|>", "<|assistant|>", "<|image|>"),
         lambda tokenizer, template: hf.Phi4MultimodalProcessor(
-            hf.Phi4MultimodalImageProcessor(size=SQUARE, patch_size=PATCH, dynamic_hd=2),
+            hf.Phi4MultimodalImageProcessor(dynamic_hd=1),
             hf.Phi4MultimodalFeatureExtractor(),
             tokenizer,
         ),

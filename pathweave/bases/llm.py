@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -49,7 +50,7 @@ def read_config(directory: Path) -> PretrainedConfig:
     read_json(directory / CONFIG, rule, remedy, FetchError)
     try:
         return AutoConfig.from_pretrained(directory)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FetchError(f"{rule}, got {reason}; {remedy}") from error
 

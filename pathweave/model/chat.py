@@ -247,43 +247,37 @@ Rows = list[dict[str, Tensor]]
 
 def _read(chats: list[Chat], reader: Reader, template: str) -> tuple[Rows, dict[str, Tensor]]:
     """Return what runs along the tokens of each chat, and what is made of the base's media."""
-    with_media = [i for i, chat in enumerate(chats) if any(map(_has_media, chat))]
+    media = [sum(map(_media_in, chat)) for chat in chats]
     chats, texts = _render(chats, reader, template)
-    if not with_media:
+    if not any(media):
         return _read_texts(chats, texts, reader, template), {}
-    mixed = len(with_media) < len(chats)
-    remedy = (
-        "ask prompts with media of the base and prompts without apart"
-        if mixed
-        else "give it what it reads"
-    )
     rule = f"a batch must be one that {type(reader).__name__} reads"
+    apart = "ask prompts with more or fewer media of the base apart"
     try:
         read = _process(chats, reader, template)
     except Exception as error:  # processors refuse in many ways
+        remedy = apart if len({*media}) > 1 else "give it what it reads"
         raise RequestError(f"{rule}, got '{_line(error)}'; {remedy}") from error
     rows, inputs = _split(read, reader)
-    if mixed:
-        # With several numbers a token, media are not among the tokens but read across: by all rows.
-        if across := [name for name, tensor in rows[with_media[0]].items() if tensor.ndim > 1]:
-            raise RequestError(f"{rule}, got prompts without media beside {across}; {remedy}")
-        without = [i for i in range(len(chats)) if i not in with_media]
-        alone = _read_texts(
-            [chats[i] for i in without], [texts[i] for i in without], reader, template
-        )
-        for i, row in zip(without, alone, strict=True):
-            rows[i] = row  # some processors put a picture's marks into every row
+    # With several numbers a token, media are not among the tokens: all rows read across as many.
+    if len({*media}) > 1 and any(t.ndim > 1 for row in rows for t in row.values()):
+        raise RequestError(f"{rule}, got prompts with {media} media of the base; {apart}")
+    without = [i for i, count in enumerate(media) if not count]
+    if without:  # some processors put a picture's marks into every row
+        words = [chats[i] for i in without], [texts[i] for i in without]
+        for i, row in zip(without, _read_texts(*words, reader, template), strict=True):
+            rows[i] = row
     return rows, inputs
 
 
-def _has_media(message: Mapping[str, Any]) -> bool:
-    return any(part["type"] != "text" for part in message["content"])
+def _media_in(message: Mapping[str, Any]) -> int:
+    return sum(part["type"] != "text" for part in message["content"])
 
 
 def _render(chats: list[Chat], reader: Reader, template: str) -> tuple[list[Chat], list[str]]:
     """Return chats in the form that a template takes, and their texts."""
     forms = [chats]
-    if not any(_has_media(message) for chat in chats for message in chat):
+    if not any(_media_in(message) for chat in chats for message in chat):
         as_words = [
             [{**message, "content": message["content"][0]["text"]} for message in chat]
             for chat in chats

@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoTokenizer,
+    Florence2Config,
     LlamaConfig,
 )
 
@@ -86,8 +88,8 @@ def test_a_batch_that_is_laid_out_is_read_as_each_prompt_alone(directory_of, nam
     model, processor, _, _ = open_vision_llm(directory_of(name), dtype=torch.float32)
     one, other = Native("image", picture(seed=1)), Native("image", picture(64, 32, seed=2))
     prompts = [["What is it?"], [one, "What?"], [one, "Is it", other, "or not?"]]
-    if name == "mllama":  # it reads pictures by cross-attention: all prompts have some or none
-        prompts = prompts[1:]
+    if name == "mllama":  # it reads pictures by cross-attention: every prompt has as many
+        prompts = [prompts[1], [other, "Is it?"]]
     together = last_logits(model, lay_out_chats(prompts, processor, {}))
     assert together.std() > 0.1
     for prompt, found in zip(prompts, together, strict=True):
@@ -124,13 +126,13 @@ def test_what_has_a_qformer_or_no_media_is_no_vision_llm(tmp_path):
 
 
 def test_another_kind_of_model_is_refused(tmp_path):
-    directory = write_llm(tmp_path / "llm")
+    write_llm(tmp_path, "llama")
     with pytest.raises(RecipeError, match=r"must be a vision LLM, got 'llama'; choose"):
-        load_vision_llm(directory)
+        load_vision_llm(tmp_path)
 
 
 def test_a_model_whose_language_model_has_an_encoder_is_refused(copy):
-    edit(copy / "config.json", model_type="florence2")
+    Florence2Config().save_pretrained(copy)
     with pytest.raises(RecipeError, match=r"decoder alone, got 'florence2', which has an encoder"):
         load_vision_llm(copy)
 
@@ -138,6 +140,12 @@ def test_a_model_whose_language_model_has_an_encoder_is_refused(copy):
 def test_an_unknown_tower_is_refused(copy):
     edit(copy / "config.json", vision_config={"model_type": "tomorrow"})
     with pytest.raises(FetchError, match=r"must hold the config.json .* got .*tomorrow.*newer"):
+        load_vision_llm(copy)
+
+
+def test_a_field_of_another_kind_is_refused(copy):
+    edit(copy / "config.json", image_seq_length="many")
+    with pytest.raises(FetchError, match=r"must hold the config.json .* for field 'image_seq_l"):
         load_vision_llm(copy)
 
 
@@ -179,7 +187,8 @@ def test_a_package_that_a_processor_needs_is_named(copy):
 
 
 def test_quantising_without_the_package_is_refused(directory_of):
-    pytest.importorskip("transformers")
+    if find_spec("bitsandbytes"):
+        pytest.skip("bitsandbytes is installed")
     with pytest.raises(PathWeaveError, match=r"bitsandbytes must be installed"):
         load_vision_llm(directory_of("llava"), quantise="8bit")
 

@@ -87,7 +87,8 @@ def lay_out_chats(
         cues: Words put before a medium of a path, by modality or else path.
 
     Raises:
-        RecipeError: If there is no chat template, or one that leaves texts out.
+        RecipeError: If there is no chat template, or one that leaves texts out, or the tokenizer
+            takes no special token more.
         RequestError: If a prompt ends with a turn of the assistant, or holds what the template or
             the processor refuses.
     """
@@ -130,11 +131,14 @@ class _Private(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _private(original: PreTrainedTokenizerBase, template: str, marks: tuple[str, ...]) -> _Private:
-    tokenizer = deepcopy(original)
-    text = PLACE
+    tokenizer, text = deepcopy(original), PLACE
     while text in tokenizer.get_vocab():
         text = f"<{text}>"
-    tokenizer.add_tokens([text], special_tokens=True)
+    if not _takes(tokenizer, text):
+        raise RecipeError(
+            f"the tokenizer of a base must take one more special token, got a "
+            f"{type(original).__name__} that does not; choose a base with another kind of tokenizer"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = text
     tokenizer.model_input_names = [*tokenizer.model_input_names, "attention_mask"]
@@ -147,6 +151,13 @@ def _private(original: PreTrainedTokenizerBase, template: str, marks: tuple[str,
     reserved = re.compile("|".join(map(re.escape, longest_first)))
     ids = frozenset(added.values())
     return _Private(tokenizer, text, added[text], reserved, ids, Lock())
+
+
+def _takes(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    try:
+        return tokenizer.add_tokens([text], special_tokens=True) == 1
+    except (NotImplementedError, ValueError):
+        return False
 
 
 class _Writer:
@@ -186,8 +197,8 @@ class _Writer:
 
     def _known(self, kind: str) -> str:
         # Every processor of transformers has the token of each kind of media under such a name.
-        known = isinstance(self.reader, ProcessorMixin) and hasattr(self.reader, f"{kind}_token")
-        if not known:
+        token = getattr(self.reader, f"{kind}_token", None)
+        if token is None or not isinstance(self.reader, ProcessorMixin):
             raise RequestError(
                 f"a base must be given media that its processor reads, got {kind!r} for "
                 f"{type(self.reader).__name__}; choose another base, or learn a path for it"
@@ -306,12 +317,17 @@ def _render(chats: list[Chat], reader: Reader, template: str) -> tuple[list[Chat
 
 
 def _says(chat: Chat, text: str) -> bool:
-    """Whether a text holds the words of a chat's last turn, and not the list they are in."""
-    content = chat[-1]["content"]
-    if isinstance(content, str):
-        return content.strip() in text
-    words = [part["text"] for part in content if part["type"] == "text"]
-    return repr(content) not in text and all(word.strip() in text for word in words)
+    """Whether a text holds the words of a chat, and not the list they are in."""
+    for message in chat:
+        content = message["content"]
+        parts = [] if isinstance(content, str) else [p for p in content if p["type"] == "text"]
+        words = [content] if isinstance(content, str) else [part["text"] for part in parts]
+        # Templates may shorten what the assistant has said, such as its thoughts.
+        if message["role"] != "assistant" and not all(word.strip() in text for word in words):
+            return False
+        if any(repr(part) in text for part in parts):
+            return False
+    return True
 
 
 def _process(chats: list[Chat], reader: Reader, template: str) -> Mapping[str, Any]:

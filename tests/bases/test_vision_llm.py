@@ -86,7 +86,9 @@ def test_a_tower_that_is_left_out_reads_nothing(directory_of):
 def test_a_batch_that_is_laid_out_is_read_as_each_prompt_alone(directory_of, name):
     """Padding on the left with zeros is right for all that runs along the tokens."""
     model, processor, _, _ = open_vision_llm(directory_of(name), dtype=torch.float32)
-    one, other = Native("image", picture(seed=1)), Native("image", picture(64, 32, seed=2))
+    # Phi-4's tower reads a square picture otherwise beside one that is padded to a square.
+    width = 32 if name == "phi4_multimodal" else 64
+    one, other = Native("image", picture(seed=1)), Native("image", picture(width, 32, seed=2))
     prompts = [["What is it?"], [one, "What?"], [one, "Is it", other, "or not?"]]
     if name == "mllama":  # it reads pictures by cross-attention: every prompt has as many
         prompts = [prompts[1], [other, "Is it?"]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoProcessor
+from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from pathweave.errors import RecipeError, RequestError
 from pathweave.model.chat import PLACE, Native, Turn, lay_out_chats
@@ -357,17 +357,30 @@ def test_a_base_that_reads_text_alone_is_given_no_medium_of_its_own():
         lay_out_chats([[*ONE, "a"]], tokenizer, CUES)
 
 
-def test_a_template_that_says_nothing_is_refused():
+class FullTokenizer(PreTrainedTokenizerFast):
+    def add_tokens(self, new_tokens, special_tokens=False):
+        raise NotImplementedError("the vocabulary is fixed")
+
+
+def test_a_tokenizer_without_room_is_refused():
+    tokenizer = FullTokenizer(tokenizer_object=byte_tokenizer().backend_tokenizer)
+    tokenizer.chat_template = WORDS_ALONE
+    with pytest.raises(RecipeError, match=r"take one more special token, got a FullTokenizer that"):
+        lay_out_chats([["a"]], tokenizer, CUES)
+
+
+@pytest.mark.parametrize("words", ["", "{{ messages[1]['content'] }}"])
+def test_a_template_that_leaves_words_out_is_refused(words):
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = "Hello{{ messages[0]['role'] }}"
+    tokenizer.chat_template = "Hello{{ messages[0]['role'] }}" + words
     with pytest.raises(RecipeError, match="must say the words of a conversation, got one that"):
-        lay_out_chats([["What?"]], tokenizer, CUES)
+        lay_out_chats([[Turn("system"), "Be brief.", Turn("user"), "What?"]], tokenizer, CUES)
 
 
 def test_a_template_that_leaves_out_a_medium_is_refused():
     tokenizer = byte_tokenizer()
-    tokenizer.chat_template = "{{ messages[-1]['content'] }}"
-    prompt = [Turn("user"), SOUND, Turn("assistant"), "a", Turn("user"), "b"]
+    tokenizer.chat_template = "{{ messages[0]['content'] + messages[-1]['content'] }}"
+    prompt = [Turn("user"), "a", Turn("assistant"), SOUND, Turn("user"), "b"]
     with pytest.raises(RequestError, match="keep every medium of a path, got 0 of 1 in place"):
         lay_out_chats([prompt], tokenizer, CUES)
 

@@ -19,6 +19,7 @@ import transformers as hf
 from PIL import Image
 from tokenizers.processors import TemplateProcessing
 
+from pathweave.model.chat import Native
 from tests.tiny import byte_tokenizer
 
 WIDTH, SIDE, PATCH = 32, 32, 8
@@ -115,6 +116,16 @@ def picture(width: int = SIDE, height: int = SIDE, seed: int = 0) -> Image.Image
     return Image.fromarray(pixels)
 
 
+def native(kind: str, seed: int = 0) -> Native:
+    """A medium of a kind that vision LLMs read by themselves."""
+    random = np.random.default_rng(seed)
+    if kind == "image":
+        return Native(kind, picture(seed=seed))
+    if kind == "video":
+        return Native(kind, random.integers(0, 255, (4, SIDE, SIDE, 3), dtype=np.uint8))
+    return Native(kind, random.normal(size=8000).astype(np.float32))
+
+
 def _pictures(kind: str, **settings) -> Any:
     """An image processor of a kind, on torchvision where that is installed."""
     return getattr(hf, f"{kind}ImageProcessor{'' if HAS_TORCHVISION else 'Pil'}")(**settings)
@@ -150,19 +161,20 @@ def _vision(kind: str | None = None, **fields) -> dict[str, Any]:
     return {**({"model_type": kind} if kind else {}), **shape, **fields}
 
 
-def _turns(before: str, after: str, start: str, picture: str, first: str = "") -> str:
+def _turns(before: str, after: str, start: str, marks: Mapping[str, str], first: str = "") -> str:
     """A template of the usual form; ``ROLE`` stands for the role of a turn."""
     opened = before.replace("ROLE", "{{ m['role'] }}")
+    media = "".join(f"{{% elif c['type'] == '{kind}' %}}{mark}" for kind, mark in marks.items())
     return (
         f"{first}{{% for m in messages %}}{opened}{{% for c in m['content'] %}}"
-        f"{{% if c['type'] == 'image' %}}{picture}{{% else %}}{{{{ c['text'] }}}}{{% endif %}}"
+        f"{{% if c['type'] == 'text' %}}{{{{ c['text'] }}}}{media}{{% endif %}}"
         f"{{% endfor %}}{after}{{% endfor %}}{{% if add_generation_prompt %}}{start}{{% endif %}}"
     )
 
 
-def _chatml(picture: str, first: str = "") -> str:
+def _chatml(marks: Mapping[str, str], first: str = "") -> str:
     turn = "<|im_start|>ROLE\n"
-    return _turns(turn, "<|im_end|>\n", turn.replace("ROLE", "assistant"), picture, first)
+    return _turns(turn, "<|im_end|>\n", turn.replace("ROLE", "assistant"), marks, first)
 
 
 CHATML = ("<|im_start|>", "<|im_end|>")
@@ -207,11 +219,14 @@ IDEFICS = _turns(
     "{{ m['role'] | capitalize }}{{ ':' if m['content'][0]['type'] == 'image' else ': ' }}",
     "<end_of_utterance>\n",
     "Assistant:",
-    "<image>",
+    {"image": "<image>"},
     "<|im_start|>",
 )
 QWEN = _chatml(
-    "<|vision_start|><|image_pad|><|vision_end|>",
+    {
+        "image": "<|vision_start|><|image_pad|><|vision_end|>",
+        "video": "<|vision_start|><|video_pad|><|vision_end|>",
+    },
     "{% if messages[0]['role'] != 'system' %}"
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}",
 )
@@ -473,7 +488,8 @@ def _phi4_multimodal(token, size):
         "num_attention_heads": 2,
         "ext_pw_out_channel": 24,
         "nemo_conv_channels": 24,
-        "input_size": 16,
+        "input_size": 80,
+        "depthwise_separable_out_channel": 24,
         "audio_token_id": token("<|audio|>"),
     }
     return {**text, "vision_config": vision, "audio_config": sound}
@@ -488,7 +504,7 @@ def _qwen_processor(kind, video):
     def make(tokenizer, template):
         pixels = {"shortest_edge": SIDE * SIDE, "longest_edge": SIDE * SIDE}
         pictures = _pictures("Qwen2VL", patch_size=PATCH, size=pixels)
-        clips = getattr(hf, video)(patch_size=PATCH)
+        clips = getattr(hf, video)(patch_size=PATCH, size={k: 4 * n for k, n in pixels.items()})
         return getattr(hf, kind)(pictures, tokenizer, clips, chat_template=template)
 
     return make
@@ -509,7 +525,7 @@ def _gemma4_processor(tokenizer, template):
         hf.Gemma4AudioFeatureExtractor(),
         _pictures("Gemma4", **pooled),
         tokenizer,
-        hf.Gemma4VideoProcessor(**pooled),
+        hf.Gemma4VideoProcessor(**pooled, num_frames=2),
         chat_template=template,
     )
 
@@ -531,7 +547,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "llava_onevision": Family(
         _llava_onevision,
-        _chatml("<image>\n"),
+        _chatml({"image": "<image>\n", "video": "<video>\n"}),
         lambda tokenizer, template: hf.LlavaOnevisionProcessor(
             _pictures(
                 "LlavaOnevision",
@@ -621,7 +637,13 @@ FAMILIES: dict[str, Family] = {
     ),
     "gemma4": Family(
         _gemma4,
-        _turns("<|turn>ROLE\n", "<turn|>\n", "<|turn>model\n", "<|image|>", "{{ bos_token }}"),
+        _turns(
+            "<|turn>ROLE\n",
+            "<turn|>\n",
+            "<|turn>model\n",
+            {"image": "<|image|>", "video": "<|video|>", "audio": "<|audio|>"},
+            "{{ bos_token }}",
+        ),
         _gemma4_processor,
         {
             "boi_token": "<|image>",
@@ -646,7 +668,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "internvl": Family(
         _internvl,
-        _chatml("<IMG_CONTEXT>\n"),
+        _chatml({"image": "<IMG_CONTEXT>\n", "video": "<video>\n"}),
         lambda tokenizer, template: hf.InternVLProcessor(
             _pictures("GotOcr2", size=SQUARE, crop_to_patches=True, max_patches=3),
             tokenizer,
@@ -683,7 +705,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "lfm2_vl": Family(
         _lfm2_vl,
-        _chatml("<image>", "{{ bos_token }}"),
+        _chatml({"image": "<image>"}, "{{ bos_token }}"),
         lambda tokenizer, template: hf.Lfm2VlProcessor(
             hf.Lfm2VlImageProcessor(
                 tile_size=SIDE,
@@ -708,7 +730,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "ovis2": Family(
         _ovis2,
-        _chatml("<image>\n"),
+        _chatml({"image": "<image>\n"}),
         lambda tokenizer, template: hf.Ovis2Processor(
             _pictures("Ovis2", size=SQUARE, crop_to_patches=False),
             tokenizer,
@@ -724,7 +746,7 @@ FAMILIES: dict[str, Family] = {
             "<|START_OF_TURN_TOKEN|><|{{ m['role'] | upper }}_TOKEN|>",
             "<|END_OF_TURN_TOKEN|>",
             "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-            "<image>",
+            {"image": "<image>"},
             "{{ bos_token }}",
         ),
         lambda tokenizer, template: hf.AyaVisionProcessor(
@@ -745,7 +767,7 @@ FAMILIES: dict[str, Family] = {
             "<|start_header_id|>ROLE<|end_header_id|>\n\n",
             "<|eot_id|>",
             "<|start_header_id|>assistant<|end_header_id|>\n\n",
-            "<|image|>",
+            {"image": "<|image|>"},
             "{{ bos_token }}",
         ),
         lambda tokenizer, template: hf.MllamaProcessor(
@@ -757,7 +779,12 @@ FAMILIES: dict[str, Family] = {
     ),
     "phi4_multimodal": Family(
         _phi4_multimodal,
-        _turns("<|ROLE|>", "<|end|>", "<|assistant|>", "<|image|>"),
+        _turns(
+            "<|ROLE|>",
+            "<|end|>",
+            "<|assistant|>",
+            {"image": "<|image|>", "audio": "<|audio|>"},
+        ),
         lambda tokenizer, template: hf.Phi4MultimodalProcessor(
             hf.Phi4MultimodalImageProcessor(dynamic_hd=1),
             hf.Phi4MultimodalFeatureExtractor(),

@@ -263,15 +263,16 @@ def _read(chats: list[Chat], reader: Reader, template: str) -> tuple[Rows, dict[
     if not any(media):
         return _read_texts(chats, texts, reader, template), {}
     rule = f"a batch must be one that {type(reader).__name__} reads"
+    uneven = len({*media}) > 1
     apart = "ask prompts with more or fewer media of the base apart"
     try:
         read = _process(chats, reader, template)
     except Exception as error:  # processors refuse in many ways
-        remedy = apart if len({*media}) > 1 else "give it what it reads"
+        remedy = f"give media as it reads them{', or ' + apart if uneven else ''}"
         raise RequestError(f"{rule}, got '{_line(error)}'; {remedy}") from error
     rows, inputs = _split(read, reader)
     # With several numbers a token, media are not among the tokens: all rows read across as many.
-    if len({*media}) > 1 and any(t.ndim > 1 for row in rows for t in row.values()):
+    if uneven and any(t.ndim > 1 for row in rows for t in row.values()):
         raise RequestError(f"{rule}, got prompts with {media} media of the base; {apart}")
     without = [i for i, count in enumerate(media) if not count]
     if without:  # some processors put a picture's marks into every row

@@ -30,6 +30,13 @@ CUES = {"sound": "audio:"}
 SOUND = medium("sound")
 
 
+WORDS_ALONE = (
+    "{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+)
+LIST_AS_IT_IS = WORDS_ALONE.replace("+ m['content']", "~ m['content']")
+
+
 def fresh_processor(name):
     with TemporaryDirectory() as directory:
         write_processor(directory, name)
@@ -147,7 +154,7 @@ def test_a_prompt_without_pictures_is_the_same_beside_one_with_pictures(processo
     if name == "mllama":
         two = [*TWO, "Which?"]
         for batch in (prompts, prompts[:2], prompts[1:], [prompts[1], two]):
-            with pytest.raises(RequestError, match=r"got .*; ask prompts with more or fewer media"):
+            with pytest.raises(RequestError, match=r"got .* ask prompts with more or fewer media"):
                 lay_out_chats(batch, processor, CUES)
         return
     together = lay_out_chats(prompts, processor, CUES)
@@ -275,17 +282,30 @@ def test_a_special_token_of_one_letter_is_refused():
 def test_base_and_tokenizer_stay_as_they_are():
     processor = processor_of("llava")
     tokenizer = processor.tokenizer
-    before = (
-        dict(tokenizer.get_vocab()),
-        tokenizer.padding_side,
-        tokenizer.pad_token,
-        vars(processor),
-    )
+
+    def state():
+        settings = tokenizer.padding_side, tokenizer.pad_token, list(tokenizer.model_input_names)
+        return dict(tokenizer.get_vocab()), settings, dict(vars(processor))
+
+    before = state()
     lay_out_chats([[*ONE, "What is", SOUND]], processor, CUES)
     assert PLACE not in tokenizer.get_vocab()
     assert processor.tokenizer is tokenizer
-    now = dict(tokenizer.get_vocab()), tokenizer.padding_side, tokenizer.pad_token, vars(processor)
-    assert now == before
+    assert state() == before
+
+
+def test_a_tokenizer_may_have_no_padding_and_know_the_token_of_places():
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_tokenizer().backend_tokenizer)
+    tokenizer.add_tokens([PLACE], special_tokens=True)
+    tokenizer.chat_template = WORDS_ALONE
+    assert tokenizer.pad_token is None
+    rows = lay_out_chats([["a", SOUND, PLACE], ["b"]], tokenizer, CUES).rows
+    assert [isinstance(piece, Medium) for piece in rows[0]] == [False, True, False]
+    assert [tokenizer.decode(rows[0][i]) for i in (0, 2)] == [
+        "[user]a audio:",
+        f" {PLACE}[assistant]",
+    ]
+    assert tokenizer.decode(rows[1][0]) == "[user]b[assistant]"
 
 
 def test_threads_may_lay_out_at_once():
@@ -299,13 +319,6 @@ def test_threads_may_lay_out_at_once():
         found = list(pool.map(lambda job: lay_out_chats(job, processor, CUES), jobs))
     for a, b in zip(alone, found, strict=True):
         assert all(map(same_row, a.rows, b.rows))
-
-
-WORDS_ALONE = (
-    "{% for m in messages %}{{ '[' + m['role'] + ']' + m['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
-)
-LIST_AS_IT_IS = WORDS_ALONE.replace("+ m['content']", "~ m['content']")
 
 
 @pytest.mark.parametrize("template", [WORDS_ALONE, LIST_AS_IT_IS])
@@ -342,7 +355,11 @@ def test_a_base_without_a_chat_template_is_refused(with_processor):
         ("gemma3", [Turn("user"), "a", Turn("user"), "b"], "roles must alternate"),
         ("llava", [Turn("user"), "a", Turn("assistant"), "b"], "got a turn of the assistant at"),
         ("llava", [Native("smell", 1), "a"], "got 'smell' for LlavaProcessor; choose another"),
-        ("llava", [Native("image", 1), "a"], r"one that LlavaProcessor reads, got '.*'; give it"),
+        (
+            "llava",
+            [Native("image", 1), "a"],
+            r"one that LlavaProcessor reads, got '.*'; give media",
+        ),
     ],
 )
 def test_what_a_base_does_not_take_is_refused(name, prompt, error):

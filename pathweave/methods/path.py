@@ -47,7 +47,7 @@ def add_path(
         stages = recipe.curriculum[: recipe.curriculum.index(name)]
         earlier = [stage for stage in stages if stage in model.paths] or model.paths.names
         queries_from = earlier[-1] if earlier else None
-    for field in ("sites", "gate", "top_k", "in_adapter", "plain_sites", "plain_rank"):
+    for field in ("sites", "gate", "top_k", "in_adapter", "plain_sites", "plain_rank", "scope"):
         fields[field] = getattr(method, field)
     fields |= recipe.input_of(name)
     spec = PathSpec(name, encoder_width, num_queries=method.queries, rank=rank, **fields)

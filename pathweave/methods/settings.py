@@ -4,6 +4,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pathweave.model.soft_vocabulary import Scope
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
 from pathweave.parts import is_own
@@ -67,6 +68,11 @@ class Training(Settings):
         "none, and with that of another sample; null is never.",
     )
     save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
+    checkpointing: bool = Field(
+        False,
+        description="Compute what the language model's layers made once more in the backward pass, "
+        "instead of keeping it: less memory, a third more time.",
+    )
     connector: bool = Field(
         False, description="Train the whole connector too (for a base that has never seen data)."
     )
@@ -78,7 +84,16 @@ class MethodSettings(Settings):
     name: str = Field("pathweave", description="The way of learning; docs/methods.md.")
     queries: Positive = Field(32, description="Query tokens of each path.")
     rank: Positive = Field(8, description="Bottleneck width of the adapters.")
-    sites: tuple[str, ...] = Field(("*",), description="Patterns of the hosts that are adapted.")
+    sites: tuple[str, ...] = Field(
+        ("*",),
+        description="Patterns of the hosts that are adapted; `llm/*/self_attn/*` are the language "
+        "model's attention layers.",
+    )
+    scope: Scope = Field(
+        "onward",
+        description="Tokens that adapters in the language model correct: `onward`, from the "
+        "medium's first to the end of the answer; `medium`, its own alone; `prompt`, all.",
+    )
     plain_sites: tuple[str, ...] = Field(
         ("projector",), description="Patterns of hosts whose experts are summed without gates."
     )

@@ -5,12 +5,14 @@ r"""Adapter-in-Adapter at one host (PathWeave, sec. 3.2 and 3.3).
 ``Experts`` is what path m owns at one host. ``Mixture`` is the same function as two matrix
 products: every expert is affine, so all down-projections and the gate stack into one matrix, and
 each in-adapter folds into the up-projection behind it. ``Route`` says which path each row of a
-batch takes. ``WovenLinear`` is a frozen linear layer that takes a route as an argument: no module
-remembers a path, so batches, messages and threads may mix them.
+batch takes, or each token. ``WovenLinear`` is a frozen linear layer that takes a route as an
+argument (one of a foreign module finds it in ``hooked``): no module remembers a path, so batches,
+messages and threads may mix them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -145,25 +147,75 @@ def _fold(
     return adapter.scale * up, adapter.scale * constant
 
 
+Rows = int | Int[Tensor, " _"]
+
+
 @dataclass(frozen=True)
 class Route:
-    """Which path each row of a batch takes: consecutive runs of rows, one path each.
+    """Which path each row of a batch takes, or each token.
 
     Attributes:
-        runs: For each run the mixtures of its path, by name of the host, and its number of rows.
-            A host that the path does not adapt is absent.
+        runs: For each run the mixtures of its path, by name of the host, and what takes it: the
+            number of consecutive rows, all of whose tokens do; or indices of single tokens, counted
+            through the batch row by row, each in one run at most. A host that the path does not
+            adapt is absent.
+        tokens: Tokens of a row, where runs are of single tokens.
 
     Example:
         >>> Route().rows
         0
     """
 
-    runs: tuple[tuple[Mapping[str, Mixture], int], ...] = field(default=())
+    runs: tuple[tuple[Mapping[str, Mixture], Rows], ...] = field(default=())
+    tokens: int | None = None
 
     @property
     def rows(self) -> int:
-        """Number of rows in the batch."""
-        return sum(count for _, count in self.runs)
+        """Number of rows in the batch, where runs are of rows."""
+        return sum(rows for _, rows in self.runs if isinstance(rows, int))
+
+
+def weave(
+    y: Float[Tensor, "*batch out"], x: Float[Tensor, "*batch dim"], route: Route, site: str
+) -> Float[Tensor, "*batch out"]:
+    """Return a host's output ``y`` for ``x`` with the correction of the path that each row takes.
+
+    Raises:
+        ValueError: If the route is of single tokens, and these are of another batch.
+    """
+    runs = [(mixtures.get(site), rows) for mixtures, rows in route.runs]
+    if all(mixture is None for mixture, _ in runs):
+        return y
+    if route.tokens is not None:
+        return _weave_tokens(y, x, cast(Any, runs), route.tokens)
+    # The host is one product for the whole batch; only the corrections go run by run.
+    counts = cast(list[int], [count for _, count in runs])
+    parts = zip(x.split(counts), y.split(counts), runs, strict=True)
+    woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, (mixture, _) in parts]
+    return woven[0] if len(woven) == 1 else torch.cat(woven)
+
+
+def _weave_tokens(
+    y: Float[Tensor, "*batch out"],
+    x: Float[Tensor, "*batch dim"],
+    runs: Sequence[tuple[Mixture | None, Int[Tensor, " _"]]],
+    tokens: int,
+) -> Float[Tensor, "*batch out"]:
+    """Correct single tokens; a layer may be given the last ones of each row alone."""
+    flat_x, flat_y = x.flatten(0, -2), y.flatten(0, -2)
+    given = x.shape[-2]
+    for mixture, indices in runs:
+        if mixture is None:
+            continue
+        chosen = indices
+        if x.ndim > 2 and given < tokens:
+            row, place = indices // tokens, indices % tokens - (tokens - given)
+            chosen = (row * given + place)[place >= 0]
+        own = flat_x[chosen].to(mixture.inward)
+        correction = mixture(own[None])[0].to(flat_y)
+        # Not ``index_add``, whose order of additions may vary: each index stands there once.
+        flat_y = flat_y.index_copy(0, chosen, flat_y[chosen] + correction)
+    return flat_y.view_as(y)
 
 
 class WovenLinear(nn.Module):
@@ -183,15 +235,7 @@ class WovenLinear(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], route: Route
     ) -> Float[Tensor, "batch tokens out"]:
         """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        y = self.host(x)
-        mixtures = [mixtures.get(self.site) for mixtures, _ in route.runs]
-        if all(mixture is None for mixture in mixtures):
-            return y
-        # The host is one product for the whole batch; only the corrections go run by run.
-        counts = [count for _, count in route.runs]
-        runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
-        woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
-        return woven[0] if len(woven) == 1 else torch.cat(woven)
+        return weave(self.host(x), x, route, self.site)
 
 
 def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:

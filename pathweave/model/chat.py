@@ -52,7 +52,7 @@ ChatPrompt = Sequence[str | Medium | Native | Turn]
 
 
 @dataclass(frozen=True)
-class LaidOut:
+class LaidOutChats:
     """Prompts as a language model reads them.
 
     Attributes:
@@ -69,7 +69,7 @@ class LaidOut:
 
 def lay_out_chats(
     prompts: Sequence[ChatPrompt], processor: Reader, cues: Mapping[str, str]
-) -> LaidOut:
+) -> LaidOutChats:
     """Return prompts as the base was taught to read them, up to where its answer starts.
 
     A prompt without a ``Turn`` is one turn of the user, and so is what stands before the first.
@@ -89,7 +89,7 @@ def lay_out_chats(
             the processor refuses.
     """
     if not prompts:
-        return LaidOut([], [], {})
+        return LaidOutChats([], [], {})
     template = chat_template(processor)
     if isinstance(processor, ProcessorMixin):
         marks = tuple(processor.all_special_multimodal_tokens)
@@ -111,7 +111,7 @@ def lay_out_chats(
         pieces, index = _fill(row.pop("input_ids").tolist(), private.place, writer.fillings)
         rows.append(pieces)
         alongside.append({name: tensor[index] for name, tensor in row.items()})
-    return LaidOut(rows, alongside, inputs)
+    return LaidOutChats(rows, alongside, inputs)
 
 
 class _Private(NamedTuple):

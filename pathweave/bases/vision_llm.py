@@ -56,12 +56,13 @@ def is_vision_llm(config: PretrainedConfig) -> bool:
 
 def _kind(config: PretrainedConfig) -> type[PreTrainedModel] | None:
     """Return the class of the model that a configuration is of, if it reads more than text."""
+    kind = None
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        return cast(Any, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)])
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        kind = cast(Any, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)])
+    # Language models may inherit what they say they read from a model with a tower (Gemma 3's).
+    elif type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and hasattr(config, "vision_config"):
         kind = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
-        return kind if _media(kind) else None
-    return None
+    return kind if kind is not None and _media(kind) else None
 
 
 def _media(model: PreTrainedModel | type[PreTrainedModel]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     Florence2Config,
-    LlamaConfig,
 )
 
 from pathweave.bases.vision_llm import (
@@ -127,11 +126,15 @@ def last_logits(model, laid):
     return model(**read, **laid.inputs, position_ids=positions).logits[:, -1]
 
 
-def test_what_has_a_qformer_or_no_media_is_no_vision_llm(tmp_path):
+def test_what_has_a_qformer_is_no_vision_llm(tmp_path):
     for kind in ("instructblip-opt", "blip2-opt"):
         config = write_published(tmp_path / kind, kind).model.config
         assert not is_vision_llm(config)
-    assert not is_vision_llm(LlamaConfig())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3_text", "gemma4_text", "blt", "whisper"])
+def test_a_language_model_is_no_vision_llm_whatever_its_class_says_of_media(kind):
+    assert not is_vision_llm(AutoConfig.for_model(kind))
 
 
 def test_another_kind_of_model_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathweave.errors import PathError
-from pathweave.model.llm_hosts import PREFIX, dead_sites, summary
+from pathweave.model.llm_hosts import PREFIX, TAIL, dead_sites, summary
 from pathweave.model.soft_vocabulary import Scope
 from pathweave.nn import Adapter, Experts, Mixture, Route, woven_sites
 from pathweave.nn.adapter import InAdapterInit
@@ -97,8 +97,9 @@ def matches(site: str, patterns: Sequence[str]) -> bool:
         False
     """
     named = [each for p in patterns for each in (DEFAULT_SITES if p == "*" else (p,))]
-    inside = site.startswith(PREFIX)  # layers of the language model too
-    return any(fnmatchcase(site, p) for p in named if p.startswith(PREFIX) or not inside)
+    # Layers of a pretrained model want a pattern of their own too.
+    foreign = next((start for start in (PREFIX, TAIL) if site.startswith(start)), "")
+    return any(fnmatchcase(site, p) for p in named if p.startswith(foreign))
 
 
 class ModalPath(nn.Module):

@@ -48,8 +48,8 @@ class Assistant:
                 {"type": "text", "text": "What is heard?"}]``, or of turns, such as ``[{"role":
                 "system", "content": "Be brief."}, {"role": "user", "content": [...]}]``. A medium
                 of two files has the second as ``companion``. A string stands for one part of text.
-                A medium in memory stands as ``data`` in place of ``path``: bytes of a file, a picture of Pillow, an array or a
-                tensor, a sound with its ``rate`` in Hz.
+                A medium in memory stands as ``data`` in place of ``path``: bytes of a file, a
+                picture of Pillow, an array or a tensor, a sound with its ``rate`` in Hz.
             max_tokens: Longest answer, in tokens.
             beams: Beams of the search; 1 is greedy.
             path: Read every medium with this path, such as one that reads several modalities;

@@ -80,8 +80,8 @@ def laid_out(model, prompts):
     """Ids padded on the left, their mask, and what goes in beside."""
     prefilled = model.prefill(prompts)
     ids, mask = pad(prefilled.remainder, "left")
-    beside = prefilled.beside("left", ids.device, model.base.after_prompt)
-    return prefilled.ride, {"input_ids": ids, "attention_mask": mask, **beside}
+    beside = prefilled.laid_out.beside("left", ids.device, model.base.after_prompt)
+    return prefilled.laid_out.ride, {"input_ids": ids, "attention_mask": mask, **beside}
 
 
 @torch.no_grad()

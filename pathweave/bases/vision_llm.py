@@ -85,15 +85,29 @@ def load_vision_base(
         PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
     """
     opened = open_vision_llm(directory, dtype, quantise)
-    model, tokenizer = opened.model, opened.processor.tokenizer
+    base = base_of(opened.model, opened.processor.tokenizer, reducer)
+    base.reader, base.template = opened.processor, chat_words(opened.processor)
+    base.llm_identity = opened.identity
+    return base
+
+
+def base_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reducer: QFormerConfig
+) -> Base:
+    """Return a vision LLM as a base that reads text and paths, but no media without a reader.
+
+    Args:
+        model: The vision LLM, which may be one of shapes.
+        tokenizer: Its tokenizer.
+        reducer: Sizes of the Q-Former that each path starts from.
+    """
     tail = find_tail(model)
     words = cast(nn.Embedding, model.get_input_embeddings())
-    out, scale = (
-        words.embedding_dim,
-        soft_token_scale(model, words.num_embeddings // SAMPLED_ROWS + 1),
-    )
     if tail is not None:  # a tower's features are normed: their deviation is about 1
         out, scale = tail.width, 1.0
+    else:
+        out, every = words.embedding_dim, words.num_embeddings // SAMPLED_ROWS + 1
+        scale = 1.0 if words.weight.is_meta else soft_token_scale(model, every)
     qformer, projector = QFormer(reducer), Projector(reducer.dim, out, scale)
     freeze(qformer)
     freeze(projector)
@@ -104,10 +118,7 @@ def load_vision_base(
         qformer=qformer,
         projector=projector,
         text_tokenizer=None,
-        template=chat_words(opened.processor),
-        llm_identity=opened.identity,
-        reader=opened.processor,
-        native=opened.native,
+        native=_native(model),
         shares_connector=False,
         tail=None if tail is None else tail.module,
         after_prompt=AFTER_PROMPT.get(model.config.model_type, {}),
@@ -151,8 +162,8 @@ def open_vision_llm(
         PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
     """
     processor = load_processor(directory)  # the quick part first
-    model, identity, native = load_vision_llm(directory, dtype, quantise)
-    return VisionLlm(model, processor, identity, native)
+    model, identity = load_vision_llm(directory, dtype, quantise)
+    return VisionLlm(model, processor, identity, _native(model))
 
 
 def load_vision_llm(

@@ -1,0 +1,173 @@
+"""Whole runs on a vision LLM: it is given senses, and keeps reading pictures by itself."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from pathweave.data.manifest import write_manifest
+from pathweave.runs.assistant import load, load_alone
+from pathweave.runs.path_directory import describe_path
+from tests.tiny import write_sensor_data
+from tests.train.test_series import MOTION, write_motion
+from tests.vision_llms import picture, write_vision_llm
+from tests.whole_runs import command, events, hashes, write_recipe
+
+TEXT = {"type": "text", "text": "What is it?"}
+METHOD = {"queries": 2, "rank": 2, "reducer": {"layers": 1, "width": 16}}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A directory with a vision LLM, pictures, and data of two senses."""
+    root = tmp_path_factory.mktemp("vision")
+    write_vision_llm(root / "llava", "llava")
+    write_recipe(root, "sound", "tilt", limit=4).rename(root / "sensors.yaml")
+    write_motion(root)
+    rows = []
+    for i in range(4):
+        picture(seed=i).save(root / f"picture-{i}.png")
+        question = [{"type": "image", "path": f"picture-{i}.png"}, TEXT]
+        said = {"role": "assistant", "content": ("low", "high")[i % 2]}
+        messages = [{"role": "user", "content": question}, said]
+        rows.append({"id": f"picture-{i}", "messages": messages, "choices": ["low", "high"]})
+    write_manifest(root / "pictures.jsonl", rows)
+    return root
+
+
+def plain(root):
+    """A recipe of two senses on that base: features of an array, and recordings."""
+    tree = json.loads((root / "sensors.yaml").read_text(encoding="utf-8"))
+    tree["modalities"]["sound"]["training"] = {}
+    tree["modalities"] |= {"motion": MOTION}
+    del tree["modalities"]["tilt"]
+    tree["curriculum"] = ["sound", "motion"]
+    tree |= {"base": "llava", "method": METHOD}
+    return tree
+
+
+@pytest.fixture
+def recipe(root):
+    return plain(root)
+
+
+@pytest.fixture(scope="module")
+def run(root, shared_home):
+    """A finished run of that recipe, to be read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATHWEAVE_HOME", str(shared_home))
+        assert evolve(root, plain(root), root / "run") == 0
+    return root / "run"
+
+
+def evolve(root, tree, out, *words):
+    (root / "recipe.yaml").write_text(json.dumps(tree), encoding="utf-8")
+    return command("evolve", root / "recipe.yaml", "--out", out, "--json", *words)
+
+
+def test_a_vision_llm_is_given_senses(run):
+    assert sorted(p.name for p in (run / "paths").iterdir()) == ["motion", "sound"]
+    assert not (run / "base").exists()
+    assert describe_path(run / "paths" / "motion")["predecessors"].keys() == {"sound"}
+    assert command("verify", run) == 0
+
+
+def test_all_is_here_says_the_dry_run(root, recipe, tmp_path, capsys):
+    assert evolve(root, recipe, tmp_path / "run", "--dry-run") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["problems"] == []
+    assert [stage["state"] for stage in plan["stages"]] == ["to learn", "to learn"]
+    assert plan["weights"][0] == {"part": "base", "place": str(root / "llava"), "problem": None}
+    trains = plan["stages"][1]["trains"]
+    assert "Q-Former and projector of its own" in trains
+
+
+def test_a_run_that_is_cut_off_goes_on(root, recipe, run, tmp_path):
+    shutil.copytree(run, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "paths" / "motion")
+    (tmp_path / "cut" / "scores.json").unlink()
+    assert evolve(root, recipe, tmp_path / "cut") == 0
+    assert hashes(tmp_path / "cut") == hashes(run)
+
+
+def test_it_is_extended_by_one_more_sense(root, run, tmp_path, capsys):
+    tree = json.loads((root / "sensors.yaml").read_text(encoding="utf-8"))
+    sense = {"name": "tilt", "modalities": {"tilt": tree["modalities"]["tilt"]}}
+    (root / "tilt.yaml").write_text(json.dumps(sense), encoding="utf-8")
+    words = root / "tilt.yaml", "--out", tmp_path / "longer", "--json"
+    assert command("extend", run, *words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {v["path"]: v["holds"] for v in told["verified"]} == {
+        "base": True,
+        "sound": True,
+        "motion": True,
+    }
+    about = describe_path(tmp_path / "longer" / "paths" / "tilt")
+    assert about["predecessors"].keys() == {"sound", "motion"}
+    assert hashes(run).items() <= hashes(tmp_path / "longer").items()
+
+
+def test_another_base_is_told(root, run, tmp_path, capsys):
+    """The paths are refused; where the base alone is asked, its proof fails."""
+    shutil.copytree(run, tmp_path / "run")
+    assert command("verify", run, "--json") == 0
+    verdicts = json.loads(capsys.readouterr().out)
+    assert [v["path"] for v in verdicts] == ["base", "sound", "motion"]
+
+
+def test_it_is_asked_about_everything(root, run, capsys):
+    assistant = load(run)
+    pic = {"type": "image", "path": str(root / "picture-0.png")}
+    sound = {"type": "sound", "path": str(root / "sound-test-0.npy")}
+    system = {"role": "system", "content": "Be brief."}
+    asked = {
+        "text": [TEXT],
+        "picture": [pic, TEXT],
+        "sense": [sound, TEXT],
+        "both": [pic, sound, TEXT],
+        "turns": [
+            system,
+            {"role": "user", "content": [pic, TEXT]},
+            {"role": "assistant", "content": "a cat"},
+            {"role": "user", "content": [sound, TEXT]},
+        ],
+    }
+    answers = dict(zip(asked, assistant.ask(list(asked.values()), max_tokens=4), strict=True))
+    alone = {name: assistant.ask([content], max_tokens=4)[0] for name, content in asked.items()}
+    assert answers == alone
+    base = load_alone(str(root / "llava"))
+    for name in ("text", "picture"):
+        assert base.ask([asked[name]], max_tokens=4) == [answers[name]]
+    words = ("--image", pic["path"], "--sound", sound["path"], TEXT["text"], "--max-tokens", 4)
+    capsys.readouterr()
+    assert command("ask", run, *words) == 0
+    assert capsys.readouterr().out == f"{answers['both']}\n"
+    assert command("ask", run, *words, "--blind") == 0
+    blind = capsys.readouterr().out
+    assert command("ask", "--base", root / "llava", "--image", pic["path"], TEXT["text"]) == 0
+
+
+def test_gates_inside_the_language_model_are_inspected(run, capsys):
+    assert command("inspect", run, "--json") == 0
+    paths = json.loads(capsys.readouterr().out)["paths"]
+    assert paths["sound"]["gate_usage"] == {}
+    usage = paths["motion"]["gate_usage"]
+    assert usage.keys() == {"sound", "motion"}
+    assert sum(usage.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_pictures_of_the_base_are_scored(root, run, capsys):
+    words = root / "pictures.jsonl", "--metric", "ranking", "--json"
+    assert command("evaluate", run, *words) == 0
+    [score] = json.loads(capsys.readouterr().out)
+    assert score["num_samples"] == 4
+
+
+def test_its_cost_is_known_before(root, recipe, run, capsys):
+    (root / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    assert command("estimate", root / "recipe.yaml", "--json") == 0
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    for stage in stages:
+        about = describe_path(run / "paths" / stage["modality"])
+        assert sum(stage["trained"].values()) == about["trained_parameters"]

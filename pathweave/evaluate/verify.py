@@ -108,7 +108,8 @@ def _compute(
     embeds, mask = pad(model.embed_prompts(prompts), side="left")
     logits = model.llm(inputs_embeds=embeds, attention_mask=mask, logits_to_keep=1).logits
     hashes = [sha256_bytes(row.float().numpy(force=True).tobytes()) for row in logits]
-    return soft, hashes, generate(model, prompts, PROOF_TOKENS)
+    # What was recorded comes from a file, hence to the CPU.
+    return [tokens.cpu() for tokens in soft], hashes, generate(model, prompts, PROOF_TOKENS)
 
 
 def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Verdict]:

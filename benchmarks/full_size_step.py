@@ -177,10 +177,10 @@ class Stopwatch:
 
 def reads_or_writes(arguments: dict[str, Any]) -> str:
     """Name a pass through the language model: words before the medium, the rest, a new token."""
-    if arguments.get("inputs_embeds") is not None:
-        return "llm, whole sequence"
+    if arguments.get("attention_mask") is None:
+        return "llm, before the medium"
     is_one = arguments["input_ids"].shape[1] == 1
-    return "llm, one token each" if is_one else "llm, before the medium"
+    return "llm, one token each" if is_one else "llm, whole sequence"
 
 
 def materialise(module: nn.Module) -> None:

@@ -118,11 +118,15 @@ def tiny_model(*specs: PathSpec, seed: int = 0, text: bool = True, **llm) -> Pat
 
 
 def randomise(path: ModalPath, std: float = 0.3) -> ModalPath:
-    with torch.no_grad():
-        for parameter in path.parameters():
-            parameter.normal_(std=std)
+    randomise_module(path, std)
     path.requires_grad_(False)
     return path
+
+
+def randomise_module(module: torch.nn.Module, std: float = 0.3) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(std=std)
 
 
 def chain(*names: str, **fields) -> list[PathSpec]:

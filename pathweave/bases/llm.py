@@ -1,5 +1,6 @@
 """Causal language models of transformers, from mapped tensors: nothing is held twice."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -28,6 +30,8 @@ from pathweave.model.base import (
     sampled_hash,
     with_contiguous_head,
 )
+from pathweave.model.chat_reader import Reader, chat_template
+from pathweave.model.prompt import Template
 from pathweave.nn import Projector
 from pathweave.storage.atomic import read_json
 
@@ -49,7 +53,7 @@ def read_config(directory: Path) -> PretrainedConfig:
     read_json(directory / CONFIG, rule, remedy, FetchError)
     try:
         return AutoConfig.from_pretrained(directory)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FetchError(f"{rule}, got {reason}; {remedy}") from error
 
@@ -133,12 +137,29 @@ def load_llm(
             f"the language model of {source} must read its input from embeddings alone, got "
             f"{config.model_type!r}, whose layers look up the words too; name another one as llm"
         )
+    kind = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
+    return load_frozen(kind, config, tensors, source, dtype, quantise)
+
+
+def load_frozen(
+    kind: type[PreTrainedModel],
+    config: PretrainedConfig,
+    tensors: Mapping[str, Tensor],
+    source: Path,
+    dtype: torch.dtype | None = None,
+    quantise: str | None = None,
+) -> Llm:
+    """Return a frozen model of a kind that transformers has; see ``load_llm``.
+
+    Raises:
+        FetchError: If a weight is missing or of another shape.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
     stored = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
     chosen = dtype or min(native_dtype(), stored, key=lambda kind: kind.itemsize)
-    model = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
     llm: PreTrainedModel
     try:
-        llm, report = model.from_pretrained(
+        llm, report = cast(Any, kind).from_pretrained(
             None,
             config=config,
             state_dict=dict(tensors),
@@ -196,6 +217,16 @@ def load_llm_directory(
     config = read_config(directory)
     shards = Shards(directory)
     llm = load_llm(config, shards.read(shards.names), directory, dtype, quantise)
+    read_generation(directory, llm.model)
+    return llm
+
+
+def read_generation(directory: Path, model: PreTrainedModel) -> None:
+    """Give a model the tokens that end and pad an answer, as its directory says.
+
+    Raises:
+        FetchError: If the file of settings is damaged.
+    """
     file = directory / GENERATION
     stored = {}
     if file.is_file():
@@ -204,8 +235,7 @@ def load_llm_directory(
     # Of the settings of generation only these: sampling is not for us.
     for name in ("eos_token_id", "pad_token_id"):
         if stored.get(name) is not None:
-            setattr(llm.model.generation_config, name, stored[name])
-    return llm
+            setattr(model.generation_config, name, stored[name])
 
 
 def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
@@ -224,7 +254,14 @@ def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
     base.tokenizer = load_tokenizer(directory)
     base.llm, base.llm_identity = load_llm_directory(directory, quantise=quantise)
     base.template = replace(base.template, bos=starts_with_bos(base.tokenizer))
+    if base.tokenizer.chat_template:
+        base.reader, base.template = base.tokenizer, chat_words(base.tokenizer)
     fit_projector(base)
+
+
+def chat_words(reader: Reader) -> Template:
+    """Return the words of a base that lays conversations out by a chat template."""
+    return Template(chat=hashlib.sha256(chat_template(reader).encode()).hexdigest())
 
 
 @torch.no_grad()

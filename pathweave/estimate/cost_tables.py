@@ -57,6 +57,7 @@ def parameter_table(estimate: Estimate) -> WholeTable:
         "input projection": lambda s: f"{s.trained.input_projection:,}",
     }
     others: Rows = {
+        "llm adapters": lambda s: f"{s.trained.llm_adapters:,}",
         "positions": lambda s: f"{s.trained.positions:,}",
         "patch encoder": lambda s: f"{s.trained.patches:,}",
         "connector itself": lambda s: f"{s.trained.connector:,}",

@@ -78,6 +78,7 @@ class Trained(Summed):
 
     Attributes:
         adapters: Adapters inside the Q-Former.
+        llm_adapters: Adapters inside the language model.
         in_adapters: In-adapters.
         gates: Gates, their noise weights among them.
         projector_adapter: Adapter at the projector.
@@ -93,6 +94,7 @@ class Trained(Summed):
     """
 
     adapters: int = 0
+    llm_adapters: int = 0
     in_adapters: int = 0
     gates: int = 0
     projector_adapter: int = 0

@@ -3,10 +3,11 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from typing import Any, cast
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from pathweave.estimate.costs import (
@@ -25,9 +26,12 @@ from pathweave.estimate.shapes import shape_model, words
 from pathweave.methods import method_of, stages_of
 from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
 from pathweave.model.base import freeze
+from pathweave.model.llm_hosts import PREFIX
 from pathweave.model.paths import ModalPath
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
+from pathweave.model.soft_vocabulary import Ride
+from pathweave.nn.hooked import carrying
 from pathweave.nn.projector import PROJECTOR_SITE
 from pathweave.recipe.schema import Recipe
 
@@ -71,7 +75,11 @@ def estimate_recipe(
     llm, connector = size(model.llm), size(model.qformer, model.projector)
     ready = [path.spec.name for path in model.base.ready_paths]
     carried: dict[str, Tensor] = {}
-    writes = cache(partial(_write, model.llm))
+
+    @cache
+    def writes(prompt: int, answer: int) -> tuple[int, int, int]:
+        return _write(model.llm, torch.zeros(1, prompt, dtype=torch.long, device="cpu"), answer)
+
     stages = []
     for names in stages_of(recipe, ready):
         stage = _learn(model, recipe, names, carried)
@@ -181,7 +189,9 @@ def _cost(
                     counted[id(p)] = stage.kinds.get(id(p), "low_rank"), p.numel()
     freeze(model)
     load = sample.load
-    reading, decoding, keys_and_values = writes(load.prompt, load.answer)
+    in_llm = sample.path.experts_in_llm()
+    writing = sample.writing() if in_llm else writes(load.prompt, load.answer)
+    reading, decoding, keys_and_values = writing
     answer = Operations(features.flops, sample.connector_flops(), reading, decoding)
     trained = dict.fromkeys(vars(Trained()), 0)
     for kind, number in counted.values():
@@ -226,6 +236,7 @@ class _Sample:
         """Return the bytes that a step keeps for its backward pass, and a sample's operations."""
         model, count = self.model, self.batch
         model.train()
+        model.checkpointing = lesson.training.checkpointing
         prompts: list[Prompt] = [[medium, words(self.load.text)] for medium in self._media()]
         answers = [words(self.load.answer - 1)] * count
         # Operations when the connector has made its tokens, and when their gradients have come.
@@ -256,35 +267,50 @@ class _Sample:
     def connector_flops(self) -> int:
         """Return the operations of a sample's forward pass from features to soft tokens."""
         text = words(self.load.text)
+        self.model.paths.mixtures(self.path.spec.name)  # those of frozen paths are kept
         with torch.no_grad(), Meter() as meter:
             self.model.soft_tokens(self._media(), [text] * self.batch)
         return meter.flops // self.batch
+
+    def writing(self) -> tuple[int, int, int]:
+        """Return what an answer takes in a language model that the path has experts in."""
+        prompt: Prompt = [self._media()[0], words(self.load.text)]
+        with torch.no_grad():
+            laid_out = self.model.lay_out([prompt])
+        ids = torch.tensor([sum(laid_out.rows[0], ())], device="cpu")
+        return _write(self.model.llm, ids, self.load.answer, laid_out.ride)
 
     def _media(self) -> list[Medium]:
         shape = self.load.units, self.load.tokens, self.path.spec.encoder_width
         return [Medium(self.path.spec.name, torch.empty(shape, device="meta"))] * self.batch
 
 
-def _write(llm: Any, prompt: int, answer: int) -> tuple[int, int, int]:  # noqa: ANN401
-    """Return what an answer of so many tokens takes after a prompt of so many.
+def _write(
+    llm: Any,  # noqa: ANN401
+    prompt: Int[Tensor, "1 prompt"],
+    answer: int,
+    ride: Ride | None = None,
+) -> tuple[int, int, int]:
+    """Return what an answer of so many tokens takes after a prompt.
 
     Returns:
         The operations of reading the prompt, those of writing, and the bytes of keys and values.
     """
-    width, count = llm.get_input_embeddings().embedding_dim, answer - 1
+    count, length = answer - 1, prompt.shape[1]
     passes: list[int] = []
-    with torch.no_grad():
-        embeds = torch.empty(1, prompt, width, dtype=llm.dtype, device="meta")
-        ids = torch.zeros(1, 1, dtype=torch.long, device="meta")
-        arguments = {"inputs_embeds": embeds, "logits_to_keep": 1}
+    ids, cache = prompt, cast(Any, None)
+    with torch.no_grad(), carrying(ride):
         for _ in range(3):
+            if ride is not None:
+                ride.known = ids
             with Meter() as meter:
-                cache = llm(**arguments, use_cache=True).cache
+                made = llm(input_ids=ids.to("meta"), logits_to_keep=1, cache=cache, use_cache=True)
+            cache = made.cache
             passes.append(meter.flops)
-            arguments = {"input_ids": ids, "cache": cache}
+            ids = prompt.new_zeros(1, 1)
     tensors = (t for layer in cache.layers for t in (layer.keys, layer.values))
     # The last token of an answer is written, and not read.
-    held = sum(t.nbytes for t in tensors) // (prompt + 2) * (prompt + count)
+    held = sum(t.nbytes for t in tensors) // (length + 2) * (length + count)
     reading, first, second = passes
     # A token costs more than the one before, each by as much.
     return reading, count * first + count * (count - 1) // 2 * (second - first), held
@@ -303,7 +329,8 @@ def _kinds(model: PathWeave, names: tuple[str, ...]) -> dict[int, str]:
         if path.patches is not None:
             parts.append(("patches", path.patches))
         for site, experts in path.experts.items():
-            adapters = "projector_adapter" if site == PROJECTOR_SITE else "adapters"
+            inside = "llm_adapters" if site.startswith(PREFIX) else "adapters"
+            adapters = "projector_adapter" if site == PROJECTOR_SITE else inside
             for kind, part in experts.named_children():
                 parts.append(({"adapter": adapters, "gate": "gates"}.get(kind, kind), part))
         found = {id(p): kind for kind, part in parts for p in part.parameters()}

@@ -2,15 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium
-from pathweave.nn import Mixture, woven_sites
+from pathweave.model.prompt import Medium, Prompt
+from pathweave.nn import Mixture
+from pathweave.nn.hooked import carrying
 from pathweave.runs.path_directory import describe_path, load_proof
 from pathweave.runs.run_directory import RunDirectory
 
@@ -30,28 +30,40 @@ def gate_usage(
     Returns:
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
-    layers = woven_sites(model.qformer) | woven_sites(model.projector)
     totals: defaultdict[str, list[float]] = defaultdict(list)
-    earlier, hooks = model.paths[name].spec.predecessors, []
-
-    def note(mixture: Mixture, experts: Sequence[str], _: object, inputs: Sequence[Any]) -> None:
-        weights = mixture.gate_weights(inputs[0]).float().mean((0, 1))
-        for expert, weight in zip(experts, weights.tolist(), strict=True):
-            totals[expert].append(weight)
-
+    earlier = model.paths[name].spec.predecessors
+    noted: dict[str, Mixture] = {}
     for site, mixture in model.paths.mixtures(name).items():
-        if mixture.gate is not None:
-            owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
-            noting = partial(note, mixture, [*owners, name])
-            hooks.append(layers[site].register_forward_pre_hook(noting))
-    try:
-        model.eval()
-        model.soft_tokens([Medium(name, f.float()) for f in features], texts)
-    finally:
-        for hook in hooks:
-            hook.remove()
+        owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
+        weighs = mixture.gate is not None
+        experts = (*owners, name) if weighs else ()
+        noted[site] = _Noted(**vars(mixture), experts=experts, totals=totals) if weighs else mixture
+    model.eval()
+    prompts: list[Prompt] = [
+        [Medium(name, f.float()), text] for f, text in zip(features, texts, strict=True)
+    ]
+    laid_out = model.lay_out(prompts, {name: noted})
+    if model.paths[name].experts_in_llm():
+        rows = [torch.tensor(prefix + rest, device=model.device) for prefix, rest in laid_out.rows]
+        with carrying(laid_out.ride):
+            for row in rows:
+                model.llm(input_ids=row[None], logits_to_keep=1)
     # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
     return {expert: sum(values) / len(totals[name]) for expert, values in totals.items()}
+
+
+@dataclass(frozen=True)
+class _Noted(Mixture):
+    """A mixture that notes what its gate gives each expert."""
+
+    experts: Sequence[str]
+    totals: defaultdict[str, list[float]]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weights = self.gate_weights(x).float().mean((0, 1))
+        for expert, weight in zip(self.experts, weights.tolist(), strict=True):
+            self.totals[expert].append(weight)
+        return super().__call__(x)
 
 
 def recorded_gate_usage(

@@ -17,6 +17,7 @@ from torch import Tensor
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave, pad
 from pathweave.model.prompt import Medium, Prompt
+from pathweave.nn.hooked import carrying
 from pathweave.runs.path_directory import describe_path, load_proof
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sha256_bytes
@@ -102,11 +103,15 @@ def _compute(
 ) -> tuple[list[Tensor], list[str], list[str]]:
     """Return soft tokens, hashes of the logits after each prompt, and the answers."""
     model.eval()
+    model.paths.forget_fused()  # a proof trusts nothing that was computed before
     media = [Medium(name, tensors[f"features_{i}"].float()) for i in range(len(texts))]
     prompts: list[Prompt] = [[medium, text] for medium, text in zip(media, texts, strict=True)]
     soft = model.soft_tokens(media, texts)
-    embeds, mask = pad(model.embed_prompts(prompts), side="left")
-    logits = model.llm(inputs_embeds=embeds, attention_mask=mask, logits_to_keep=1).logits
+    laid_out = model.lay_out(prompts)
+    rows = [torch.tensor(prefix + rest, device=model.device) for prefix, rest in laid_out.rows]
+    ids, mask = pad(rows, side="left")
+    with carrying(laid_out.ride):
+        logits = model.llm(input_ids=ids, attention_mask=mask, logits_to_keep=1).logits
     hashes = [sha256_bytes(row.float().numpy(force=True).tobytes()) for row in logits]
     # What was recorded comes from a file, hence to the CPU.
     return [tokens.cpu() for tokens in soft], hashes, generate(model, prompts, PROOF_TOKENS)

@@ -16,6 +16,7 @@ from pathweave.extras import import_extra
 from pathweave.methods.lesson import Lessons, Method, StageContext
 from pathweave.methods.path import add_path, trainable
 from pathweave.methods.settings import PositiveFloat, Settings
+from pathweave.model.llm_hosts import PREFIX
 from pathweave.model.paths import matches
 from pathweave.nn import WovenLinear, woven_sites
 
@@ -58,10 +59,16 @@ def _wrap(context: StageContext, alpha: float) -> dict[str, WovenLinear]:
 
     Raises:
         PathWeaveError: If peft is not installed.
-        RecipeError: If no host is adapted.
+        RecipeError: If no host is adapted, or one of the language model.
     """
     peft = import_extra("peft", "peft")
     method = context.recipe.method
+    if inside := [p for p in method.sites if p.startswith(PREFIX)]:
+        raise RecipeError(
+            f"method.sites of lora must be of the connector, got {inside[0]!r}: it merges its "
+            "update, and a changed language model answers every other path in another way; name "
+            "other sites, or a method with adapters, such as pathweave or adapters"
+        )
     woven: dict[str, WovenLinear] = {}
     for part in (context.model.qformer, context.model.projector):
         chosen = {

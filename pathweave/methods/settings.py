@@ -4,6 +4,8 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pathweave.model.soft_vocabulary import Scope
+from pathweave.nn import QFormerConfig
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
 from pathweave.parts import is_own
@@ -67,9 +69,35 @@ class Training(Settings):
         "none, and with that of another sample; null is never.",
     )
     save_every: Positive = Field(50, description="Steps between two saves of the running stage.")
+    checkpointing: bool = Field(
+        False,
+        description="Compute what the language model's layers made once more in the backward pass, "
+        "instead of keeping it: less memory, a third more time.",
+    )
     connector: bool = Field(
         False, description="Train the whole connector too (for a base that has never seen data)."
     )
+
+
+class Reducer(Settings):
+    """The Q-Former that each path has for itself on a vision LLM, trained from its start."""
+
+    layers: Positive = Field(2, description="Layers.")
+    width: int = Field(384, ge=8, multiple_of=8, description="Width of its rows.")
+
+    @property
+    def shape(self) -> QFormerConfig:
+        """Its sizes: heads of up to 64, feed-forward blocks four times as wide."""
+        heads = max(1, self.width // 64)
+        while self.width % heads:
+            heads -= 1
+        return QFormerConfig(
+            dim=self.width,
+            num_layers=self.layers,
+            num_heads=heads,
+            hidden_dim=4 * self.width,
+            encoder_width=self.width,
+        )
 
 
 class MethodSettings(Settings):
@@ -78,7 +106,16 @@ class MethodSettings(Settings):
     name: str = Field("pathweave", description="The way of learning; docs/methods.md.")
     queries: Positive = Field(32, description="Query tokens of each path.")
     rank: Positive = Field(8, description="Bottleneck width of the adapters.")
-    sites: tuple[str, ...] = Field(("*",), description="Patterns of the hosts that are adapted.")
+    sites: tuple[str, ...] = Field(
+        ("*",),
+        description="Patterns of the hosts that are adapted; `llm/*/self_attn/*` are the language "
+        "model's attention layers.",
+    )
+    scope: Scope = Field(
+        "onward",
+        description="Tokens that adapters in the language model correct: `onward`, from the "
+        "medium's first to the end of the answer; `medium`, its own alone; `prompt`, all.",
+    )
     plain_sites: tuple[str, ...] = Field(
         ("projector",), description="Patterns of hosts whose experts are summed without gates."
     )
@@ -89,6 +126,9 @@ class MethodSettings(Settings):
     top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
     in_adapter: InAdapterInit | None = Field(
         "zero", description="Initial value of the in-adapters; null places none."
+    )
+    reducer: Reducer = Field(
+        Reducer(), description="The Q-Former that each path has for itself on a vision LLM."
     )
     standardise: bool = Field(
         True, description="Start the input norm from the statistics of the training features."

@@ -8,6 +8,7 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from pathweave.model.pathweave import PathWeave, pad
 from pathweave.model.prompt import Prompt
+from pathweave.nn.hooked import carrying
 
 
 @torch.no_grad()
@@ -39,28 +40,33 @@ def generate(
     if not prompts:
         return []
     prefilled = model.prefill(prompts, max_tokens)
-    embeds, mask = pad(prefilled.remainder, side="left")
-    length = prefilled.mask.shape[1]
+    ids, mask = pad(prefilled.remainder, side="left")
+    mask = torch.cat([prefilled.mask, mask.to(model.device)], dim=1)
+    # What the cache holds is cut off again.
+    ids = F.pad(ids, (mask.shape[1] - ids.shape[1], 0)).to(model.device)
     if prefilled.cache is not None:
         prefilled.cache.batch_repeat_interleave(beams)
     tokenizer = model.base.tokenizer
-    # By ``generate(repetition_penalty=...)`` padding of the prompt would shield as many tokens of
-    # the answer.
     penalties = (
-        [RepetitionPenaltyLogitsProcessor(repetition_penalty)] if repetition_penalty != 1 else []
+        [RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=ids.shape[1])]
+        if repetition_penalty != 1
+        else []
     )
-    ids = model.llm.generate(  # type: ignore[operator]
-        inputs_embeds=F.pad(embeds, (0, 0, length, 0)),  # what the cache holds is cut off again
-        attention_mask=torch.cat([prefilled.mask, mask], dim=1),
-        cache=prefilled.cache,
-        max_new_tokens=max_tokens,
-        min_new_tokens=min_tokens or None,
-        num_beams=beams,
-        length_penalty=length_penalty,
-        logits_processor=LogitsProcessorList(penalties),
-        do_sample=False,
-        pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
-    )
+    with carrying(prefilled.ride):
+        whole = model.llm.generate(  # type: ignore[operator]
+            input_ids=ids,
+            attention_mask=mask,
+            cache=prefilled.cache,
+            max_new_tokens=max_tokens,
+            min_new_tokens=min_tokens or None,
+            num_beams=beams,
+            length_penalty=length_penalty,
+            logits_processor=LogitsProcessorList(penalties),
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
+            **prefilled.beside("left", model.device, model.base.after_prompt),
+        )
+    ids = whole[:, ids.shape[1] :]
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     end = model.base.template.end.strip()
     return [text.split(end)[0].strip() if end else text.strip() for text in texts]

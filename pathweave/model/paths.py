@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathweave.errors import PathError
-from pathweave.nn import Adapter, Experts, Mixture, Route
+from pathweave.model.llm_hosts import PREFIX, TAIL, dead_sites, summary
+from pathweave.model.soft_vocabulary import Scope
+from pathweave.nn import Adapter, Experts, Mixture, Route, woven_sites
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
+from pathweave.nn.hooked import hook_linear
 from pathweave.nn.kernels import KernelEncoder, KernelSpec
 from pathweave.nn.patches import PatchEncoder, PatchSpec, SeriesReader
 from pathweave.nn.positions import PositionKind, Positions
+from pathweave.nn.woven import fuse
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
 
@@ -45,8 +49,8 @@ class PathSpec:
         num_queries: Number of query tokens.
         predecessors: Earlier paths whose adapters it may use, in order.
         rank: Bottleneck width of its adapters; 0 adds none (the path a base was trained with).
-        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*`` or
-            ``*/query_ffn/*``. A lone ``*`` stands for ``DEFAULT_SITES``.
+        sites: Patterns (``fnmatch``) of the hosts it adapts, such as ``*/self_attention/*``,
+            ``*/query_ffn/*`` or ``llm/*/self_attn/*``. A lone ``*`` stands for ``DEFAULT_SITES``.
         gate: Kind of its gates; None adds the experts up.
         top_k: Experts kept by a ``top_k`` gate.
         in_adapter: Initial value of its in-adapters; None places none.
@@ -61,6 +65,7 @@ class PathSpec:
         columns: Tokens a row, where tokens lie row by row on a grid; None is one axis.
         patches: Patch encoder or kernel encoder of its own, for recordings that no frozen encoder
             reads.
+        scope: Tokens that its adapters inside the language model correct.
     """
 
     name: str
@@ -79,6 +84,7 @@ class PathSpec:
     positions: PositionKind = field(default="none", metadata=HASHED_ONLY_IF_SET)
     columns: int | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
     patches: PatchSpec | KernelSpec | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
+    scope: Scope = field(default="onward", metadata=HASHED_ONLY_IF_SET)
 
 
 def matches(site: str, patterns: Sequence[str]) -> bool:
@@ -87,9 +93,13 @@ def matches(site: str, patterns: Sequence[str]) -> bool:
     Example:
         >>> matches("layer_0/query_ffn/expand", ["*"]), matches("projector", ["*"])
         (False, True)
+        >>> matches("llm/layers/0/mlp/up_proj", ["*/mlp/*"])
+        False
     """
     named = [each for p in patterns for each in (DEFAULT_SITES if p == "*" else (p,))]
-    return any(fnmatchcase(site, pattern) for pattern in named)
+    # Layers of a pretrained model want a pattern of their own too.
+    foreign = next((start for start in (PREFIX, TAIL) if site.startswith(start)), "")
+    return any(fnmatchcase(site, p) for p in named if p.startswith(foreign))
 
 
 class ModalPath(nn.Module):
@@ -142,6 +152,10 @@ class ModalPath(nn.Module):
                     top_k=spec.top_k,
                     in_adapter=None if plain else spec.in_adapter,
                 )
+
+    def experts_in_llm(self) -> bool:
+        """Return whether it has experts inside the language model."""
+        return any(site.startswith(PREFIX) for site in self.experts)
 
     def experts_at(self, site: str) -> Experts | None:
         """Return what the path owns at a site, or None."""
@@ -227,8 +241,9 @@ class Paths(nn.Module):
     Args:
         dim: Width of the Q-Former.
         encoder_width: Width of features that the Q-Former's cross-attention takes.
-        hosts: Input and output width of every host that a path may adapt, by site.
+        hosts: Input and output width of every host of ours that a path may adapt, by site.
         parts: Parts of the connector that a path may have for itself, by name.
+        foreign: Layers of the language model that a path may adapt too, by site.
     """
 
     def __init__(
@@ -237,13 +252,17 @@ class Paths(nn.Module):
         encoder_width: int,
         hosts: Mapping[str, tuple[int, int]],
         parts: Mapping[str, nn.Module] | None = None,
+        foreign: Mapping[str, nn.Linear] | None = None,
     ):
         super().__init__()
-        # A dict, not a ModuleDict: the parts are the connector's, which holds them already.
+        # Dicts, not ModuleDicts: parts and layers belong to others, which hold them already.
         self.parts = dict(parts or {})
+        self.foreign = dict(foreign or {})
         self.dim = dim
         self.encoder_width = encoder_width
-        self.hosts = dict(hosts)
+        widths = {site: (of.in_features, of.out_features) for site, of in self.foreign.items()}
+        self.hosts = {**hosts, **widths}
+        self._fused = _Fused()
         # A list, not a ModuleDict: a path may bear any name, also that of a Module's attribute.
         self._paths = nn.ModuleList()
 
@@ -278,8 +297,9 @@ class Paths(nn.Module):
             without: Hosts that it leaves alone, whatever ``spec.sites`` says.
 
         Raises:
-            PathError: If the name is taken or malformed, a predecessor is unknown, or a pattern of
-                ``spec.sites`` matches no host, or a part of ``spec.own`` is unknown.
+            PathError: If the name is taken or malformed, a predecessor is unknown, a pattern of
+                ``spec.sites`` matches no host, or hosts narrower than the rank, or a part of
+                ``spec.own`` is unknown.
         """
         if not NAME.fullmatch(spec.name):
             raise PathError(
@@ -288,26 +308,63 @@ class Paths(nn.Module):
             )
         if spec.name in self:
             raise PathError(f"a path's name must be new, got {spec.name!r} of {self.names}")
-        for pattern in spec.sites if spec.rank else ():
-            if not any(matches(site, (pattern,)) for site in self.hosts):
-                raise PathError(
-                    f"a pattern of sites must match a host, got {pattern!r}; hosts are "
-                    f"{', '.join(self.hosts)}"
-                )
         for part in spec.own:
             if part not in self.parts:
                 raise PathError(
                     f"a path's own parts must be of {list(self.parts)}, got {part!r}; leave it out"
                 )
+        hosts = self._hosts_of(spec)
         earlier = [self[name] for name in spec.predecessors]
-        hosts = {site: widths for site, widths in self.hosts.items() if site not in without}
+        hosts = {site: widths for site, widths in hosts.items() if site not in without}
         path = ModalPath(spec, self.dim, self.encoder_width, hosts, earlier, self.parts)
+        for site in path.experts:
+            if site in self.foreign:
+                hook_linear(self.foreign[site], site)
         if queries_from is not None:
             source = self[queries_from].queries
             if source.shape == path.queries.shape:
                 path.queries.data.copy_(source.data)
         self._paths.append(path)
         return path
+
+    def _hosts_of(self, spec: PathSpec) -> dict[str, tuple[int, int]]:
+        """Return the widths of the hosts that a path may adapt, and refuse patterns that name none.
+
+        Raises:
+            PathError: If a pattern of ``spec.sites`` names no host of use, or one that is too
+                narrow.
+        """
+        # What a path has for itself it trains whole.
+        owned = {site for name in spec.own for site in woven_sites(self.parts[name])}
+        dead = dead_sites(list(self.foreign)) if spec.scope == "medium" else set()
+        hosts = {site: w for site, w in self.hosts.items() if site not in owned | dead}
+        for pattern in spec.sites if spec.rank else ():
+            found = [site for site in self.hosts if matches(site, (pattern,))]
+            if not found:
+                raise PathError(
+                    f"a pattern of sites must match a host, got {pattern!r}; hosts are "
+                    f"{summary(list(self.hosts))} (routers, towers and heads are none)"
+                )
+            if not (used := [site for site in found if site in hosts]):
+                why = (
+                    "of the path's own parts, which it trains whole"
+                    if owned.issuperset(found)
+                    else "that no answer depends on under scope medium, which corrects the tokens "
+                    "of the medium alone"
+                )
+                raise PathError(
+                    f"a pattern of sites must match a host of use, got {pattern!r}, which matches "
+                    f"layers {why}; name others, or another scope"
+                )
+            for site in used:
+                plain = matches(site, spec.plain_sites)
+                rank = (plain and spec.plain_rank) or spec.rank
+                if rank > min(hosts[site]):
+                    raise PathError(
+                        f"rank must be at most the width of every host, got {rank} for {site} "
+                        f"({hosts[site][0]} to {hosts[site][1]}); lower it, or name other sites"
+                    )
+        return hosts
 
     def drop(self, name: str) -> None:
         """Remove a path that no other path builds on.
@@ -319,24 +376,63 @@ class Paths(nn.Module):
         heirs = [other.spec.name for other in self if name in other.spec.predecessors]
         if heirs:
             raise PathError(f"path {name!r} cannot be dropped: {heirs} build on it; drop them too")
+        self._fused.forget(name)
         self._paths = nn.ModuleList(other for other in self if other is not path)
 
     def mixtures(self, name: str) -> dict[str, Mixture]:
-        """Return the fused experts of a path at every site that it adapts."""
-        path = self[name]
-        earlier = [self[predecessor] for predecessor in path.spec.predecessors]
-        fused = {}
-        for site, experts in path.experts.items():
-            adapters = [a for p in earlier if (a := p.adapter(site)) is not None]
-            fused[site] = cast(Experts, experts).fuse(adapters)
-        return fused
+        """Return the fused experts of a path at every site that it adapts.
 
-    def route(self, names: Sequence[str]) -> Route:
+        Those of frozen paths are kept.
+        """
+        path = self[name]
+        return self._fused.of(path, [self[other] for other in path.spec.predecessors])
+
+    def forget_fused(self) -> None:
+        """Fuse all experts anew when they are used next, whatever is known of them."""
+        self._fused = _Fused()
+
+    def route(
+        self, names: Sequence[str], mixtures: Mapping[str, Mapping[str, Mixture]] | None = None
+    ) -> Route:
         """Return the route of a batch whose row i takes path ``names[i]``.
 
         Rows of one path should be neighbours: each run of equal names costs one small product per
         site.
+
+        Args:
+            names: The paths.
+            mixtures: What ``mixtures`` gives for each of them, if it is known already.
         """
-        mixtures = {name: self.mixtures(name) for name in dict.fromkeys(names)}
+        known = mixtures or {name: self.mixtures(name) for name in dict.fromkeys(names)}
         runs = ((name, len(list(group))) for name, group in groupby(names))
-        return Route(tuple((mixtures[name], count) for name, count in runs))
+        return Route(tuple((known[name], count) for name, count in runs))
+
+
+class _Fused:
+    """Fused experts of frozen paths, kept until a tensor that they are made of is changed."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[object, dict[str, Mixture]]] = {}
+
+    def of(self, path: ModalPath, earlier: Sequence[ModalPath]) -> dict[str, Mixture]:
+        tensors = [p for each in (path, *earlier) for p in each.experts.parameters()]
+        if any(p.requires_grad for p in tensors):
+            return _fuse(path, earlier)
+        state = path.training, [(p.data_ptr(), p._version, p.device) for p in tensors]
+        kept, mixtures = self._kept.get(path.spec.name, (None, {}))
+        if kept != state:
+            with torch.inference_mode(False):
+                mixtures = _fuse(path, earlier)
+            self._kept[path.spec.name] = state, mixtures
+        return mixtures
+
+    def forget(self, name: str) -> None:
+        self._kept.pop(name, None)
+
+
+def _fuse(path: ModalPath, earlier: Sequence[ModalPath]) -> dict[str, Mixture]:
+    hosts = [
+        (cast(Experts, experts), [a for p in earlier if (a := p.adapter(site)) is not None])
+        for site, experts in path.experts.items()
+    ]
+    return dict(zip(path.experts, fuse(hosts), strict=True))

@@ -4,13 +4,14 @@ Everything here takes the path of each medium from the prompt itself; a batch an
 them. Encoders are outside: they are frozen, so their features are computed once (``data.cache``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -18,10 +19,14 @@ from transformers import DynamicCache, PretrainedConfig
 
 from pathweave.errors import RunError
 from pathweave.model.base import Base
+from pathweave.model.chat import LaidOutChats, lay_out_chats
+from pathweave.model.llm_hosts import PREFIX, llm_linears, recomputed, tail_linears
 from pathweave.model.paths import Paths, matches
 from pathweave.model.prefix_cache import Prefixes
 from pathweave.model.prompt import Ids, Medium, Prompt, instruction, lay_out, token_ids
-from pathweave.nn import Projector, QFormer, woven_sites
+from pathweave.model.soft_vocabulary import Ride, first_soft_id, hook_embeddings
+from pathweave.nn import Mixture, Projector, QFormer, woven_sites
+from pathweave.nn.hooked import Carried, carrying
 
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 # The first token of an answer is predicted from the one before it.
@@ -32,22 +37,75 @@ EMPTY_PROMPT = (
 
 
 @dataclass(frozen=True)
+class LaidOut:
+    """Prompts as ids of words and of the tokens of media.
+
+    Attributes:
+        rows: Of each prompt the ids before its first medium, and the rest. All of a prompt without
+            media is the rest.
+        ride: The media, which calls of the language model with these ids must carry.
+        alongside: Of each prompt what runs along its tokens beside the ids, by the name under which
+            the language model takes it.
+        inputs: What the base's own processor made of the media that it reads by itself.
+    """
+
+    rows: list[tuple[Ids, Ids]]
+    ride: Ride
+    alongside: list[dict[str, Tensor]]
+    inputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Prefilled:
     """Prompts whose first tokens the language model has read.
 
     Attributes:
         cache: Keys and values of those tokens; None if there are none.
         mask: Which of the cache's columns count (1).
-        remainder: Embeddings of the rest of each prompt.
+        remainder: Ids of the rest of each prompt, on the host.
+        ride: The media, which the language model must carry to read it.
+        alongside: See ``LaidOut``.
+        inputs: See ``LaidOut``.
+        by_itself: Whether the language model finds the places of its tokens by itself, as one does
+            that reads media by itself and places them otherwise than words.
     """
 
     cache: DynamicCache | None
     mask: Int[Tensor, "batch prefix"]
-    remainder: list[Float[Tensor, "_ out"]]
+    remainder: list[Int[Tensor, " _"]]
+    ride: Ride
+    alongside: list[dict[str, Tensor]]
+    inputs: dict[str, Tensor]
+    by_itself: bool
+
+    def beside(
+        self, side: str, device: torch.device, then: Mapping[str, int], answers: Sequence[int] = ()
+    ) -> dict[str, Tensor]:
+        """Return what goes into the language model beside ids and mask.
+
+        Args:
+            side: Side of the padding.
+            device: Where to.
+            then: What the tokens of answers are marked with, by name.
+            answers: Number of tokens that follow each prompt. What ``then`` does not name is marked
+                as the last token of the prompt.
+        """
+        marks: dict[str, Tensor] = {}
+        for name in self.alongside[0] if self.alongside else ():
+            rows = [row[name] for row in self.alongside]
+            for i, count in enumerate(answers):
+                last = (
+                    rows[i][-1:] if name not in then else torch.full_like(rows[i][-1:], then[name])
+                )
+                rows[i] = torch.cat([rows[i], last.expand(count, *last.shape[1:])])
+            marks[name] = pad(rows, side)[0]
+        return {name: tensor.to(device) for name, tensor in (marks | self.inputs).items()}
 
     def decoder_inputs(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
         """Return what the language model must be told to read on, given where new tokens count."""
         whole = torch.cat([self.mask, mask], dim=1)
+        if self.by_itself:
+            return {"attention_mask": whole, "use_cache": False}
         # Padding takes no position, so a row's tokens have the positions they would have alone.
         positions = (whole.cumsum(1) - 1).clamp(min=0)
         return {
@@ -65,6 +123,10 @@ class PathWeave(nn.Module):
         base: Language model, Q-Former and projector.
         cues: Words put before the tokens of a medium, by modality or else path.
 
+    Attributes:
+        checkpointing: Whether training computes what the language model's layers made once more
+            in the backward pass, instead of keeping it.
+
     Example:
         ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
         ``model.generate(prompts)`` (in ``evaluate.generate``) the answers.
@@ -78,14 +140,26 @@ class PathWeave(nn.Module):
         self.projector = base.projector
         self.cues = dict(cues or {})
         self.prefixes = Prefixes(self.llm)
+        if base.native:  # some let words read ahead, or place them by what stands before
+            self.prefixes.are_shareable = False
+        self.tail = base.tail
+        hook_embeddings(self.llm)
+        self._first_soft_id = first_soft_id(self.llm, len(base.tokenizer))
+        self.checkpointing = False
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
         # A path draws its adapters in this order: those of feed-forward blocks last.
         sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
         hosts = {s: (woven[s].host.in_features, woven[s].host.out_features) for s in sites}
         shape = self.qformer.shape
-        self.paths = Paths(shape.dim, shape.encoder_width, hosts, dict(base.connector.items()))
+        parts = dict(base.connector.items())
+        foreign = llm_linears(self.llm) | tail_linears(base.tail)
+        self.paths = Paths(shape.dim, shape.encoder_width, hosts, parts, foreign)
         for ready in base.ready_paths:
             self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
+
+    @property
+    def _recomputes(self) -> bool:
+        return self.checkpointing and self.training and torch.is_grad_enabled()
 
     @property
     def device(self) -> torch.device:
@@ -105,31 +179,34 @@ class PathWeave(nn.Module):
         self, prompts: Sequence[Prompt], answers: Sequence[str]
     ) -> tuple[Float[Tensor, ""], int]:
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
-        ids = [self.answer_ids(answer) for answer in answers]
-        prefilled = self.prefill(prompts, max(map(len, ids), default=0))
-        before = prefilled.remainder
-        rows = [torch.cat([b, self.embed_ids(i)]) for b, i in zip(before, ids, strict=True)]
-        embeds, mask = pad(rows, side="right")
+        said = [self.answer_ids(answer) for answer in answers]
+        counts = [len(answer) for answer in said]
+        prefilled = self.prefill(prompts, max(counts, default=0))
+        before, ride = prefilled.remainder, prefilled.ride
+        rows = [torch.cat(pair) for pair in zip(before, said, strict=True)]
+        ids, mask = pad(rows, side="right")
         # Position t predicts token t + 1. Logits are as wide as the vocabulary, so they are made
         # only where needed; by the model's own forward pass, as some models scale or cap what their
         # output embeddings give. Where that is, the lengths tell: no tensor's values are asked.
-        wanted = torch.zeros(embeds.shape[:2], dtype=torch.bool, device="cpu")
-        for row, start, answer in zip(wanted, map(len, before), ids, strict=True):
-            row[start - 1 : start - 1 + len(answer)] = True
-        inputs = prefilled.decoder_inputs(mask)
-        logits = self.llm(inputs_embeds=embeds, logits_to_keep=wanted, **inputs).logits
-        loss = F.cross_entropy(logits.float(), torch.cat(ids), reduction="sum")
-        return loss, sum(map(len, ids))
+        wanted = torch.zeros(ids.shape, dtype=torch.bool, device="cpu")
+        for row, start, count in zip(wanted, map(len, before), counts, strict=True):
+            row[start - 1 : start - 1 + count] = True
+        ride.known = ids
+        inputs = prefilled.decoder_inputs(mask.to(self.device))
+        inputs |= prefilled.beside("right", self.device, self.base.after_prompt, counts)
+        again = recomputed(self.llm) if self._recomputes else nullcontext()
+        with carrying(ride), again:
+            ids = ids.to(self.device)
+            logits = self.llm(input_ids=ids, logits_to_keep=wanted, **inputs).logits
+        labels = torch.cat(said).to(self.device)
+        return F.cross_entropy(logits.float(), labels, reduction="sum"), sum(counts)
 
     def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
-        """Return the tokens of an answer, closed by the end-of-sequence token."""
-        text = f" {answer.strip()}{self.base.template.end}"
+        """Return the tokens of an answer, closed by the end-of-sequence token, on the host."""
+        space = "" if self.base.template.chat else " "  # a chat template brings its own
+        text = f"{space}{answer.strip()}{self.base.template.end}"
         ids = token_ids(self.base.tokenizer, text)
-        return torch.tensor([*ids, self.base.end_token], device=self.device)
-
-    def embed_ids(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape out"]:
-        """Return tokens as the language model embeds them, by its module: some scale the table."""
-        return self.llm.get_input_embeddings()(ids)
+        return torch.tensor([*ids, self.base.end_token], device="cpu")
 
     def prefill(self, prompts: Sequence[Prompt], answer: int = 0) -> Prefilled:
         """Return prompts up to their answers, with what precedes the first media already read.
@@ -141,26 +218,28 @@ class PathWeave(nn.Module):
         Raises:
             RunError: If the language model cannot read so many tokens, or a prompt has none.
         """
-        if self.prefixes.are_shareable:
-            laid_out = self._lay_out(prompts)
-        else:
-            laid_out = [((), embeds) for embeds in self.embed_prompts(prompts)]
-        for ids, remainder in laid_out:
-            if not len(remainder):
+        laid_out = self.lay_out(prompts)
+        rows = laid_out.rows
+        # A layer that is computed again would put its keys into the cache twice.
+        if not self.prefixes.are_shareable or self._recomputes:
+            rows = [((), prefix + rest) for prefix, rest in rows]
+        for prefix, rest in rows:
+            if not rest:
                 raise RunError(EMPTY_PROMPT)
-            if problem := too_long(len(ids) + len(remainder), answer, context_of(self.llm.config)):
+            if problem := too_long(len(prefix) + len(rest), answer, context_of(self.llm.config)):
                 raise RunError(problem)
-        cache, mask = self.prefixes.cache([ids for ids, _ in laid_out])
-        return Prefilled(cache, mask, [remainder for _, remainder in laid_out])
+        cache, mask = self.prefixes.cache([prefix for prefix, _ in rows])
+        remainder = [torch.tensor(rest, device="cpu") for _, rest in rows]
+        marks, inputs, by_itself = laid_out.alongside, laid_out.inputs, bool(self.base.native)
+        return Prefilled(cache, mask, remainder, laid_out.ride, marks, inputs, by_itself)
 
     def misfit(self, prompt: Prompt, answer: str) -> str | None:
         """Return why the language model cannot read a prompt and its answer, else None."""
-        base = self.base
         length = sum(
             len(piece.features) * self.paths[piece.path].spec.num_queries
             if isinstance(piece, Medium)
             else len(piece)
-            for piece in lay_out(prompt, base.tokenizer, base.template, self.cues)
+            for piece in self._pieces([prompt]).rows[0]
         )
         if not length:
             return EMPTY_PROMPT
@@ -168,41 +247,77 @@ class PathWeave(nn.Module):
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""
-        return [
-            torch.cat([self._embedded(ids), remainder]) for ids, remainder in self._lay_out(prompts)
-        ]
+        laid_out = self.lay_out(prompts)
+        embed = self.llm.get_input_embeddings()
+        rows = [torch.tensor([prefix + rest], device=self.device) for prefix, rest in laid_out.rows]
+        with carrying(laid_out.ride):
+            return [embed(row)[0] for row in rows]
 
-    def _lay_out(self, prompts: Sequence[Prompt]) -> list[tuple[Ids, Float[Tensor, "tokens out"]]]:
-        """Return of each prompt the tokens before its first medium and the embeddings of the rest.
+    def lay_out(
+        self,
+        prompts: Sequence[Prompt],
+        mixtures: Mapping[str, Mapping[str, Mixture]] | None = None,
+    ) -> LaidOut:
+        """Return prompts as ids, and the media that stand behind some of them.
 
-        All of a prompt without media is the rest.
+        Args:
+            prompts: Text and encoded media.
+            mixtures: Fused experts of the paths, where they are not those of ``paths.mixtures``.
         """
-        base = self.base
-        layouts = [lay_out(prompt, base.tokenizer, base.template, self.cues) for prompt in prompts]
+        read = self._pieces(prompts)
+        layouts = read.rows
         media = [
             (piece, instruction(prompt))
             for prompt, pieces in zip(prompts, layouts, strict=True)
             for piece in pieces
             if isinstance(piece, Medium)
         ]
-        # One pass of the connector over the media of all prompts, handed out again in their order.
-        soft = iter(self.soft_tokens([m for m, _ in media], [text for _, text in media]))
-        laid_out = []
-        for pieces in layouts:
+        names = list(dict.fromkeys(medium.path for medium, _ in media))
+        mixtures = mixtures or {name: self.paths.mixtures(name) for name in names}
+        # One pass of the connector over the media of all prompts, in their order.
+        soft = self.soft_tokens([m for m, _ in media], [text for _, text in media], mixtures)
+        ids = iter(range(self._first_soft_id, self._first_soft_id + sum(map(len, soft))))
+        counts = iter(map(len, soft))
+        rows, whole = [], any(self.paths[name].spec.scope == "prompt" for name in names)
+        alongside = []
+        for pieces, marks in zip(layouts, read.alongside, strict=True):
             first = next((i for i, piece in enumerate(pieces) if isinstance(piece, Medium)), 0)
-            ids: Ids = sum(cast(list[Ids], pieces[:first]), ())
-            remainder = [
-                next(soft) if isinstance(piece, Medium) else self._embedded(piece)
-                for piece in pieces[first:]
+            row = [
+                tuple(islice(ids, next(counts))) if isinstance(piece, Medium) else piece
+                for piece in pieces
             ]
-            laid_out.append((ids, torch.cat(remainder)))
-        return laid_out
+            # What a path corrects from the first token on is no prefix that prompts could share.
+            first = 0 if whole else first
+            rows.append((sum(row[:first], ()), sum(row[first:], ())))
+            widths = [
+                width
+                for piece, tokens in zip(pieces, row, strict=True)
+                for width in ([len(tokens)] if isinstance(piece, Medium) else [1] * len(piece))
+            ]
+            times = torch.tensor(widths, device="cpu")
+            alongside.append({n: mark.repeat_interleave(times, dim=0) for n, mark in marks.items()})
+        vectors = torch.cat(soft) if soft else torch.empty(0, 0, device=self.device)
+        path_of = [
+            i for (m, _), t in zip(media, soft, strict=True) for i in [names.index(m.path)] * len(t)
+        ]
+        inside = [{s: m for s, m in mixtures[n].items() if s.startswith(PREFIX)} for n in names]
+        scopes = [self.paths[name].spec.scope for name in names]
+        ride = Ride(self._first_soft_id, vectors, path_of, inside, scopes)
+        return LaidOut(rows, ride, alongside, read.inputs)
 
-    def _embedded(self, ids: Ids) -> Float[Tensor, "tokens out"]:
-        return self.embed_ids(torch.tensor(ids, dtype=torch.long, device=self.device))
+    def _pieces(self, prompts: Sequence[Prompt]) -> LaidOutChats:
+        """Return prompts as ids and media, in the words of the base or in its chat template."""
+        base = self.base
+        if base.reader is not None:
+            return lay_out_chats(prompts, base.reader, self.cues)
+        rows = [lay_out(prompt, base.tokenizer, base.template, self.cues) for prompt in prompts]
+        return LaidOutChats(rows, [{} for _ in rows], {})
 
     def soft_tokens(
-        self, media: Sequence[Medium], texts: Sequence[str]
+        self,
+        media: Sequence[Medium],
+        texts: Sequence[str],
+        mixtures: Mapping[str, Mapping[str, Mixture]] | None = None,
     ) -> list[Float[Tensor, "tokens out"]]:
         """Return the tokens that the connector makes of each medium.
 
@@ -212,6 +327,7 @@ class PathWeave(nn.Module):
         Args:
             media: Encoded media, of any mixture of paths.
             texts: The instruction that the Q-Former reads beside each medium.
+            mixtures: Fused experts of the paths, if they are known already.
 
         Raises:
             PathError: If a medium names a path that the model does not have.
@@ -227,12 +343,18 @@ class PathWeave(nn.Module):
                 [texts[i] for i in chosen],
                 cast(QFormer, own.get("qformer", self.qformer)),
                 cast(Projector, own.get("projector", self.projector)),
+                mixtures,
             )
             soft |= zip(chosen, tokens, strict=True)
         return [soft[i] for i in range(len(media))]
 
     def connect(
-        self, media: Sequence[Medium], texts: Sequence[str], qformer: QFormer, projector: Projector
+        self,
+        media: Sequence[Medium],
+        texts: Sequence[str],
+        qformer: QFormer,
+        projector: Projector,
+        mixtures: Mapping[str, Mapping[str, Mixture]] | None = None,
     ) -> list[Float[Tensor, "tokens out"]]:
         """Return the tokens that a Q-Former and a projector make of each medium with its path."""
         # The Q-Former reads a row per unit (frame or window). A route wants one run of rows a path,
@@ -245,10 +367,13 @@ class PathWeave(nn.Module):
         names = [media[i].path for i in rows]
         features, feature_mask = self._project([media[i] for i in order])
         text, text_mask = self._qformer_text([texts[i] for i in rows])
-        route = self.paths.route(names)
+        route = self.paths.route(names, mixtures)
         queries = torch.stack([self.paths[name].queries for name in names])
         queries = qformer(queries, features, route, feature_mask, text, text_mask)
         tokens = projector(queries, route).to(self.llm.dtype)
+        if self.tail is not None:
+            with carrying(Carried(route)):
+                tokens = self.tail(tokens)
         by_medium = dict(zip(order, tokens.split(units), strict=True))
         return [by_medium[i].flatten(0, 1) for i in range(len(media))]
 
@@ -301,8 +426,8 @@ def too_long(prompt: int, answer: int, context: int | None) -> str | None:
 
 
 def pad(
-    rows: Sequence[Float[Tensor, "_ dim"]], side: str
-) -> tuple[Float[Tensor, "batch tokens dim"], Int[Tensor, "batch tokens"]]:
+    rows: Sequence[Shaped[Tensor, "_ ..."]], side: str
+) -> tuple[Shaped[Tensor, "batch tokens ..."], Int[Tensor, "batch tokens"]]:
     """Stack sequences of unequal length with zeros on one side, and say where they count (1)."""
     ones = [torch.ones(len(row), dtype=torch.long, device=row.device) for row in rows]
     mask = pad_sequence(ones, batch_first=True, padding_side=side)

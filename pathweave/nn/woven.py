@@ -5,12 +5,14 @@ r"""Adapter-in-Adapter at one host (PathWeave, sec. 3.2 and 3.3).
 ``Experts`` is what path m owns at one host. ``Mixture`` is the same function as two matrix
 products: every expert is affine, so all down-projections and the gate stack into one matrix, and
 each in-adapter folds into the up-projection behind it. ``Route`` says which path each row of a
-batch takes. ``WovenLinear`` is a frozen linear layer that takes a route as an argument: no module
-remembers a path, so batches, messages and threads may mix them.
+batch takes, or each token. ``WovenLinear`` is a frozen linear layer that takes a route as an
+argument (one of a foreign module finds it in ``hooked``): no module remembers a path, so batches,
+messages and threads may mix them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -104,66 +106,135 @@ class Experts(nn.Module):
         self.adapter = Adapter(in_dim, out_dim, rank, scale)
 
     def fuse(self, earlier: Sequence[Adapter]) -> Mixture:
-        """Return the fused form, given the predecessors' adapters at this host, in order.
+        """Return the fused form, given the predecessors' adapters at this host, in order."""
+        return fuse([(self, earlier)])[0]
 
-        Gradients flow through the fused matrices to whatever requires them. Fusing costs
-        O(rank^2 * out) per expert, which is independent of the batch.
-        """
-        if len(earlier) != self.num_earlier:
+
+def fuse(hosts: Sequence[tuple[Experts, Sequence[Adapter]]]) -> list[Mixture]:
+    """Return the fused form of the experts at each host, given the predecessors' adapters there.
+
+    Gradients flow through the fused matrices to whatever requires them. Fusing costs
+    O(rank^2 * out) per expert, which is independent of the batch. Hosts of one shape are fused
+    together: a language model has hundreds.
+    """
+    alike: dict[object, list[int]] = {}
+    for index, (experts, earlier) in enumerate(hosts):
+        if len(earlier) != experts.num_earlier:
             raise ValueError(
-                f"earlier must hold {self.num_earlier} adapters, got {len(earlier)}; pass those of "
-                "the predecessors the path was made with"
+                f"earlier must hold {experts.num_earlier} adapters, got {len(earlier)}; pass those "
+                "of the predecessors the path was made with"
             )
-        adapters = [*earlier, self.adapter]
-        inner = [*self.in_adapters] if len(self.in_adapters) else [None] * self.num_earlier
-        # An in-adapter stands behind the down-projection, which is the predecessor's own and
-        # frozen: so it folds into what comes after it, and ``inward`` is a mere stack.
-        folded = [_fold(*pair) for pair in zip(adapters, [*inner, None], strict=True)]
-        gate_columns = [] if self.gate is None else self.gate.columns
-        down = [adapter.down.weight.T for adapter in adapters]
-        inward = torch.cat([*down, *gate_columns], dim=1)
-        bias = torch.cat([adapter.down.bias for adapter in adapters])
-        expert_of = [i for i, adapter in enumerate(adapters) for _ in range(adapter.rank)]
-        return Mixture(
-            inward=inward,
-            inward_bias=F.pad(bias, (0, inward.shape[1] - len(bias))),
-            outward=torch.cat([up for up, _ in folded] + [torch.stack([c for _, c in folded])]),
-            expert_of=torch.tensor(expert_of, device=inward.device),
-            gate=self.gate,
-        )
+        columns = () if experts.gate is None else [c.shape for c in experts.gate.columns]
+        adapters = [(a.down.weight.shape, a.up.weight.shape) for a in (*earlier, experts.adapter)]
+        alike.setdefault(repr((adapters, columns, len(experts.in_adapters))), []).append(index)
+    fused: dict[int, Mixture] = {}
+    for indices in alike.values():
+        fused |= zip(indices, _fuse_alike([hosts[i] for i in indices]), strict=True)
+    return [fused[i] for i in range(len(hosts))]
 
 
-def _fold(
-    adapter: Adapter, inner: nn.Module | None
-) -> tuple[Float[Tensor, "rank out"], Float[Tensor, " out"]]:
-    """Return the up-projection with scale and in-adapter folded in, and the constant term."""
-    # s (U (F h + f) + b) = (s U F) h + s (U f + b), here with rows for columns.
-    up: Tensor = adapter.up.weight.T
-    constant: Tensor = adapter.up.bias
-    if isinstance(inner, InAdapter):
-        up, constant = inner.weight.T @ up, inner.bias @ up + constant
-    return adapter.scale * up, adapter.scale * constant
+def _fuse_alike(hosts: Sequence[tuple[Experts, Sequence[Adapter]]]) -> list[Mixture]:
+    first, num_earlier = hosts[0][0], hosts[0][0].num_earlier
+    down, bias, up, constant = [], [], [], []
+    for i in range(num_earlier + 1):
+        at = [earlier[i] if i < num_earlier else experts.adapter for experts, earlier in hosts]
+        down.append(torch.stack([adapter.down.weight for adapter in at]).transpose(1, 2))
+        bias.append(torch.stack([adapter.down.bias for adapter in at]))
+        ups: list[Tensor] = [adapter.up.weight.T for adapter in at]
+        c = torch.stack([adapter.up.bias for adapter in at])[:, None]
+        if i < len(first.in_adapters):
+            # An in-adapter stands behind the down-projection, which is the predecessor's own and
+            # frozen: so it folds into what comes after it, and ``inward`` is a mere stack.
+            # s (U (F h + f) + b) = (s U F) h + s (U f + b), here with rows for columns. Each host's
+            # product by itself: one for all has other last bits.
+            inner = [cast(InAdapter, experts.in_adapters[i]) for experts, _ in hosts]
+            pairs = [*zip(inner, ups, strict=True)]
+            c = torch.stack([each.bias @ u for each, u in pairs])[:, None] + c
+            ups = [each.weight.T @ u for each, u in pairs]
+        u, scale = torch.stack(ups), torch.stack([adapter.scale for adapter in at])[:, None]
+        up.append(scale * u)
+        constant.append(scale * c)
+    if first.gate is not None:
+        columns = [cast(Gate, experts.gate).columns for experts, _ in hosts]
+        down += [torch.stack(each) for each in zip(*columns, strict=True)]
+    inward, stacked = torch.cat(down, dim=2), torch.cat(bias, dim=1)
+    stacked = F.pad(stacked, (0, inward.shape[2] - stacked.shape[1]))
+    outward = torch.cat([*up, *constant], dim=1)
+    ranks = [u.shape[1] for u in up]
+    of = torch.tensor([i for i, rank in enumerate(ranks) for _ in range(rank)], device=u.device)
+    parts = zip(inward.unbind(), stacked.unbind(), outward.unbind(), hosts, strict=True)
+    return [Mixture(i, b, o, of, experts.gate) for i, b, o, (experts, _) in parts]
+
+
+Rows = int | Int[Tensor, " _"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """Which path each row of a batch takes: consecutive runs of rows, one path each.
+    """Which path each row of a batch takes, or each token.
 
     Attributes:
-        runs: For each run the mixtures of its path, by name of the host, and its number of rows.
-            A host that the path does not adapt is absent.
+        runs: For each run the mixtures of its path, by name of the host, and what takes it: the
+            number of consecutive rows, all of whose tokens do; or indices of single tokens, counted
+            through the batch row by row, each in one run at most. A host that the path does not
+            adapt is absent.
+        tokens: Tokens of a row, where runs are of single tokens.
 
     Example:
         >>> Route().rows
         0
     """
 
-    runs: tuple[tuple[Mapping[str, Mixture], int], ...] = field(default=())
+    runs: tuple[tuple[Mapping[str, Mixture], Rows], ...] = field(default=())
+    tokens: int | None = None
 
     @property
     def rows(self) -> int:
-        """Number of rows in the batch."""
-        return sum(count for _, count in self.runs)
+        """Number of rows in the batch, where runs are of rows."""
+        return sum(rows for _, rows in self.runs if isinstance(rows, int))
+
+
+def weave(
+    y: Float[Tensor, "*batch out"], x: Float[Tensor, "*batch dim"], route: Route, site: str
+) -> Float[Tensor, "*batch out"]:
+    """Return a host's output ``y`` for ``x`` with the correction of the path that each row takes.
+
+    Raises:
+        ValueError: If the route is of single tokens, and these are of another batch.
+    """
+    runs = [(mixtures.get(site), rows) for mixtures, rows in route.runs]
+    if all(mixture is None for mixture, _ in runs):
+        return y
+    if route.tokens is not None:
+        return _weave_tokens(y, x, cast(Any, runs), route.tokens)
+    # The host is one product for the whole batch; only the corrections go run by run.
+    counts = cast(list[int], [count for _, count in runs])
+    parts = zip(x.split(counts), y.split(counts), runs, strict=True)
+    woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, (mixture, _) in parts]
+    return woven[0] if len(woven) == 1 else torch.cat(woven)
+
+
+def _weave_tokens(
+    y: Float[Tensor, "*batch out"],
+    x: Float[Tensor, "*batch dim"],
+    runs: Sequence[tuple[Mixture | None, Int[Tensor, " _"]]],
+    tokens: int,
+) -> Float[Tensor, "*batch out"]:
+    """Correct single tokens; a layer may be given the last ones of each row alone."""
+    flat_x, flat_y = x.flatten(0, -2), y.flatten(0, -2)
+    given = x.shape[-2]
+    for mixture, indices in runs:
+        if mixture is None:
+            continue
+        chosen = indices
+        if x.ndim > 2 and given < tokens:
+            row, place = indices // tokens, indices % tokens - (tokens - given)
+            chosen = (row * given + place)[place >= 0]
+        own = flat_x[chosen].to(mixture.inward)
+        correction = mixture(own[None])[0].to(flat_y)
+        # Not ``index_add``, whose order of additions may vary: each index stands there once.
+        flat_y = flat_y.index_copy(0, chosen, flat_y[chosen] + correction)
+    return flat_y.view_as(y)
 
 
 class WovenLinear(nn.Module):
@@ -183,15 +254,7 @@ class WovenLinear(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], route: Route
     ) -> Float[Tensor, "batch tokens out"]:
         """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        y = self.host(x)
-        mixtures = [mixtures.get(self.site) for mixtures, _ in route.runs]
-        if all(mixture is None for mixture in mixtures):
-            return y
-        # The host is one product for the whole batch; only the corrections go run by run.
-        counts = [count for _, count in route.runs]
-        runs = zip(x.split(counts), y.split(counts), mixtures, strict=True)
-        woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, mixture in runs]
-        return woven[0] if len(woven) == 1 else torch.cat(woven)
+        return weave(self.host(x), x, route, self.site)
 
 
 def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:

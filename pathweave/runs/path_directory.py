@@ -51,7 +51,7 @@ def save_path(
     """
     tensors = {TENSORS: path.state_dict()} | ({} if proof is None else {PROOF: proof})
     # Fields that most paths do not need are left out of the spec there.
-    rare = {"own": (), "positions": "none", "columns": None, "patches": None}
+    rare = {"own": (), "positions": "none", "columns": None, "patches": None, "scope": "onward"}
     spec = {n: v for n, v in asdict(path.spec).items() if n not in rare or v != rare[n]}
     description = {
         "spec": spec,

@@ -243,6 +243,7 @@ class Curriculum:
             self.display.say(f"[bold]{lesson.name}[/]: training {sum(sizes.values()):,} parameters")
             self.log.event("stage", stage=lesson.name, trained=sum(sizes.values()))
             trained |= sizes
+            self.model.checkpointing = lesson.training.checkpointing
             seconds += train_stage(
                 self.model,
                 lesson,

@@ -266,7 +266,7 @@ def test_soft_tokens_are_a_little_larger_than_text(tmp_path, family):
     use_llm(base, tmp_path)
     model = PathWeave(base, {})
     randomise(model.paths.expand(chain("sound")[0]))
-    text = model.embed_ids(torch.arange(llm.config.vocab_size))
+    text = model.llm.get_input_embeddings()(torch.arange(llm.config.vocab_size))
     with torch.no_grad():
         soft = model.soft_tokens([medium("sound", units=8)], ["What?"])[0]
     torch.testing.assert_close(soft.std() / text.std(), torch.tensor(1.5), rtol=0.05, atol=0)

@@ -55,12 +55,12 @@ def test_an_answer(cost, real):
     media = [real.prompt[0]] * BATCH
     with torch.no_grad():
         soft = real.model.soft_tokens
+        soft(media[:1], [""])  # the correction of a host is put together once and for all
         alone, _ = measured_flops(lambda: torch.cat(soft(media[:1], [""])))
         whole, _ = measured_flops(lambda: torch.cat(soft(media, [""] * BATCH)))
         counts = [
             measured_flops(lambda n=n: write(real, n).sequences)[0] - alone for n in (1, ANSWER)
         ]
-    # The correction of a host is put together once for a batch.
     assert cost.answer.connector == whole // BATCH
     assert cost.answer.llm == counts[0]
     assert cost.answer.decoding == counts[1] - counts[0]

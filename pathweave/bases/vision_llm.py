@@ -1,0 +1,215 @@
+"""Vision LLMs of transformers: models that read pictures and more beside text, by themselves."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoProcessor,
+    PretrainedConfig,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+
+from pathweave.bases.llm import (
+    SAMPLED_ROWS,
+    chat_words,
+    load_frozen,
+    read_config,
+    read_generation,
+    soft_token_scale,
+)
+from pathweave.bases.shards import Shards
+from pathweave.bases.tails import find_tail
+from pathweave.errors import FetchError, RecipeError
+from pathweave.extras import import_extra
+from pathweave.model.base import Base, freeze
+from pathweave.nn import Projector, QFormer, QFormerConfig
+
+TEXT = "text"
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+# What some processors need beside transformers.
+EXTRA, EXTRA_PACKAGES = "vlm", ("torchvision", "num2words")
+
+
+# What a family marks the tokens of an answer with, where that is not what it marks a prompt's with.
+AFTER_PROMPT = {"paligemma": {"token_type_ids": 1}}
+
+
+class VisionLlm(NamedTuple):
+    """A vision LLM.
+
+    Attributes:
+        model: The frozen model.
+        processor: Its processor, which holds its tokenizer.
+        identity: Hash that stands for its weights where they are quantised.
+        native: Kinds of media that it reads by itself, as the processor calls them.
+    """
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
+    identity: str | None
+    native: tuple[str, ...]
+
+
+class LoadedModel(NamedTuple):
+    """A vision LLM without its processor; see ``VisionLlm``."""
+
+    model: PreTrainedModel
+    identity: str | None
+    native: tuple[str, ...]
+
+
+def load_vision_base(
+    directory: Path,
+    reducer: QFormerConfig,
+    dtype: torch.dtype | None = None,
+    quantise: str | None = None,
+) -> Base:
+    """Return the vision LLM in a directory as a base whose paths have connectors of their own.
+
+    Args:
+        directory: See ``open_vision_llm``.
+        reducer: Sizes of the Q-Former that each path starts from; its weights are random.
+        dtype: See ``load_llm``.
+        quantise: See ``load_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete or damaged.
+        PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
+    """
+    opened = open_vision_llm(directory, dtype, quantise)
+    model, tokenizer = opened.model, opened.processor.tokenizer
+    tail = find_tail(model)
+    words = cast(nn.Embedding, model.get_input_embeddings())
+    out, scale = (
+        words.embedding_dim,
+        soft_token_scale(model, words.num_embeddings // SAMPLED_ROWS + 1),
+    )
+    if tail is not None:  # a tower's features are normed: their deviation is about 1
+        out, scale = tail.width, 1.0
+    qformer, projector = QFormer(reducer), Projector(reducer.dim, out, scale)
+    freeze(qformer)
+    freeze(projector)
+    return Base(
+        kind=model.config.model_type,
+        llm=model,
+        tokenizer=tokenizer,
+        qformer=qformer,
+        projector=projector,
+        text_tokenizer=None,
+        template=chat_words(opened.processor),
+        llm_identity=opened.identity,
+        reader=opened.processor,
+        native=opened.native,
+        shares_connector=False,
+        tail=None if tail is None else tail.module,
+        after_prompt=AFTER_PROMPT.get(model.config.model_type, {}),
+    )
+
+
+def is_vision_llm(config: PretrainedConfig) -> bool:
+    """Return whether a model reads media beside text by itself, and has no Q-Former."""
+    return _kind(config) is not None and not hasattr(config, "qformer_config")
+
+
+def _kind(config: PretrainedConfig) -> type[PreTrainedModel] | None:
+    """Return the class of the model that a configuration is of, if it reads more than text."""
+    kind = None
+    if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        kind = cast(Any, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)])
+    # Language models may inherit what they say they read from a model with a tower (Gemma 3's).
+    elif type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and hasattr(config, "vision_config"):
+        kind = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
+    return kind if kind is not None and _media(kind) else None
+
+
+def _media(model: PreTrainedModel | type[PreTrainedModel]) -> tuple[str, ...]:
+    kinds = model.input_modalities
+    return tuple(kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != TEXT)
+
+
+def open_vision_llm(
+    directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
+) -> VisionLlm:
+    """Return the vision LLM in a directory, with its processor.
+
+    Args:
+        directory: Holds configuration, weights, processor and tokenizer.
+        dtype: Type of the weights; see ``load_llm``.
+        quantise: See ``load_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete or damaged.
+        PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
+    """
+    processor = load_processor(directory)  # the quick part first
+    model, identity, native = load_vision_llm(directory, dtype, quantise)
+    return VisionLlm(model, processor, identity, native)
+
+
+def load_vision_llm(
+    directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
+) -> LoadedModel:
+    """Return the vision LLM in a directory without its processor; see ``open_vision_llm``."""
+    config = read_config(directory)
+    kind = _kind(config)
+    rule = f"the base in {directory} must be a vision LLM"
+    remedy = "choose a checkpoint that transformers lists under image-text-to-text"
+    if kind is None or not is_vision_llm(config):
+        raise RecipeError(f"{rule}, got {config.model_type!r}; {remedy}")
+    if config.is_encoder_decoder:
+        raise RecipeError(
+            f"{rule} with a language model that is a decoder alone, got {config.model_type!r}, "
+            f"which has an encoder; {remedy}"
+        )
+    shards = Shards(directory)
+    loaded = load_frozen(kind, config, shards.read(shards.names), directory, dtype, quantise)
+    model = loaded.model
+    embeddings = model.get_input_embeddings()
+    if not isinstance(embeddings, nn.Embedding) or embeddings not in [
+        *model.get_decoder().modules()
+    ]:
+        raise RecipeError(
+            f"{rule} whose language model transformers can name, got {config.model_type!r} without "
+            f"one; {remedy}"
+        )
+    read_generation(directory, model)
+    # A tower that the configuration leaves out is None.
+    native = tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
+    return LoadedModel(model, loaded.identity, native)
+
+
+def load_processor(directory: Path) -> ProcessorMixin:
+    """Return the processor in a directory.
+
+    Raises:
+        FetchError: If it is missing or damaged.
+        PathWeaveError: If it needs a package that is not installed.
+    """
+    if not any((directory / file).is_file() for file in PROCESSOR_FILES):
+        raise FetchError(
+            f"{directory} must hold the processor of a vision LLM ({' or '.join(PROCESSOR_FILES)}),"
+            " got none; download its files too"
+        )
+    rule = f"{directory} must hold a whole processor with its tokenizer"
+    try:
+        processor = AutoProcessor.from_pretrained(directory)
+    # A damaged processor, or one of another version, makes the reader fail in many ways.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        for package in EXTRA_PACKAGES:
+            if package in reason.lower():
+                import_extra(package, EXTRA)
+        raise FetchError(
+            f"{rule}, got one that cannot be read ({reason[:120]}); download its files again, or "
+            "install a newer version of transformers"
+        ) from error
+    if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "tokenizer"):
+        raise FetchError(f"{rule}, got a {type(processor).__name__} alone; download the rest")
+    return processor

@@ -1,0 +1,117 @@
+"""Linear layers of a language model that paths may adapt."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from pathweave.errors import RecipeError
+from pathweave.nn.hooked import recompute_contexts
+
+PREFIX, TAIL = "llm/", "tail"
+# A router's choice of experts is no map that a correction could be added to in small steps.
+_ROUTER = re.compile(r"(^|_)(gate|router|gating)$")
+# What later tokens read of an earlier one: its keys and values, or its share in a state.
+_READ_LATER = re.compile(r"(^|_)(k|v|kv|qkv|key|value|in)(_|$)")
+
+
+def llm_linears(llm: PreTrainedModel) -> dict[str, nn.Linear]:
+    """Return the layers by site, such as ``llm/layers/0/self_attn/q_proj``, in order.
+
+    These are all linear layers of the decoder but routers, and towers that sit inside it. The head
+    is outside.
+    """
+    decoder = cast(nn.Module, llm.get_decoder())
+    towers = {id(module) for kind in foreign_inputs(llm) for module in _tower(llm, kind)}
+    return {
+        PREFIX + name.replace(".", "/"): layer
+        for name, layer in decoder.named_modules()
+        if isinstance(layer, nn.Linear)
+        and id(layer) not in towers
+        and not _ROUTER.search(name.rsplit(".", 1)[-1])
+    }
+
+
+def tail_linears(tail: nn.Module | None) -> dict[str, nn.Linear]:
+    """Return the linear layers of a frozen tail by site, such as ``tail/linear_1``, in order."""
+    named = [] if tail is None else tail.named_modules()
+    return {
+        "/".join([TAIL, *name.split(".")]).rstrip("/"): layer
+        for name, layer in named
+        if isinstance(layer, nn.Linear)
+    }
+
+
+def foreign_inputs(llm: PreTrainedModel) -> tuple[str, ...]:
+    """Return what a model reads besides text, as it says itself."""
+    kinds = getattr(llm, "input_modalities", None) or ("text",)
+    kinds = (kinds,) if isinstance(kinds, str) else kinds
+    return tuple(kind for kind in kinds if kind != "text")
+
+
+def _tower(llm: PreTrainedModel, kind: str) -> list[nn.Module]:
+    try:
+        tower = llm.get_encoder(modality=kind)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+    decoder = llm.get_decoder()
+    # A model without such a tower answers with itself.
+    return [] if tower in (llm, llm.base_model, decoder) else list(tower.modules())
+
+
+def dead_sites(sites: list[str]) -> set[str]:
+    """Return the sites that no answer depends on where only a medium's tokens are corrected.
+
+    In the last layer a token is read by later ones through its keys and values alone.
+    """
+    numbered = [(int(found[1]), s) for s in sites if (found := re.search(r"/(\d+)/", s))]
+    last = max((number for number, _ in numbered), default=None)
+    return {
+        site
+        for number, site in numbered
+        if number == last and not _READ_LATER.search(site.rsplit("/", 1)[-1])
+    }
+
+
+@contextmanager
+def recomputed(llm: PreTrainedModel) -> Iterator[None]:
+    """Inside, layers of a language model keep their inputs alone for the backward pass.
+
+    What they make of them is computed once more there, with the same route. Transformers would do
+    so in training mode alone, in which frozen layers drop out what they should keep.
+
+    Raises:
+        RecipeError: If the language model has no layers that can be computed again.
+    """
+    found = cast(nn.Module, llm.get_decoder()).modules()
+    layers: list[Any] = [m for m in found if isinstance(m, GradientCheckpointingLayer)]
+    if not layers:
+        raise RecipeError(
+            "training.checkpointing must go with a language model whose layers transformers can "
+            f"checkpoint, got {type(llm).__name__}; set it to false"
+        )
+    for layer in layers:
+        layer.forward = partial(
+            checkpoint, layer.forward, use_reentrant=False, context_fn=recompute_contexts
+        )
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def summary(sites: list[str]) -> str:
+    """Return the names of sites with layers counted together, for messages.
+
+    Example:
+        >>> summary(["llm/layers/0/mlp/up", "llm/layers/1/mlp/up", "projector"])
+        'llm/layers/*/mlp/up, projector'
+    """
+    return ", ".join(dict.fromkeys(re.sub(r"/\d+/", "/*/", site) for site in sites))

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from pathweave.bases.llm import load_frozen, read_config, read_generation
+from pathweave.bases.pretrained import BLIP2, INSTRUCTBLIP
 from pathweave.bases.shards import Shards
 from pathweave.errors import FetchError, RecipeError
 from pathweave.extras import import_extra
@@ -50,8 +51,8 @@ class LoadedModel(NamedTuple):
 
 
 def is_vision_llm(config: PretrainedConfig) -> bool:
-    """Return whether a model reads media beside text by itself, and has no Q-Former."""
-    return _kind(config) is not None and not hasattr(config, "qformer_config")
+    """Return whether a model reads media beside text by itself; ``load_pretrained`` has others."""
+    return _kind(config) is not None and config.model_type not in (INSTRUCTBLIP, BLIP2)
 
 
 def _kind(config: PretrainedConfig) -> type[PreTrainedModel] | None:

@@ -126,7 +126,7 @@ def last_logits(model, laid):
     return model(**read, **laid.inputs, position_ids=positions).logits[:, -1]
 
 
-def test_what_has_a_qformer_is_no_vision_llm(tmp_path):
+def test_instructblip_and_blip2_are_bases_of_another_kind(tmp_path):
     for kind in ("instructblip-opt", "blip2-opt"):
         config = write_published(tmp_path / kind, kind).model.config
         assert not is_vision_llm(config)

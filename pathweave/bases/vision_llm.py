@@ -24,6 +24,7 @@ TEXT = "text"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 # What some processors need beside transformers.
 EXTRA, EXTRA_PACKAGES = "vlm", ("torchvision", "num2words")
+REMEDY = "choose a checkpoint that transformers lists under image-text-to-text"
 
 
 class VisionLlm(NamedTuple):
@@ -86,7 +87,8 @@ def open_vision_llm(
         FetchError: If it is incomplete or damaged.
         PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
     """
-    processor = load_processor(directory)  # the quick part first
+    _known_kind(read_config(directory), directory)  # what is quick to refuse, first
+    processor = load_processor(directory)
     model, identity, native = load_vision_llm(directory, dtype, quantise)
     return VisionLlm(model, processor, identity, native)
 
@@ -96,31 +98,37 @@ def load_vision_llm(
 ) -> LoadedModel:
     """Return the vision LLM in a directory without its processor; see ``open_vision_llm``."""
     config = read_config(directory)
-    kind = _kind(config)
-    rule = f"the base in {directory} must be a vision LLM"
-    remedy = "choose a checkpoint that transformers lists under image-text-to-text"
-    if kind is None or not is_vision_llm(config):
-        raise RecipeError(f"{rule}, got {config.model_type!r}; {remedy}")
-    if config.is_encoder_decoder:
-        raise RecipeError(
-            f"{rule} with a language model that is a decoder alone, got {config.model_type!r}, "
-            f"which has an encoder; {remedy}"
-        )
+    kind = _known_kind(config, directory)
     shards = Shards(directory)
     loaded = load_frozen(kind, config, shards.read(shards.names), directory, dtype, quantise)
     model = loaded.model
     embeddings = model.get_input_embeddings()
-    if not isinstance(embeddings, nn.Embedding) or embeddings not in [
-        *model.get_decoder().modules()
-    ]:
+    decoder = [*model.get_decoder().modules()]
+    if not isinstance(embeddings, nn.Embedding) or embeddings not in decoder:
         raise RecipeError(
-            f"{rule} whose language model transformers can name, got {config.model_type!r} without "
-            f"one; {remedy}"
+            f"{_rule(directory)} whose language model transformers can tell from the rest, got "
+            f"{config.model_type!r}; {REMEDY}"
         )
     read_generation(directory, model)
     # A tower that the configuration leaves out is None.
     native = tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
     return LoadedModel(model, loaded.identity, native)
+
+
+def _known_kind(config: PretrainedConfig, directory: Path) -> type[PreTrainedModel]:
+    kind = _kind(config)
+    if kind is None or not is_vision_llm(config):
+        raise RecipeError(f"{_rule(directory)}, got {config.model_type!r}; {REMEDY}")
+    if config.is_encoder_decoder:
+        raise RecipeError(
+            f"{_rule(directory)} with a language model that is a decoder alone, got "
+            f"{config.model_type!r}, which has an encoder; {REMEDY}"
+        )
+    return kind
+
+
+def _rule(directory: Path) -> str:
+    return f"the base in {directory} must be a vision LLM"
 
 
 def load_processor(directory: Path) -> ProcessorMixin:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -96,19 +95,18 @@ def open_vision_llm(
 def load_vision_llm(
     directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
 ) -> LoadedModel:
-    """Return the vision LLM in a directory without its processor; see ``open_vision_llm``."""
+    """Return the vision LLM in a directory without its processor; see ``open_vision_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete or damaged.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
     config = read_config(directory)
     kind = _known_kind(config, directory)
     shards = Shards(directory)
     loaded = load_frozen(kind, config, shards.read(shards.names), directory, dtype, quantise)
     model = loaded.model
-    embeddings = model.get_input_embeddings()
-    decoder = [*model.get_decoder().modules()]
-    if not isinstance(embeddings, nn.Embedding) or embeddings not in decoder:
-        raise RecipeError(
-            f"{_rule(directory)} whose language model transformers can tell from the rest, got "
-            f"{config.model_type!r}; {REMEDY}"
-        )
     read_generation(directory, model)
     # A tower that the configuration leaves out is None.
     native = tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)

@@ -1,5 +1,6 @@
 """Causal language models of transformers, from mapped tensors: nothing is held twice."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,8 @@ from pathweave.model.base import (
     sampled_hash,
     with_contiguous_head,
 )
+from pathweave.model.chat_reader import Reader, chat_template
+from pathweave.model.prompt import Template
 from pathweave.nn import Projector
 from pathweave.storage.atomic import read_json
 
@@ -257,7 +260,14 @@ def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
     base.tokenizer = load_tokenizer(directory)
     base.llm, base.llm_identity = load_llm_directory(directory, quantise=quantise)
     base.template = replace(base.template, bos=starts_with_bos(base.tokenizer))
+    if base.tokenizer.chat_template:
+        base.reader, base.template = base.tokenizer, chat_words(base.tokenizer)
     fit_projector(base)
+
+
+def chat_words(reader: Reader) -> Template:
+    """Return the words of a base that lays conversations out by a chat template."""
+    return Template(chat=hashlib.sha256(chat_template(reader).encode()).hexdigest())
 
 
 @torch.no_grad()

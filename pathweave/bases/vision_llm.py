@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -13,17 +14,29 @@ from transformers import (
     ProcessorMixin,
 )
 
-from pathweave.bases.llm import load_frozen, read_config, read_generation
+from pathweave.bases.llm import (
+    SAMPLED_ROWS,
+    chat_words,
+    load_frozen,
+    read_config,
+    read_generation,
+    soft_token_scale,
+)
 from pathweave.bases.pretrained import BLIP2, INSTRUCTBLIP
 from pathweave.bases.shards import Shards
+from pathweave.bases.tails import find_tail
 from pathweave.errors import FetchError, RecipeError
 from pathweave.extras import import_extra
+from pathweave.model.base import Base, freeze
+from pathweave.nn import Projector, QFormer, QFormerConfig
 
 TEXT = "text"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 # What some processors need beside transformers.
 EXTRA, EXTRA_PACKAGES = "vlm", ("torchvision", "num2words")
 REMEDY = "choose a checkpoint that transformers lists under image-text-to-text"
+# What a family marks the tokens of an answer with, where that is not what it marks a prompt's with.
+AFTER_PROMPT = {"paligemma": {"token_type_ids": 1}}
 
 
 class VisionLlm(NamedTuple):
@@ -48,6 +61,55 @@ class LoadedModel(NamedTuple):
     model: PreTrainedModel
     identity: str | None
     native: tuple[str, ...]
+
+
+def load_vision_base(
+    directory: Path,
+    reducer: QFormerConfig,
+    dtype: torch.dtype | None = None,
+    quantise: str | None = None,
+) -> Base:
+    """Return the vision LLM in a directory as a base whose paths have connectors of their own.
+
+    Args:
+        directory: See ``open_vision_llm``.
+        reducer: Sizes of the Q-Former that each path starts from; its weights are random.
+        dtype: See ``load_llm``.
+        quantise: See ``load_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete or damaged.
+        PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
+    """
+    opened = open_vision_llm(directory, dtype, quantise)
+    model, tokenizer = opened.model, opened.processor.tokenizer
+    tail = find_tail(model)
+    words = cast(nn.Embedding, model.get_input_embeddings())
+    out, scale = (
+        words.embedding_dim,
+        soft_token_scale(model, words.num_embeddings // SAMPLED_ROWS + 1),
+    )
+    if tail is not None:  # a tower's features are normed: their deviation is about 1
+        out, scale = tail.width, 1.0
+    qformer, projector = QFormer(reducer), Projector(reducer.dim, out, scale)
+    freeze(qformer)
+    freeze(projector)
+    return Base(
+        kind=model.config.model_type,
+        llm=model,
+        tokenizer=tokenizer,
+        qformer=qformer,
+        projector=projector,
+        text_tokenizer=None,
+        template=chat_words(opened.processor),
+        llm_identity=opened.identity,
+        reader=opened.processor,
+        native=opened.native,
+        shares_connector=False,
+        tail=None if tail is None else tail.module,
+        after_prompt=AFTER_PROMPT.get(model.config.model_type, {}),
+    )
 
 
 def is_vision_llm(config: PretrainedConfig) -> bool:

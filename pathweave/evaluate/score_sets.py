@@ -15,7 +15,7 @@ from pathweave.metrics import METRICS
 from pathweave.metrics.bootstrap import interval
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Prompt, blanked
+from pathweave.model.prompt import Medium, Prompt, blanked
 from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.schema import TestSet
 
@@ -149,7 +149,7 @@ def text_only_score(
     for i in chosen:
         blind = blanked(examples.prompt(i))
         key = tuple(
-            p if isinstance(p, str) else (p.path, p.modality, p.features.shape) for p in blind
+            (p.path, p.modality, p.features.shape) if isinstance(p, Medium) else p for p in blind
         )
         if key not in answers:
             [answers[key]] = _answers(model, [blind], examples, test_set, [i])

@@ -11,6 +11,8 @@ from pathweave.model.base import freeze
 from pathweave.model.paths import ModalPath, PathSpec
 from pathweave.model.pathweave import PathWeave
 
+# Hosts of a path that has the whole connector for itself, unless a recipe names others.
+ATTENTION = ("llm/*/self_attn/*",)
 # What a stage trains, for dry runs.
 WHOLE_CONNECTOR = ("Q-Former", "projector")
 CONNECTOR_AND_PATHS = (*WHOLE_CONNECTOR, "what earlier paths have for themselves")
@@ -49,6 +51,10 @@ def add_path(
         queries_from = earlier[-1] if earlier else None
     for field in ("sites", "gate", "top_k", "in_adapter", "plain_sites", "plain_rank", "scope"):
         fields[field] = getattr(method, field)
+    if not model.base.shares_connector:
+        fields["own"] = tuple(model.paths.parts)
+        if fields["sites"] == ("*",):
+            fields["sites"] = ATTENTION
     fields |= recipe.input_of(name)
     spec = PathSpec(name, encoder_width, num_queries=method.queries, rank=rank, **fields)
     return model.paths.expand(spec, queries_from)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 from pathweave.model.soft_vocabulary import Scope
+from pathweave.nn import QFormerConfig
 from pathweave.nn.adapter import InAdapterInit
 from pathweave.nn.gate import GateKind
 from pathweave.parts import is_own
@@ -78,6 +79,27 @@ class Training(Settings):
     )
 
 
+class Reducer(Settings):
+    """The Q-Former that each path has for itself on a vision LLM, trained from its start."""
+
+    layers: Positive = Field(2, description="Layers.")
+    width: int = Field(384, ge=8, multiple_of=8, description="Width of its rows.")
+
+    @property
+    def shape(self) -> QFormerConfig:
+        """Its sizes: heads of up to 64, feed-forward blocks four times as wide."""
+        heads = max(1, self.width // 64)
+        while self.width % heads:
+            heads -= 1
+        return QFormerConfig(
+            dim=self.width,
+            num_layers=self.layers,
+            num_heads=heads,
+            hidden_dim=4 * self.width,
+            encoder_width=self.width,
+        )
+
+
 class MethodSettings(Settings):
     """Settings of all methods; a recipe adds the options of single ones."""
 
@@ -104,6 +126,9 @@ class MethodSettings(Settings):
     top_k: Positive = Field(2, description="Experts kept by a top_k gate.")
     in_adapter: InAdapterInit | None = Field(
         "zero", description="Initial value of the in-adapters; null places none."
+    )
+    reducer: Reducer = Field(
+        Reducer(), description="The Q-Former that each path has for itself on a vision LLM."
     )
     standardise: bool = Field(
         True, description="Start the input norm from the statistics of the training features."

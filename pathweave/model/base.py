@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from pathweave.errors import PathError
+from pathweave.model.chat_reader import Reader
 from pathweave.model.paths import PathSpec
 from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
@@ -86,6 +87,14 @@ class Base:
             are quantised and so take other forms; None takes the weights themselves.
         fresh_projector: Whether the projector has random weights, so that a stage must train the
             connector before any other.
+        reader: Its processor, or the tokenizer of a chat model, which lays conversations out; None
+            for a base with words of its own (``template``).
+        native: Kinds of media that it reads by itself.
+        shares_connector: Whether Q-Former and projector are pretrained and shared by all paths.
+            Otherwise each path has its own, and these are what they start from.
+        tail: Frozen module between the projector and the language model, if any.
+        after_prompt: What an answer's tokens are marked with, where a model takes marks along its
+            tokens; what is not named is marked as the last token of the prompt.
     """
 
     kind: str
@@ -99,6 +108,11 @@ class Base:
     ready_paths: tuple[ReadyPath, ...] = ()
     llm_identity: str | None = None
     fresh_projector: bool = False
+    reader: Reader | None = None
+    native: tuple[str, ...] = ()
+    shares_connector: bool = True
+    tail: nn.Module | None = None
+    after_prompt: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def end_token(self) -> int:
@@ -114,8 +128,8 @@ class Base:
         return nn.ModuleDict({"qformer": self.qformer, "projector": self.projector})
 
     def connector_state(self) -> dict[str, Tensor]:
-        """Return the tensors of Q-Former and projector."""
-        return dict(self.connector.state_dict())
+        """Return the tensors of Q-Former and projector; none where paths have their own."""
+        return dict(self.connector.state_dict()) if self.shares_connector else {}
 
     def fingerprint(self) -> str:
         """Return the hash that a path records of its base: connector, language model, template.

@@ -12,43 +12,16 @@ from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from pathweave.errors import RecipeError, RequestError
 from pathweave.model.chat_reader import Chat, Reader, chat_template, read_chats
-from pathweave.model.prompt import Ids, Medium, token_ids
+from pathweave.model.prompt import Ids, Medium, Native, Prompt, Turn, token_ids
 
 PLACE = "<|place|>"
-
-
-@dataclass(frozen=True)
-class Native:
-    """A medium that the base reads by itself, through its own processor.
-
-    Attributes:
-        kind: What it is, as the processor calls it: one of the model's ``input_modalities``.
-        data: What the processor takes, such as a picture of Pillow.
-    """
-
-    kind: str
-    data: Any
-
-
-@dataclass(frozen=True)
-class Turn:
-    """The start of a turn of a conversation; what follows in the prompt belongs to it.
-
-    Attributes:
-        role: Who speaks.
-    """
-
-    role: Literal["system", "user", "assistant"]
-
-
-ChatPrompt = Sequence[str | Medium | Native | Turn]
 
 
 @dataclass(frozen=True)
@@ -68,7 +41,7 @@ class LaidOutChats:
 
 
 def lay_out_chats(
-    prompts: Sequence[ChatPrompt], processor: Reader, cues: Mapping[str, str]
+    prompts: Sequence[Prompt], processor: Reader, cues: Mapping[str, str]
 ) -> LaidOutChats:
     """Return prompts as the base was taught to read them, up to where its answer starts.
 
@@ -168,7 +141,7 @@ class _Writer:
         self.private, self.reader, self.cues = private, reader, cues
         self.fillings: list[Ids | Medium] = []
 
-    def conversation(self, prompt: ChatPrompt) -> Chat:
+    def conversation(self, prompt: Prompt) -> Chat:
         messages: Chat = []
         if not prompt or not isinstance(prompt[0], Turn):
             messages.append({"role": "user", "content": []})

@@ -64,6 +64,7 @@ def generate(
             logits_processor=LogitsProcessorList(penalties),
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
+            **prefilled.beside("left", model.device, model.base.after_prompt),
         )
     ids = whole[:, ids.shape[1] :]
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)

@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from pathweave.errors import RecipeError
 from pathweave.nn.hooked import recompute_contexts
 
-PREFIX = "llm/"
+PREFIX, TAIL = "llm/", "tail"
 # A router's choice of experts is no map that a correction could be added to in small steps.
 _ROUTER = re.compile(r"(^|_)(gate|router|gating)$")
 # What later tokens read of an earlier one: its keys and values, or its share in a state.
@@ -35,6 +35,16 @@ def llm_linears(llm: PreTrainedModel) -> dict[str, nn.Linear]:
         if isinstance(layer, nn.Linear)
         and id(layer) not in towers
         and not _ROUTER.search(name.rsplit(".", 1)[-1])
+    }
+
+
+def tail_linears(tail: nn.Module | None) -> dict[str, nn.Linear]:
+    """Return the linear layers of a frozen tail by site, such as ``tail/linear_1``, in order."""
+    named = [] if tail is None else tail.named_modules()
+    return {
+        "/".join([TAIL, *name.split(".")]).rstrip("/"): layer
+        for name, layer in named
+        if isinstance(layer, nn.Linear)
     }
 
 

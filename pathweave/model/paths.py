@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathweave.errors import PathError
-from pathweave.model.llm_hosts import PREFIX, dead_sites, summary
+from pathweave.model.llm_hosts import PREFIX, TAIL, dead_sites, summary
 from pathweave.model.soft_vocabulary import Scope
 from pathweave.nn import Adapter, Experts, Mixture, Route, woven_sites
 from pathweave.nn.adapter import InAdapterInit
@@ -28,6 +28,7 @@ from pathweave.nn.hooked import hook_linear
 from pathweave.nn.kernels import KernelEncoder, KernelSpec
 from pathweave.nn.patches import PatchEncoder, PatchSpec, SeriesReader
 from pathweave.nn.positions import PositionKind, Positions
+from pathweave.nn.woven import fuse
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET, hashed_settings, tensors_hash
 from pathweave.validation import unknown
 
@@ -96,8 +97,9 @@ def matches(site: str, patterns: Sequence[str]) -> bool:
         False
     """
     named = [each for p in patterns for each in (DEFAULT_SITES if p == "*" else (p,))]
-    inside = site.startswith(PREFIX)  # layers of the language model too
-    return any(fnmatchcase(site, p) for p in named if p.startswith(PREFIX) or not inside)
+    # Layers of a pretrained model want a pattern of their own too.
+    foreign = next((start for start in (PREFIX, TAIL) if site.startswith(start)), "")
+    return any(fnmatchcase(site, p) for p in named if p.startswith(foreign))
 
 
 class ModalPath(nn.Module):
@@ -429,8 +431,8 @@ class _Fused:
 
 
 def _fuse(path: ModalPath, earlier: Sequence[ModalPath]) -> dict[str, Mixture]:
-    fused = {}
-    for site, experts in path.experts.items():
-        adapters = [a for p in earlier if (a := p.adapter(site)) is not None]
-        fused[site] = cast(Experts, experts).fuse(adapters)
-    return fused
+    hosts = [
+        (cast(Experts, experts), [a for p in earlier if (a := p.adapter(site)) is not None])
+        for site, experts in path.experts.items()
+    ]
+    return dict(zip(path.experts, fuse(hosts), strict=True))

@@ -19,13 +19,14 @@ from transformers import DynamicCache, PretrainedConfig
 
 from pathweave.errors import RunError
 from pathweave.model.base import Base
-from pathweave.model.llm_hosts import PREFIX, llm_linears, recomputed
+from pathweave.model.chat import LaidOutChats, lay_out_chats
+from pathweave.model.llm_hosts import PREFIX, llm_linears, recomputed, tail_linears
 from pathweave.model.paths import Paths, matches
 from pathweave.model.prefix_cache import Prefixes
 from pathweave.model.prompt import Ids, Medium, Prompt, instruction, lay_out, token_ids
 from pathweave.model.soft_vocabulary import Ride, first_soft_id, hook_embeddings
 from pathweave.nn import Mixture, Projector, QFormer, woven_sites
-from pathweave.nn.hooked import carrying
+from pathweave.nn.hooked import Carried, carrying
 
 MAX_TEXT = 128  # tokens of the instruction that the Q-Former reads
 # The first token of an answer is predicted from the one before it.
@@ -43,10 +44,15 @@ class LaidOut:
         rows: Of each prompt the ids before its first medium, and the rest. All of a prompt without
             media is the rest.
         ride: The media, which calls of the language model with these ids must carry.
+        alongside: Of each prompt what runs along its tokens beside the ids, by the name under which
+            the language model takes it.
+        inputs: What the base's own processor made of the media that it reads by itself.
     """
 
     rows: list[tuple[Ids, Ids]]
     ride: Ride
+    alongside: list[dict[str, Tensor]]
+    inputs: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,48 @@ class Prefilled:
         mask: Which of the cache's columns count (1).
         remainder: Ids of the rest of each prompt, on the host.
         ride: The media, which the language model must carry to read it.
+        alongside: See ``LaidOut``.
+        inputs: See ``LaidOut``.
+        by_itself: Whether the language model finds the places of its tokens by itself, as one does
+            that reads media by itself and places them otherwise than words.
     """
 
     cache: DynamicCache | None
     mask: Int[Tensor, "batch prefix"]
     remainder: list[Int[Tensor, " _"]]
     ride: Ride
+    alongside: list[dict[str, Tensor]]
+    inputs: dict[str, Tensor]
+    by_itself: bool
+
+    def beside(
+        self, side: str, device: torch.device, then: Mapping[str, int], answers: Sequence[int] = ()
+    ) -> dict[str, Tensor]:
+        """Return what goes into the language model beside ids and mask.
+
+        Args:
+            side: Side of the padding.
+            device: Where to.
+            then: What the tokens of answers are marked with, by name.
+            answers: Number of tokens that follow each prompt. What ``then`` does not name is marked
+                as the last token of the prompt.
+        """
+        marks: dict[str, Tensor] = {}
+        for name in self.alongside[0] if self.alongside else ():
+            rows = [row[name] for row in self.alongside]
+            for i, count in enumerate(answers):
+                last = (
+                    rows[i][-1:] if name not in then else torch.full_like(rows[i][-1:], then[name])
+                )
+                rows[i] = torch.cat([rows[i], last.expand(count, *last.shape[1:])])
+            marks[name] = pad(rows, side)[0]
+        return {name: tensor.to(device) for name, tensor in (marks | self.inputs).items()}
 
     def decoder_inputs(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
         """Return what the language model must be told to read on, given where new tokens count."""
         whole = torch.cat([self.mask, mask], dim=1)
+        if self.by_itself:
+            return {"attention_mask": whole, "use_cache": False}
         # Padding takes no position, so a row's tokens have the positions they would have alone.
         positions = (whole.cumsum(1) - 1).clamp(min=0)
         return {
@@ -102,6 +140,9 @@ class PathWeave(nn.Module):
         self.projector = base.projector
         self.cues = dict(cues or {})
         self.prefixes = Prefixes(self.llm)
+        if base.native:  # some let words read ahead, or place them by what stands before
+            self.prefixes.are_shareable = False
+        self.tail = base.tail
         hook_embeddings(self.llm)
         self._first_soft_id = first_soft_id(self.llm, len(base.tokenizer))
         self.checkpointing = False
@@ -111,9 +152,8 @@ class PathWeave(nn.Module):
         hosts = {s: (woven[s].host.in_features, woven[s].host.out_features) for s in sites}
         shape = self.qformer.shape
         parts = dict(base.connector.items())
-        self.paths = Paths(
-            shape.dim, shape.encoder_width, hosts, parts, foreign=llm_linears(self.llm)
-        )
+        foreign = llm_linears(self.llm) | tail_linears(base.tail)
+        self.paths = Paths(shape.dim, shape.encoder_width, hosts, parts, foreign)
         for ready in base.ready_paths:
             self.paths.expand(ready.spec).load_state_dict(dict(ready.state))
 
@@ -140,7 +180,8 @@ class PathWeave(nn.Module):
     ) -> tuple[Float[Tensor, ""], int]:
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
         said = [self.answer_ids(answer) for answer in answers]
-        prefilled = self.prefill(prompts, max(map(len, said), default=0))
+        counts = [len(answer) for answer in said]
+        prefilled = self.prefill(prompts, max(counts, default=0))
         before, ride = prefilled.remainder, prefilled.ride
         rows = [torch.cat(pair) for pair in zip(before, said, strict=True)]
         ids, mask = pad(rows, side="right")
@@ -148,21 +189,22 @@ class PathWeave(nn.Module):
         # only where needed; by the model's own forward pass, as some models scale or cap what their
         # output embeddings give. Where that is, the lengths tell: no tensor's values are asked.
         wanted = torch.zeros(ids.shape, dtype=torch.bool, device="cpu")
-        for row, start, answer in zip(wanted, map(len, before), said, strict=True):
-            row[start - 1 : start - 1 + len(answer)] = True
+        for row, start, count in zip(wanted, map(len, before), counts, strict=True):
+            row[start - 1 : start - 1 + count] = True
         ride.known = ids
         inputs = prefilled.decoder_inputs(mask.to(self.device))
+        inputs |= prefilled.beside("right", self.device, self.base.after_prompt, counts)
         again = recomputed(self.llm) if self._recomputes else nullcontext()
         with carrying(ride), again:
             ids = ids.to(self.device)
             logits = self.llm(input_ids=ids, logits_to_keep=wanted, **inputs).logits
         labels = torch.cat(said).to(self.device)
-        loss = F.cross_entropy(logits.float(), labels, reduction="sum")
-        return loss, sum(map(len, said))
+        return F.cross_entropy(logits.float(), labels, reduction="sum"), sum(counts)
 
     def answer_ids(self, answer: str) -> Int[Tensor, " answer"]:
         """Return the tokens of an answer, closed by the end-of-sequence token, on the host."""
-        text = f" {answer.strip()}{self.base.template.end}"
+        space = "" if self.base.template.chat else " "  # a chat template brings its own
+        text = f"{space}{answer.strip()}{self.base.template.end}"
         ids = token_ids(self.base.tokenizer, text)
         return torch.tensor([*ids, self.base.end_token], device="cpu")
 
@@ -188,16 +230,16 @@ class PathWeave(nn.Module):
                 raise RunError(problem)
         cache, mask = self.prefixes.cache([prefix for prefix, _ in rows])
         remainder = [torch.tensor(rest, device="cpu") for _, rest in rows]
-        return Prefilled(cache, mask, remainder, laid_out.ride)
+        marks, inputs, by_itself = laid_out.alongside, laid_out.inputs, bool(self.base.native)
+        return Prefilled(cache, mask, remainder, laid_out.ride, marks, inputs, by_itself)
 
     def misfit(self, prompt: Prompt, answer: str) -> str | None:
         """Return why the language model cannot read a prompt and its answer, else None."""
-        base = self.base
         length = sum(
             len(piece.features) * self.paths[piece.path].spec.num_queries
             if isinstance(piece, Medium)
             else len(piece)
-            for piece in lay_out(prompt, base.tokenizer, base.template, self.cues)
+            for piece in self._pieces([prompt]).rows[0]
         )
         if not length:
             return EMPTY_PROMPT
@@ -222,8 +264,8 @@ class PathWeave(nn.Module):
             prompts: Text and encoded media.
             mixtures: Fused experts of the paths, where they are not those of ``paths.mixtures``.
         """
-        base = self.base
-        layouts = [lay_out(prompt, base.tokenizer, base.template, self.cues) for prompt in prompts]
+        read = self._pieces(prompts)
+        layouts = read.rows
         media = [
             (piece, instruction(prompt))
             for prompt, pieces in zip(prompts, layouts, strict=True)
@@ -237,7 +279,8 @@ class PathWeave(nn.Module):
         ids = iter(range(self._first_soft_id, self._first_soft_id + sum(map(len, soft))))
         counts = iter(map(len, soft))
         rows, whole = [], any(self.paths[name].spec.scope == "prompt" for name in names)
-        for pieces in layouts:
+        alongside = []
+        for pieces, marks in zip(layouts, read.alongside, strict=True):
             first = next((i for i, piece in enumerate(pieces) if isinstance(piece, Medium)), 0)
             row = [
                 tuple(islice(ids, next(counts))) if isinstance(piece, Medium) else piece
@@ -246,13 +289,29 @@ class PathWeave(nn.Module):
             # What a path corrects from the first token on is no prefix that prompts could share.
             first = 0 if whole else first
             rows.append((sum(row[:first], ()), sum(row[first:], ())))
+            widths = [
+                width
+                for piece, tokens in zip(pieces, row, strict=True)
+                for width in ([len(tokens)] if isinstance(piece, Medium) else [1] * len(piece))
+            ]
+            times = torch.tensor(widths, device="cpu")
+            alongside.append({n: mark.repeat_interleave(times, dim=0) for n, mark in marks.items()})
         vectors = torch.cat(soft) if soft else torch.empty(0, 0, device=self.device)
         path_of = [
             i for (m, _), t in zip(media, soft, strict=True) for i in [names.index(m.path)] * len(t)
         ]
         inside = [{s: m for s, m in mixtures[n].items() if s.startswith(PREFIX)} for n in names]
         scopes = [self.paths[name].spec.scope for name in names]
-        return LaidOut(rows, Ride(self._first_soft_id, vectors, path_of, inside, scopes))
+        ride = Ride(self._first_soft_id, vectors, path_of, inside, scopes)
+        return LaidOut(rows, ride, alongside, read.inputs)
+
+    def _pieces(self, prompts: Sequence[Prompt]) -> LaidOutChats:
+        """Return prompts as ids and media, in the words of the base or in its chat template."""
+        base = self.base
+        if base.reader is not None:
+            return lay_out_chats(prompts, base.reader, self.cues)
+        rows = [lay_out(prompt, base.tokenizer, base.template, self.cues) for prompt in prompts]
+        return LaidOutChats(rows, [{} for _ in rows], {})
 
     def soft_tokens(
         self,
@@ -312,6 +371,9 @@ class PathWeave(nn.Module):
         queries = torch.stack([self.paths[name].queries for name in names])
         queries = qformer(queries, features, route, feature_mask, text, text_mask)
         tokens = projector(queries, route).to(self.llm.dtype)
+        if self.tail is not None:
+            with carrying(Carried(route)):
+                tokens = self.tail(tokens)
         by_medium = dict(zip(order, tokens.split(units), strict=True))
         return [by_medium[i].flatten(0, 1) for i in range(len(media))]
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, zeros_like
 from transformers import PreTrainedTokenizerBase
 
+from pathweave.errors import RequestError
 from pathweave.storage.tensors import HASHED_ONLY_IF_SET
 
 
@@ -25,15 +27,40 @@ class Medium:
     modality: str | None = None
 
 
-Prompt = Sequence[str | Medium]
+@dataclass(frozen=True)
+class Native:
+    """A medium that the base reads by itself, through its own processor.
+
+    Attributes:
+        kind: What it is, as the processor calls it: one of the model's ``input_modalities``.
+        data: What the processor takes, such as a picture of Pillow.
+    """
+
+    kind: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The start of a turn of a conversation; what follows in the prompt belongs to it.
+
+    Attributes:
+        role: Who speaks.
+    """
+
+    role: Literal["system", "user", "assistant"]
+
+
+Prompt = Sequence[str | Medium | Native | Turn]
 Ids = tuple[int, ...]
 
 
 def blanked(prompt: Prompt) -> Prompt:
-    """Return a prompt whose media have features of zeros."""
+    """Return a prompt whose media have features of zeros; those of the base are left out."""
     return [
         replace(piece, features=zeros_like(piece.features)) if isinstance(piece, Medium) else piece
         for piece in prompt
+        if not isinstance(piece, Native)
     ]
 
 
@@ -52,6 +79,8 @@ class Template:
         before: Text before everything, such as the opening of a chat turn.
         after: Text between the prompt and the answer.
         end: Text that closes the answer, before the end-of-sequence token.
+        chat: Hash of the chat template that conversations are put in; the other fields do not
+            matter then. None puts the words of the other fields around.
     """
 
     bos: bool = False
@@ -60,6 +89,7 @@ class Template:
     end: str = ""
     separate: bool = field(default=False, metadata=HASHED_ONLY_IF_SET)
     text_first: bool = field(default=False, metadata=HASHED_ONLY_IF_SET)
+    chat: str | None = field(default=None, metadata=HASHED_ONLY_IF_SET)
 
     def order(self, prompt: Prompt) -> Prompt:
         """Return the parts of a prompt in the order in which the language model reads them.
@@ -87,10 +117,13 @@ def lay_out(
     """Return token ids and media in the order in which the language model reads them.
 
     Args:
-        prompt: Text and media.
+        prompt: Text and media. Turns follow each other as if they were one.
         tokenizer: The language model's tokenizer.
         template: Words around the prompt.
         cues: Words put before a medium, by modality or else path.
+
+    Raises:
+        RequestError: If it holds a medium that the base would have to read by itself.
     """
     start: Ids = (tokenizer.bos_token_id,) if template.bos else ()
 
@@ -100,13 +133,19 @@ def lay_out(
     separate = template.separate
     pieces: list[Ids | Medium] = []
     text = template.before
-    for part in template.order(prompt):
+    for part in template.order([piece for piece in prompt if not isinstance(piece, Turn)]):
+        assert not isinstance(part, Turn)
         # The template brings its own space; only what the prompt has said so far asks for one.
         spoken = text if pieces or separate else text.removeprefix(template.before)
         if isinstance(part, str):
             goes_on = spoken or (pieces and not separate)
             text += f" {part.strip()}" if goes_on else part.strip()
             continue
+        if isinstance(part, Native):
+            raise RequestError(
+                f"a medium must be read by a path, got one of kind {part.kind!r} for a base that "
+                "reads none by itself; learn a path for it, or name a vision LLM as base"
+            )
         cue = cues.get(part.modality or part.path, "")
         if separate:
             pieces += [sequence(words) for words in (text, cue) if words]

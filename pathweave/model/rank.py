@@ -29,8 +29,9 @@ def log_likelihoods(
     Raises:
         RunError: If a prompt with a choice is longer than the language model's context.
     """
-    if model.prefixes.are_recurrent:
-        # Such a state cannot be repeated for the choices: each is read with its whole prompt.
+    if model.prefixes.are_recurrent or model.base.native:
+        # A recurrent state cannot be repeated for the choices, and what a model keeps of media that
+        # it reads by itself is its own affair: each choice is read with its whole prompt.
         pairs = [[-model([prompt], [choice])[0] for choice in choices] for prompt in prompts]
         return torch.stack([torch.stack(row) for row in pairs])
     ids = [model.answer_ids(choice) for choice in choices]

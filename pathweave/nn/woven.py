@@ -106,45 +106,64 @@ class Experts(nn.Module):
         self.adapter = Adapter(in_dim, out_dim, rank, scale)
 
     def fuse(self, earlier: Sequence[Adapter]) -> Mixture:
-        """Return the fused form, given the predecessors' adapters at this host, in order.
+        """Return the fused form, given the predecessors' adapters at this host, in order."""
+        return fuse([(self, earlier)])[0]
 
-        Gradients flow through the fused matrices to whatever requires them. Fusing costs
-        O(rank^2 * out) per expert, which is independent of the batch.
-        """
-        if len(earlier) != self.num_earlier:
+
+def fuse(hosts: Sequence[tuple[Experts, Sequence[Adapter]]]) -> list[Mixture]:
+    """Return the fused form of the experts at each host, given the predecessors' adapters there.
+
+    Gradients flow through the fused matrices to whatever requires them. Fusing costs
+    O(rank^2 * out) per expert, which is independent of the batch. Hosts of one shape are fused
+    together: a language model has hundreds.
+    """
+    alike: dict[object, list[int]] = {}
+    for index, (experts, earlier) in enumerate(hosts):
+        if len(earlier) != experts.num_earlier:
             raise ValueError(
-                f"earlier must hold {self.num_earlier} adapters, got {len(earlier)}; pass those of "
-                "the predecessors the path was made with"
+                f"earlier must hold {experts.num_earlier} adapters, got {len(earlier)}; pass those "
+                "of the predecessors the path was made with"
             )
-        adapters = [*earlier, self.adapter]
-        inner = [*self.in_adapters] if len(self.in_adapters) else [None] * self.num_earlier
-        # An in-adapter stands behind the down-projection, which is the predecessor's own and
-        # frozen: so it folds into what comes after it, and ``inward`` is a mere stack.
-        folded = [_fold(*pair) for pair in zip(adapters, [*inner, None], strict=True)]
-        gate_columns = [] if self.gate is None else self.gate.columns
-        down = [adapter.down.weight.T for adapter in adapters]
-        inward = torch.cat([*down, *gate_columns], dim=1)
-        bias = torch.cat([adapter.down.bias for adapter in adapters])
-        expert_of = [i for i, adapter in enumerate(adapters) for _ in range(adapter.rank)]
-        return Mixture(
-            inward=inward,
-            inward_bias=F.pad(bias, (0, inward.shape[1] - len(bias))),
-            outward=torch.cat([up for up, _ in folded] + [torch.stack([c for _, c in folded])]),
-            expert_of=torch.tensor(expert_of, device=inward.device),
-            gate=self.gate,
-        )
+        columns = () if experts.gate is None else [c.shape for c in experts.gate.columns]
+        adapters = [(a.down.weight.shape, a.up.weight.shape) for a in (*earlier, experts.adapter)]
+        alike.setdefault(repr((adapters, columns, len(experts.in_adapters))), []).append(index)
+    fused: dict[int, Mixture] = {}
+    for indices in alike.values():
+        fused |= zip(indices, _fuse_alike([hosts[i] for i in indices]), strict=True)
+    return [fused[i] for i in range(len(hosts))]
 
 
-def _fold(
-    adapter: Adapter, inner: nn.Module | None
-) -> tuple[Float[Tensor, "rank out"], Float[Tensor, " out"]]:
-    """Return the up-projection with scale and in-adapter folded in, and the constant term."""
-    # s (U (F h + f) + b) = (s U F) h + s (U f + b), here with rows for columns.
-    up: Tensor = adapter.up.weight.T
-    constant: Tensor = adapter.up.bias
-    if isinstance(inner, InAdapter):
-        up, constant = inner.weight.T @ up, inner.bias @ up + constant
-    return adapter.scale * up, adapter.scale * constant
+def _fuse_alike(hosts: Sequence[tuple[Experts, Sequence[Adapter]]]) -> list[Mixture]:
+    first, num_earlier = hosts[0][0], hosts[0][0].num_earlier
+    down, bias, up, constant = [], [], [], []
+    for i in range(num_earlier + 1):
+        at = [earlier[i] if i < num_earlier else experts.adapter for experts, earlier in hosts]
+        down.append(torch.stack([adapter.down.weight for adapter in at]).transpose(1, 2))
+        bias.append(torch.stack([adapter.down.bias for adapter in at]))
+        ups: list[Tensor] = [adapter.up.weight.T for adapter in at]
+        c = torch.stack([adapter.up.bias for adapter in at])[:, None]
+        if i < len(first.in_adapters):
+            # An in-adapter stands behind the down-projection, which is the predecessor's own and
+            # frozen: so it folds into what comes after it, and ``inward`` is a mere stack.
+            # s (U (F h + f) + b) = (s U F) h + s (U f + b), here with rows for columns. Each host's
+            # product by itself: one for all has other last bits.
+            inner = [cast(InAdapter, experts.in_adapters[i]) for experts, _ in hosts]
+            pairs = [*zip(inner, ups, strict=True)]
+            c = torch.stack([each.bias @ u for each, u in pairs])[:, None] + c
+            ups = [each.weight.T @ u for each, u in pairs]
+        u, scale = torch.stack(ups), torch.stack([adapter.scale for adapter in at])[:, None]
+        up.append(scale * u)
+        constant.append(scale * c)
+    if first.gate is not None:
+        columns = [cast(Gate, experts.gate).columns for experts, _ in hosts]
+        down += [torch.stack(each) for each in zip(*columns, strict=True)]
+    inward, stacked = torch.cat(down, dim=2), torch.cat(bias, dim=1)
+    stacked = F.pad(stacked, (0, inward.shape[2] - stacked.shape[1]))
+    outward = torch.cat([*up, *constant], dim=1)
+    ranks = [u.shape[1] for u in up]
+    of = torch.tensor([i for i, rank in enumerate(ranks) for _ in range(rank)], device=u.device)
+    parts = zip(inward.unbind(), stacked.unbind(), outward.unbind(), hosts, strict=True)
+    return [Mixture(i, b, o, of, experts.gate) for i, b, o, (experts, _) in parts]
 
 
 Rows = int | Int[Tensor, " _"]

@@ -8,12 +8,14 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from pathweave.bases.hub import is_remote, snapshot
-from pathweave.bases.llm import CONFIG, use_llm
+from pathweave.bases.llm import CONFIG, read_config, use_llm
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
+from pathweave.bases.vision_llm import is_vision_llm, load_vision_base
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
 from pathweave.errors import FetchError, RecipeError
+from pathweave.methods.settings import Reducer
 from pathweave.model.base import (
     DESCRIPTION,
     Base,
@@ -33,16 +35,21 @@ from pathweave.validation import unknown
 
 
 def load_base(
-    kind: str, seed: int = 0, llm: str | None = None, quantise: str | None = None
+    kind: str,
+    seed: int = 0,
+    llm: str | None = None,
+    quantise: str | None = None,
+    reducer: Reducer | None = None,
 ) -> Base:
     """Return a base; what it has no pretrained weights for starts random, from ``seed``.
 
     Args:
-        kind: ``mini``, a directory that holds a base, an InstructBLIP or a BLIP-2, or the id of
-            one on the hub, from which it is then fetched.
+        kind: ``mini``, a directory that holds a base, an InstructBLIP, a BLIP-2 or a vision LLM, or
+            the id of one on the hub, from which it is then fetched.
         seed: Seed of the parts that start random.
         llm: Directory or hub id of a causal language model to take instead of the base's own.
         quantise: ``8bit`` or ``4bit`` to hold the language model's weights in so many bits.
+        reducer: Sizes of the Q-Former of each path on a vision LLM; None takes the usual ones.
 
     Raises:
         RecipeError: If there is no such base, or it is no model of the right kind.
@@ -57,11 +64,18 @@ def load_base(
     if kind != "mini":
         directory = model_directory("base", kind)
         if (directory / CONFIG).is_file():
+            if is_vision_llm(read_config(directory)):
+                if own is not None:
+                    raise RecipeError(
+                        f"llm must be left out where the base is a vision LLM, got {llm!r} for "
+                        f"{kind!r}; leave it out"
+                    )
+                return load_vision_base(directory, (reducer or Reducer()).shape, quantise=quantise)
             return load_pretrained(directory, own, quantise=quantise)
         if not (directory / DESCRIPTION).is_file():
             raise FetchError(
-                f"{directory} must hold a base ({DESCRIPTION}) or an InstructBLIP or BLIP-2 "
-                f"({CONFIG}), got neither; copy or download the whole directory"
+                f"{directory} must hold a base ({DESCRIPTION}), or an InstructBLIP, a BLIP-2 or a "
+                f"vision LLM ({CONFIG}), got none; copy or download the whole directory"
             )
     if quantise and own is None:
         raise RecipeError(
@@ -107,7 +121,8 @@ def model_directory(field: str, name: str, find: Callable[[str], Path] = snapsho
 def new_model(recipe: Recipe) -> PathWeave:
     """Return the base of a recipe, with cues and with no paths but those it comes with."""
     cues = {name: modality.cue for name, modality in recipe.modalities.items()}
-    base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise)
+    reducer = recipe.method.reducer
+    base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise, reducer)
     return PathWeave(base, cues)
 
 

@@ -35,6 +35,8 @@ PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 # What some processors need beside transformers.
 EXTRA, EXTRA_PACKAGES = "vlm", ("torchvision", "num2words")
 REMEDY = "choose a checkpoint that transformers lists under image-text-to-text"
+# How files of the kinds of media that transformers names are decoded for a processor.
+DECODERS_OF = {"image": "picture", "video": "clip"}
 # What a family marks the tokens of an answer with, where that is not what it marks a prompt's with.
 AFTER_PROMPT = {"paligemma": {"token_type_ids": 1}}
 

@@ -12,18 +12,19 @@ def verify(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compute again what each path computed when it was finished, and compare bit by bit.
+    """Compute again what base and paths computed when they were finished, and compare bit by bit.
 
-    Exit code 0: every path holds. 1: a path computes something else.
+    Exit code 0: all hold. 1: one computes something else.
 
     Example: pathweave verify runs/mcl_mini
     """
-    from pathweave.evaluate.verify import verify_run
+    from pathweave.evaluate.verify import verify_base, verify_run
     from pathweave.runs.loading import load_run
     from pathweave.runs.run_directory import RunDirectory
 
     model, _ = load_run(run)
-    verdicts = verify_run(model, RunDirectory(run), model.paths.names)
+    directory = RunDirectory(run)
+    verdicts = verify_base(model, directory) + verify_run(model, directory, model.paths.names)
     if as_json:
         typer.echo(json.dumps([asdict(v) | {"holds": v.holds} for v in verdicts]))
     else:

@@ -6,19 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import load_coverage
 from pathweave.data.manifest import Manifest, evenly_spaced
-from pathweave.data.messages import Part, Sample
+from pathweave.data.messages import Message, Part, Sample
 from pathweave.decoders import Decoder, build_decoder
 from pathweave.encoders import build_encoder
 from pathweave.encoders.encoder import Encoder
+from pathweave.encoders.media import Frames, Media
 from pathweave.errors import ManifestError, MediaError, PathError, RecipeError, RunError
-from pathweave.model.prompt import Medium, Prompt
+from pathweave.model.prompt import Medium, Native, Prompt, Turn
 from pathweave.parts import check_sources
 from pathweave.recipe.schema import SLOT, Modality
 from pathweave.storage.atomic import sha256_bytes
@@ -90,14 +94,50 @@ class JointReader:
         if modality not in self.reads:
             what = f"a medium for path {self.path!r}"
             raise PathError(unknown(what, modality, list(self.reads)))
-        return self.readers[modality].of(modality)
+        return cast(FeatureReader, self.readers[modality].of(modality))
 
     def medium(self, path: str, modality: str, item: tuple[bytes, str]) -> Medium:
         """Return a medium of a modality, given as bytes and a name, for the path to read."""
         return Medium(path, self.of(modality).read([item])[0], modality)
 
 
-AnyReader = FeatureReader | JointReader
+@dataclass(frozen=True)
+class NativeReader:
+    """How media that the base reads by itself are decoded for its processor.
+
+    Attributes:
+        kind: What they are, as the processor calls it.
+        decoder: Their decoder.
+    """
+
+    kind: str
+    decoder: Decoder
+    width = 0
+
+    def read(self, items: list[tuple[bytes, str]]) -> list[object]:
+        """Return media as the processor takes them, given as bytes and a name for messages."""
+        return [as_native(self.decoder(*item)) for item in items]
+
+    def is_cached(self, data: bytes) -> bool:
+        """Return that nothing is kept: a medium is decoded each time it is asked about."""
+        return False
+
+    def of(self, modality: str) -> "NativeReader":
+        """Return itself: it reads all alike."""
+        return self
+
+    def medium(self, path: str, modality: str, item: tuple[bytes, str]) -> Native:
+        """Return a medium, given as bytes and a name for messages."""
+        return Native(self.kind, self.read([item])[0])
+
+
+AnyReader = FeatureReader | JointReader | NativeReader
+
+
+def as_native(media: Media) -> Image.Image | UInt8[np.ndarray, "frames height width 3"]:
+    """Return what a processor of transformers takes for pictures: one, or frames of a film."""
+    assert isinstance(media, Frames)
+    return Image.fromarray(media.pixels[0]) if len(media.pixels) == 1 else media.pixels
 
 
 def common_width(path: str, widths: Mapping[str, int]) -> int:
@@ -127,6 +167,7 @@ class Readers(Mapping[str, AnyReader]):
         cache: Where features are kept.
         learnt: Hash of the source of each part of a user's own that a finished path depends on, by
             path and part. A reader of such a path is refused if the part is another now.
+        native: Kinds of media that the base reads by itself, and the kind of their decoder.
     """
 
     def __init__(
@@ -134,7 +175,9 @@ class Readers(Mapping[str, AnyReader]):
         modalities: Mapping[str, Modality],
         cache: FeatureCache,
         learnt: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        native: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._native = {kind: of for kind, of in native.items() if kind not in modalities}
         self._modalities = dict(modalities)
         self._cache = cache
         self._learnt = learnt
@@ -142,6 +185,8 @@ class Readers(Mapping[str, AnyReader]):
         self._encoders: dict[str, Encoder] = {}
 
     def __getitem__(self, name: str) -> AnyReader:
+        if name in self._native:
+            return NativeReader(name, build_decoder(self._native[name]))
         declared = self._modalities[name]
         if name not in self._built and declared.reads:
             self._built[name] = JointReader(name, declared.reads, self)
@@ -157,10 +202,10 @@ class Readers(Mapping[str, AnyReader]):
         return self._built[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modalities)
+        return iter((*self._modalities, *self._native))
 
     def __len__(self) -> int:
-        return len(self._modalities)
+        return len(self._modalities) + len(self._native)
 
 
 class Examples:
@@ -321,7 +366,7 @@ class Examples:
         """Return the prompt of a sample with its media encoded."""
         sample = self._samples[index]
         if not self._prompts:
-            return [self._part(part) for part in sample.prompt]
+            return as_prompt(sample.turns, self._part)
         return [*(self._part(part) for part in _media(sample)), self._text(sample)]
 
     def answer(self, index: int) -> str:
@@ -348,15 +393,25 @@ class Examples:
         said = [(part.text or "").strip() for part in sample.prompt if part.is_text]
         return template.replace(SLOT, " ".join(said))
 
-    def _part(self, part: Part) -> str | Medium:
+    def _part(self, part: Part) -> str | Medium | Native:
         if part.is_text:
             return part.text or ""
         item = self.manifest.read_media(part), part.path or ""
         path = self._path or part.type
         return self._readers[path].medium(path, part.type, item)
 
-    def _reader_of(self, modality: str) -> FeatureReader:
+    def _reader_of(self, modality: str) -> FeatureReader | NativeReader:
         return self._readers[self._path or modality].of(modality)
+
+
+def as_prompt(turns: Sequence[Message], read: Callable[[Part], str | Medium | Native]) -> Prompt:
+    """Return the turns before an answer as a prompt; a lone one of the user needs no marker."""
+    if len(turns) == 1:
+        return [read(part) for part in turns[0].content]
+    pieces: list[str | Medium | Native | Turn] = []
+    for turn in turns:
+        pieces += [Turn(turn.role), *map(read, turn.content)]
+    return pieces
 
 
 def _media(sample: Sample) -> list[Part]:

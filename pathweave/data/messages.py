@@ -12,7 +12,7 @@ One sample as JSON::
 A content that is a plain string stands for one text part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -147,8 +147,12 @@ class Sample(BaseModel, frozen=True, extra="ignore"):
     @property
     def prompt(self) -> list[Part]:
         """Return the parts of all turns before the last assistant turn, in order."""
-        turns = self.messages[: self._answer_index()]
-        return [part for message in turns for part in message.content]
+        return [part for message in self.turns for part in message.content]
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """Return the turns before the last assistant turn, in order."""
+        return self.messages[: self._answer_index()]
 
     @property
     def answer(self) -> str:
@@ -192,21 +196,32 @@ def parse_sample(row: Mapping[str, Any], place: str, exact: bool = False) -> Sam
         raise ManifestError(f"{place}: {reason}; correct the row or remove it") from error
 
 
-def parse_content(content: object, place: str) -> tuple[Part, ...]:
-    """Check the content of a user turn and return its parts.
+def parse_question(content: object, place: str) -> tuple[Message, ...]:
+    """Check a question and return its turns.
 
     Args:
-        content: Parts as mappings, or a string, which stands for one text part.
+        content: Parts as mappings, or a string, which stands for one text part; or turns, as
+            mappings with a role and a content.
         place: Which question it is, for error messages.
 
     Raises:
-        RequestError: If there is no part, or one is misspelt, incomplete or of the wrong type.
+        RequestError: If there is no part, or one is misspelt, incomplete or of the wrong type, or
+            the last turn is not of the user.
 
     Example:
-        >>> parse_content("What is it?", "question 1")
+        >>> parse_question("What is it?", "question 1")[0].content
         (Part(type='text', text='What is it?', path=None, companion=None),)
     """
+    parts = content if isinstance(content, Sequence) and not isinstance(content, str) else ()
+    has_turns = any(isinstance(part, Mapping) and "role" in part for part in parts)
+    turns: Any = content if has_turns else [{"role": "user", "content": content}]
     try:
-        return Message.model_validate({"role": "user", "content": content}).content
+        messages = tuple(Message.model_validate(turn) for turn in turns)
     except ValidationError as error:
         raise RequestError(f"{place}: {explain(error, Message)}; correct the part") from error
+    if messages[-1].role != "user":
+        raise RequestError(
+            f"{place}: the last turn must be of the user, got {messages[-1].role!r}; add what is "
+            "to be answered"
+        )
+    return messages

@@ -12,18 +12,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
+from pathweave.bases.vision_llm import DECODERS_OF
 from pathweave.model.generate import generate
-from pathweave.model.pathweave import PathWeave, pad
-from pathweave.model.prompt import Medium, Prompt
-from pathweave.nn.hooked import carrying
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium, Native, Prompt
 from pathweave.runs.path_directory import describe_path, load_proof
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.storage.atomic import sha256_bytes
+from pathweave.storage.atomic import recover_directory, sha256_bytes
+from pathweave.storage.bundle import Bundle
 
 PROOF_TOKENS = 8
 TOLERANCE = 0.05
+BASE_LOGITS = "logits.safetensors"
+BASE_PROOF = Bundle(
+    "a proof of the base",
+    "proof.json",
+    (BASE_LOGITS,),
+    frozenset({"answers", "machine"}),
+    remedy="remove the directory; paths keep their own proofs",
+)
 
 
 @dataclass(frozen=True)
@@ -107,13 +117,50 @@ def _compute(
     media = [Medium(name, tensors[f"features_{i}"].float()) for i in range(len(texts))]
     prompts: list[Prompt] = [[medium, text] for medium, text in zip(media, texts, strict=True)]
     soft = model.soft_tokens(media, texts)
-    laid_out = model.lay_out(prompts)
-    rows = [torch.tensor(prefix + rest, device=model.device) for prefix, rest in laid_out.rows]
-    ids, mask = pad(rows, side="left")
-    with carrying(laid_out.ride):
-        logits = model.llm(input_ids=ids, attention_mask=mask, logits_to_keep=1).logits
-    hashes = [sha256_bytes(row.float().numpy(force=True).tobytes()) for row in logits]
+    logits = model.logits_after(prompts)
+    hashes = [sha256_bytes(row.numpy(force=True).tobytes()) for row in logits]
     return soft, hashes, generate(model, prompts, PROOF_TOKENS)
+
+
+def record_base(model: PathWeave, run: RunDirectory) -> None:
+    """Keep with a run what its base makes of text, and of a picture if it reads them by itself.
+
+    Raises:
+        DiskError: If it cannot be written.
+    """
+    logits, answers = _compute_base(model)
+    tensors = {str(i): row.cpu() for i, row in enumerate(logits)}
+    about = {"answers": answers, "machine": machine(model)}
+    BASE_PROOF.write(run.base_proof, {BASE_LOGITS: tensors}, about)
+
+
+def verify_base(model: PathWeave, run: RunDirectory) -> list[Verdict]:
+    """Compute again what was kept of the base, and compare; nothing if nothing was kept."""
+    if not recover_directory(run.base_proof):
+        return []
+    about, tensors = BASE_PROOF.read(run.base_proof), BASE_PROOF.load(run.base_proof, BASE_LOGITS)
+    logits, answers = _compute_base(model)
+    pairs = [(row.cpu(), tensors[str(i)]) for i, row in enumerate(logits)]
+    difference = max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+    equal = answers == about["answers"]
+    identical = equal and all(torch.equal(a, b) for a, b in pairs)
+    here = machine(model) == about["machine"]
+    return [Verdict("base", identical, difference, equal, here)]
+
+
+@torch.no_grad()
+def _compute_base(model: PathWeave) -> tuple[list[Tensor], list[str]]:
+    """Return the logits after each of a few prompts of no path, and the answers."""
+    model.eval()
+    asked: list[Prompt] = [["What is the capital of France?"]]
+    for kind in model.base.native:
+        if DECODERS_OF.get(kind) == "picture":
+            noise = torch.randint(256, (64, 64, 3), generator=torch.Generator().manual_seed(0))
+            picture = Image.fromarray(noise.byte().numpy())
+            asked.append([Native(kind, picture), "What is it?"])
+    # Each by itself: some bases read one number of pictures at a time.
+    logits = [model.logits_after([prompt])[0] for prompt in asked]
+    return logits, [generate(model, [prompt], PROOF_TOKENS)[0] for prompt in asked]
 
 
 def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Verdict]:

@@ -52,7 +52,7 @@ def generate(
         if repetition_penalty != 1
         else []
     )
-    with carrying(prefilled.ride):
+    with carrying(prefilled.laid_out.ride):
         whole = model.llm.generate(  # type: ignore[operator]
             input_ids=ids,
             attention_mask=mask,
@@ -64,7 +64,7 @@ def generate(
             logits_processor=LogitsProcessorList(penalties),
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
-            **prefilled.beside("left", model.device, model.base.after_prompt),
+            **prefilled.laid_out.beside("left", model.device, model.base.after_prompt),
         )
     ids = whole[:, ids.shape[1] :]
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)

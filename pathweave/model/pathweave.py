@@ -54,30 +54,6 @@ class LaidOut:
     alongside: list[dict[str, Tensor]]
     inputs: dict[str, Tensor]
 
-
-@dataclass(frozen=True)
-class Prefilled:
-    """Prompts whose first tokens the language model has read.
-
-    Attributes:
-        cache: Keys and values of those tokens; None if there are none.
-        mask: Which of the cache's columns count (1).
-        remainder: Ids of the rest of each prompt, on the host.
-        ride: The media, which the language model must carry to read it.
-        alongside: See ``LaidOut``.
-        inputs: See ``LaidOut``.
-        by_itself: Whether the language model finds the places of its tokens by itself, as one does
-            that reads media by itself and places them otherwise than words.
-    """
-
-    cache: DynamicCache | None
-    mask: Int[Tensor, "batch prefix"]
-    remainder: list[Int[Tensor, " _"]]
-    ride: Ride
-    alongside: list[dict[str, Tensor]]
-    inputs: dict[str, Tensor]
-    by_itself: bool
-
     def beside(
         self, side: str, device: torch.device, then: Mapping[str, int], answers: Sequence[int] = ()
     ) -> dict[str, Tensor]:
@@ -100,6 +76,26 @@ class Prefilled:
                 rows[i] = torch.cat([rows[i], last.expand(count, *last.shape[1:])])
             marks[name] = pad(rows, side)[0]
         return {name: tensor.to(device) for name, tensor in (marks | self.inputs).items()}
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """Prompts whose first tokens the language model has read.
+
+    Attributes:
+        cache: Keys and values of those tokens; None if there are none.
+        mask: Which of the cache's columns count (1).
+        remainder: Ids of the rest of each prompt, on the host.
+        laid_out: The prompts, with the media that the language model must carry to read on.
+        by_itself: Whether the language model finds the places of its tokens by itself, as one does
+            that reads media by itself and places them otherwise than words.
+    """
+
+    cache: DynamicCache | None
+    mask: Int[Tensor, "batch prefix"]
+    remainder: list[Int[Tensor, " _"]]
+    laid_out: LaidOut
+    by_itself: bool
 
     def decoder_inputs(self, mask: Int[Tensor, "batch tokens"]) -> dict[str, Any]:
         """Return what the language model must be told to read on, given where new tokens count."""
@@ -182,7 +178,7 @@ class PathWeave(nn.Module):
         said = [self.answer_ids(answer) for answer in answers]
         counts = [len(answer) for answer in said]
         prefilled = self.prefill(prompts, max(counts, default=0))
-        before, ride = prefilled.remainder, prefilled.ride
+        before, ride = prefilled.remainder, prefilled.laid_out.ride
         rows = [torch.cat(pair) for pair in zip(before, said, strict=True)]
         ids, mask = pad(rows, side="right")
         # Position t predicts token t + 1. Logits are as wide as the vocabulary, so they are made
@@ -193,7 +189,7 @@ class PathWeave(nn.Module):
             row[start - 1 : start - 1 + count] = True
         ride.known = ids
         inputs = prefilled.decoder_inputs(mask.to(self.device))
-        inputs |= prefilled.beside("right", self.device, self.base.after_prompt, counts)
+        inputs |= prefilled.laid_out.beside("right", self.device, self.base.after_prompt, counts)
         again = recomputed(self.llm) if self._recomputes else nullcontext()
         with carrying(ride), again:
             ids = ids.to(self.device)
@@ -230,8 +226,7 @@ class PathWeave(nn.Module):
                 raise RunError(problem)
         cache, mask = self.prefixes.cache([prefix for prefix, _ in rows])
         remainder = [torch.tensor(rest, device="cpu") for _, rest in rows]
-        marks, inputs, by_itself = laid_out.alongside, laid_out.inputs, bool(self.base.native)
-        return Prefilled(cache, mask, remainder, laid_out.ride, marks, inputs, by_itself)
+        return Prefilled(cache, mask, remainder, laid_out, by_itself=bool(self.base.native))
 
     def misfit(self, prompt: Prompt, answer: str) -> str | None:
         """Return why the language model cannot read a prompt and its answer, else None."""
@@ -252,6 +247,17 @@ class PathWeave(nn.Module):
         rows = [torch.tensor([prefix + rest], device=self.device) for prefix, rest in laid_out.rows]
         with carrying(laid_out.ride):
             return [embed(row)[0] for row in rows]
+
+    @torch.no_grad()
+    def logits_after(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts words"]:
+        """Return the logits of the first token of the answer to each prompt, in float32."""
+        laid_out = self.lay_out(prompts)
+        rows = [torch.tensor(prefix + rest, device=self.device) for prefix, rest in laid_out.rows]
+        ids, mask = pad(rows, side="left")
+        beside = laid_out.beside("left", self.device, self.base.after_prompt)
+        with carrying(laid_out.ride):
+            made = self.llm(input_ids=ids, attention_mask=mask, logits_to_keep=1, **beside)
+        return made.logits[:, -1].float()
 
     def lay_out(
         self,

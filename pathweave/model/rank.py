@@ -44,7 +44,7 @@ def log_likelihoods(
     answers = answers.repeat(len(prompts), 1)
     counts = counts.repeat(len(prompts), 1)
     start = positions[:, -1:].repeat_interleave(len(choices), dim=0) + 1
-    with carrying(prefilled.ride):
+    with carrying(prefilled.laid_out.ride):
         rows = rows.to(model.device)
         prefix = model.llm(input_ids=rows, **{**inputs, "use_cache": True}, logits_to_keep=1)
         cache = prefix.cache

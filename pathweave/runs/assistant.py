@@ -5,13 +5,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pathweave.data.examples import AnyReader
-from pathweave.data.messages import Part, parse_content
+from pathweave.data.examples import AnyReader, as_prompt
+from pathweave.data.messages import Part, parse_question
 from pathweave.decoders.pair import pack_pair
 from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium, Prompt, blanked
+from pathweave.model.prompt import Medium, Native, blanked
 from pathweave.runs.loading import load_base, load_run, make_readers
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.validation import unknown
@@ -45,10 +45,11 @@ class Assistant:
 
         Args:
             contents: One list of parts a question, such as ``[{"type": "audio", "path": "a.wav"},
-                {"type": "text", "text": "What is heard?"}]``. A medium of two files has the second
-                as ``companion``. A string stands for one part of text. A medium in memory stands as
-                ``data`` in place of ``path``: bytes of a file, a picture of Pillow, an array or a
-                tensor, a sound with its ``rate`` in Hz.
+                {"type": "text", "text": "What is heard?"}]``, or of turns, such as ``[{"role":
+                "system", "content": "Be brief."}, {"role": "user", "content": [...]}]``. A medium
+                of two files has the second as ``companion``. A string stands for one part of text.
+                A medium in memory stands as ``data`` in place of ``path``: bytes of a file, a
+                picture of Pillow, an array or a tensor, a sound with its ``rate`` in Hz.
             max_tokens: Longest answer, in tokens.
             beams: Beams of the search; 1 is greedy.
             path: Read every medium with this path, such as one that reads several modalities;
@@ -64,14 +65,12 @@ class Assistant:
         """
         memory: dict[str, Mapping[str, Any]] = {}
         named = [_without_data(c, f"question {n}", memory) for n, c in enumerate(contents, start=1)]
-        parsed = [parse_content(c, f"question {n}") for n, c in enumerate(named, start=1)]
-        prompts: list[Prompt] = [
-            [
-                part.text or "" if part.is_text else self._medium(part, path, memory)
-                for part in parts
-            ]
-            for parts in parsed
-        ]
+        parsed = [parse_question(c, f"question {n}") for n, c in enumerate(named, start=1)]
+
+        def read(part: Part) -> str | Medium | Native:
+            return part.text or "" if part.is_text else self._medium(part, path, memory)
+
+        prompts = [as_prompt(turns, read) for turns in parsed]
         if blind:
             prompts = [blanked(prompt) for prompt in prompts]
         return generate(self.model, prompts, max_tokens, beams)
@@ -81,11 +80,12 @@ class Assistant:
         part: Part,
         path: str | None,
         memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    ) -> Medium:
+    ) -> Medium | Native:
         name = path or part.type
-        if name not in self.model.paths:
+        native = () if path else self.model.base.native
+        if name not in self.model.paths and (name not in native or name not in self.readers):
             what = "path" if path else "a medium"
-            raise PathError(unknown(what, name, self.model.paths.names))
+            raise PathError(unknown(what, name, [*self.model.paths.names, *native]))
         if part.path is not None and part.path in memory:
             given, decoder = memory[part.path], self.readers[name].of(part.type).decoder
             try:
@@ -113,7 +113,10 @@ def _without_data(
         return content
     named: list[Mapping[str, Any]] = []
     for number, part in enumerate(content, start=1):
-        if part.keys() & {"data", "rate"} and not part.keys() & {"path", "text", "companion"}:
+        if "role" in part and not isinstance(part.get("content", ""), str):
+            turn = _without_data(part["content"], f"{question}, turn {number}", memory)
+            part = {**part, "content": turn}
+        elif part.keys() & {"data", "rate"} and not part.keys() & {"path", "text", "companion"}:
             if part.get("data") is None:
                 raise RequestError(f"{question}: a part with a rate must have data, got none")
             place = f"{question}, part {number}"

@@ -11,7 +11,7 @@ from pathweave.bases.hub import is_remote, snapshot
 from pathweave.bases.llm import CONFIG, read_config, use_llm
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
-from pathweave.bases.vision_llm import is_vision_llm, load_vision_base
+from pathweave.bases.vision_llm import DECODERS_OF, is_vision_llm, load_vision_base
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
 from pathweave.errors import FetchError, RecipeError
@@ -210,9 +210,11 @@ def make_readers(
         )
         for path in (base.ready_paths if base is not None else ())
     }
+    by_itself = {k: of for k, of in DECODERS_OF.items() if base is not None and k in base.native}
     declared = recipe.modalities if recipe is not None else {}
     learnt = {}
     if recipe is not None and run is not None:
         own = [name for name in run.finished(recipe) if recipe.own_parts(name)]
         learnt = {name: describe_path(run.path(name)).get("sources", {}) for name in own}
-    return Readers({**native, **declared}, FeatureCache(cache_home() / "features"), learnt)
+    cache = FeatureCache(cache_home() / "features")
+    return Readers({**native, **declared}, cache, learnt, by_itself)

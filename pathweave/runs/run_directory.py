@@ -2,6 +2,7 @@
 
 recipe.json          the resolved recipe
 base/                the connector, once the stage that trains it is done
+base_proof/          what the base makes of text and of what it reads by itself (``verify``)
 paths/NAME/          one path directory per finished stage
 connectors/NAME/     the connector after the newest stage, for methods that change it
 scores.json          score of every test set after every stage
@@ -33,6 +34,7 @@ class RunDirectory:
         self.root = root
         self.recipe_file = root / "recipe.json"
         self.base = root / "base"
+        self.base_proof = root / "base_proof"
         self.paths = root / "paths"
         self.connectors = root / "connectors"
         self.scores = root / "scores.json"

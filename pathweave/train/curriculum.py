@@ -14,7 +14,7 @@ from pathweave.data.examples import Examples, Readers, common_width
 from pathweave.display import Display
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
-from pathweave.evaluate.verify import verify_run
+from pathweave.evaluate.verify import record_base, verify_base, verify_run
 from pathweave.methods import METHODS, method_of, stages_of
 from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
@@ -88,6 +88,8 @@ class Curriculum:
         if self.is_main:
             self.run.claim(self.recipe)
         self.model.to(self.accelerator.device)
+        if self.is_main and not self.run.base_proof.exists():
+            record_base(self.model, self.run)
         # Scores of the other processes would be the same: they wait instead.
         alone = partial(self.examples, alone=True)
         scoring = Scoring(self.recipe, self.run, alone, self.display, self.log)
@@ -160,6 +162,8 @@ class Curriculum:
         learnt = [name for name in todo if self._is_learnt(name)]
         if problems := lacking_data(self.recipe, learnt, todo):
             raise RecipeError(problems[0])
+        if not self.model.base.shares_connector:
+            refuse_connector(self.recipe, learnt)
         if not self.model.base.fresh_projector:
             return
         self.display.say("the projector starts fresh: the language model has another width")
@@ -263,10 +267,27 @@ class Curriculum:
 
     def _verify(self) -> None:
         """Check that every finished path computes what it computed when it was finished."""
-        for verdict in verify_run(self.model, self.run, self.model.paths.names):
+        of_paths = verify_run(self.model, self.run, self.model.paths.names)
+        for verdict in [*verify_base(self.model, self.run), *of_paths]:
             self.log.event("verified", **asdict(verdict))
             if not verdict.holds:
-                self.display.say(f"[red]path {verdict.path!r} no longer computes what it did[/]")
+                self.display.say(f"[red]{verdict.path!r} no longer computes what it did[/]")
+
+
+def refuse_connector(recipe: Recipe, learnt: Sequence[str]) -> None:
+    """Refuse stages that train a connector which the base does not have.
+
+    Raises:
+        RecipeError: If there is one.
+    """
+    for name in learnt:
+        connector = recipe.training_of(name).connector
+        if connector or method_of(recipe, name).shares:
+            raise RecipeError(
+                f"stage {name!r} must leave a shared connector alone, as paths on a vision LLM "
+                f"have their own, got method {recipe.method.name!r} and training.connector "
+                f"{connector}; choose pathweave, adapters or independent, without it"
+            )
 
 
 def lacking_data(recipe: Recipe, learnt: Sequence[str], todo: Sequence[str]) -> list[str]:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pathweave.data.messages import Part, Sample, parse_content, parse_sample
+from pathweave.data.messages import Part, Sample, parse_question, parse_sample
 from pathweave.errors import ManifestError, RequestError
 
 QUESTION = {"role": "user", "content": [{"type": "see", "path": "a.png"}, "What is it?"]}
@@ -137,7 +137,7 @@ def test_broken_companions(part, reason):
 )
 def test_a_malformed_question_is_refused(content, message):
     with pytest.raises(RequestError, match=message):
-        parse_content(content, "question 2")
+        parse_question(content, "question 2")
 
 
 HALVES = ["half \ud83d", "caf\udce9", "\ude00"]
@@ -166,7 +166,7 @@ def test_half_a_character_is_refused_wherever_it_stands(broken, half):
 
 def test_half_a_character_in_a_question_that_is_asked_is_refused():
     with pytest.raises(RequestError, match=r"question 1: .*must be UTF-8, got half a character in"):
-        parse_content("What is this \ud83d?", "question 1")
+        parse_question("What is this \ud83d?", "question 1")
 
 
 def test_a_whole_character_of_two_halves_stays():

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pathweave.methods.settings import Training
+from pathweave.model.llm_hosts import PREFIX
 from pathweave.nn import Adapter, Gate
 from pathweave.nn.patches import SeriesReader
 
@@ -56,6 +57,7 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None
         peak = own.get(parameter) or whole or training.lr
+        peak *= training.llm_lr_share if f"experts.{PREFIX}" in name else 1.0
         decay = training.weight_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault((peak, decay), []).append(parameter)
     listed = [

@@ -152,6 +152,7 @@ def load_frozen(
     """Return a frozen model of a kind that transformers has; see ``load_llm``.
 
     Raises:
+        RecipeError: If it has no head that gives words.
         FetchError: If a weight is missing or of another shape.
         PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
     """
@@ -183,6 +184,11 @@ def load_frozen(
     if settings is not None and settings.pad_token_id is None:
         ends = settings.eos_token_id
         settings.pad_token_id = ends[0] if isinstance(ends, list) else ends
+    if llm.get_output_embeddings() is None:
+        raise RecipeError(
+            f"{source} must hold a language model whose head transformers can tell from the rest, "
+            f"got {config.model_type!r}; choose another model"
+        )
     freeze(with_contiguous_head(llm))
     return Llm(llm, sampled_hash(tensors, seed=quantise) if quantise else None)
 

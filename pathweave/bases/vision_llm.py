@@ -11,6 +11,7 @@ from transformers import (
     AutoProcessor,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     ProcessorMixin,
 )
 
@@ -22,6 +23,7 @@ from pathweave.bases.llm import (
     read_generation,
     soft_token_scale,
 )
+from pathweave.bases.pretrained import BLIP2, INSTRUCTBLIP
 from pathweave.bases.shards import Shards
 from pathweave.bases.tails import find_tail
 from pathweave.errors import FetchError, RecipeError
@@ -33,8 +35,7 @@ TEXT = "text"
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 # What some processors need beside transformers.
 EXTRA, EXTRA_PACKAGES = "vlm", ("torchvision", "num2words")
-
-
+REMEDY = "choose a checkpoint that transformers lists under image-text-to-text"
 # How files of the kinds of media that transformers names are decoded for a processor.
 DECODERS_OF = {"image": "picture", "video": "clip"}
 # What a family marks the tokens of an answer with, where that is not what it marks a prompt's with.
@@ -94,12 +95,12 @@ def load_vision_base(
 def base_of(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reducer: QFormerConfig
 ) -> Base:
-    """Return a vision LLM as a base that reads text and paths, but no media without a reader.
+    """Return a vision LLM, which may be one of shapes, as a base that has no reader yet.
 
     Args:
-        model: The vision LLM, which may be one of shapes.
+        model: The vision LLM.
         tokenizer: Its tokenizer.
-        reducer: Sizes of the Q-Former that each path starts from.
+        reducer: Sizes of the Q-Former that each path starts from; its weights are random.
     """
     tail = find_tail(model)
     words = cast(nn.Embedding, model.get_input_embeddings())
@@ -126,8 +127,8 @@ def base_of(
 
 
 def is_vision_llm(config: PretrainedConfig) -> bool:
-    """Return whether a model reads media beside text by itself, and has no Q-Former."""
-    return _kind(config) is not None and not hasattr(config, "qformer_config")
+    """Return whether a model reads media beside text by itself; ``load_pretrained`` has others."""
+    return _kind(config) is not None and config.model_type not in (INSTRUCTBLIP, BLIP2)
 
 
 def _kind(config: PretrainedConfig) -> type[PreTrainedModel] | None:
@@ -161,41 +162,80 @@ def open_vision_llm(
         FetchError: If it is incomplete or damaged.
         PathWeaveError: If the processor or ``quantise`` needs a package that is not installed.
     """
-    processor = load_processor(directory)  # the quick part first
-    model, identity = load_vision_llm(directory, dtype, quantise)
-    return VisionLlm(model, processor, identity, _native(model))
+    _known_kind(read_config(directory), directory)  # what is quick to refuse, first
+    processor = load_processor(directory)
+    model, identity, native = load_vision_llm(directory, dtype, quantise)
+    return VisionLlm(model, processor, identity, native)
 
 
 def load_vision_llm(
     directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
 ) -> LoadedModel:
-    """Return the vision LLM in a directory without its processor; see ``open_vision_llm``."""
+    """Return the vision LLM in a directory without its processor; see ``open_vision_llm``.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+        FetchError: If it is incomplete or damaged.
+        PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
+    """
     config = read_config(directory)
-    kind = _kind(config)
-    rule = f"the base in {directory} must be a vision LLM"
-    remedy = "choose a checkpoint that transformers lists under image-text-to-text"
-    if kind is None or not is_vision_llm(config):
-        raise RecipeError(f"{rule}, got {config.model_type!r}; {remedy}")
-    if config.is_encoder_decoder:
-        raise RecipeError(
-            f"{rule} with a language model that is a decoder alone, got {config.model_type!r}, "
-            f"which has an encoder; {remedy}"
-        )
+    kind = _known_kind(config, directory)
     shards = Shards(directory)
     loaded = load_frozen(kind, config, shards.read(shards.names), directory, dtype, quantise)
-    model = loaded.model
-    embeddings = model.get_input_embeddings()
-    if not isinstance(embeddings, nn.Embedding) or embeddings not in [
-        *model.get_decoder().modules()
-    ]:
-        raise RecipeError(
-            f"{rule} whose language model transformers can name, got {config.model_type!r} without "
-            f"one; {remedy}"
-        )
-    read_generation(directory, model)
+    read_generation(directory, loaded.model)
+    return LoadedModel(loaded.model, loaded.identity, _native(loaded.model))
+
+
+def vision_llm_of(
+    config: PretrainedConfig, source: str | Path, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Return the vision LLM that a configuration is of, with the values it is made with.
+
+    Args:
+        config: The configuration.
+        source: Where it is from, for messages.
+        dtype: Type of the weights.
+
+    Raises:
+        RecipeError: If it is another kind of model.
+    """
+    model = cast(Any, _known_kind(config, source))(config).to(dtype)
+    freeze(model)
+    return cast(PreTrainedModel, model)
+
+
+def check_vision_llm(directory: Path) -> None:
+    """Check that a directory holds a vision LLM with its processor; weights are not read.
+
+    Raises:
+        RecipeError: If it is another kind of model, or has no chat template.
+        FetchError: If it is incomplete or damaged.
+        PathWeaveError: If the processor needs a package that is not installed.
+    """
+    _known_kind(read_config(directory), directory)
+    Shards(directory)
+    chat_words(load_processor(directory))
+
+
+def _native(model: PreTrainedModel) -> tuple[str, ...]:
     # A tower that the configuration leaves out is None.
-    native = tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
-    return LoadedModel(model, loaded.identity, native)
+    return tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
+
+
+def _known_kind(config: PretrainedConfig, directory: str | Path) -> type[PreTrainedModel]:
+    kind = _kind(config)
+    if kind is None or not is_vision_llm(config):
+        raise RecipeError(f"{_rule(directory)}, got {config.model_type!r}; {REMEDY}")
+    if config.is_encoder_decoder:
+        raise RecipeError(
+            f"{_rule(directory)} with a language model that is a decoder alone, got "
+            f"{config.model_type!r}, which has an encoder; {REMEDY}"
+        )
+    return kind
+
+
+def _rule(directory: str | Path) -> str:
+    return f"the base in {directory} must be a vision LLM"
 
 
 def load_processor(directory: Path) -> ProcessorMixin:

@@ -24,6 +24,7 @@ from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, check_causal, read_config
 from pathweave.bases.mini import KIND, attention, is_connector
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
+from pathweave.bases.vision_llm import base_of, is_vision_llm, vision_llm_of
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
 from pathweave.estimate.measure import shapes

@@ -119,7 +119,8 @@ def _compute(
     soft = model.soft_tokens(media, texts)
     logits = model.logits_after(prompts)
     hashes = [sha256_bytes(row.numpy(force=True).tobytes()) for row in logits]
-    return soft, hashes, generate(model, prompts, PROOF_TOKENS)
+    # What was recorded comes from a file, hence to the CPU.
+    return [tokens.cpu() for tokens in soft], hashes, generate(model, prompts, PROOF_TOKENS)
 
 
 def record_base(model: PathWeave, run: RunDirectory) -> None:

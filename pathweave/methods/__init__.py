@@ -1,9 +1,10 @@
 """Methods of learning the next modality, one file each: a file that declares ``METHOD``."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
+from pathweave.errors import RecipeError
 from pathweave.methods.lesson import Method
 from pathweave.methods.settings import RunSettings
 from pathweave.parts import Parts
@@ -36,3 +37,19 @@ def stages_of(recipe: RunSettings, ready: Collection[str] = ()) -> list[tuple[st
     is_base = [recipe.training_of(name).connector or name in ready for name in names]
     count = is_base.index(False) if False in is_base else len(names)
     return [*((name,) for name in names[:count]), *([names[count:]] if names[count:] else [])]
+
+
+def refuse_connector(recipe: RunSettings, learnt: Sequence[str]) -> None:
+    """Refuse stages that train a connector which the base does not have.
+
+    Raises:
+        RecipeError: If there is one.
+    """
+    for name in learnt:
+        connector = recipe.training_of(name).connector
+        if connector or method_of(recipe, name).shares:
+            raise RecipeError(
+                f"stage {name!r} must leave a shared connector alone, as paths on a vision LLM "
+                f"have their own, got method {recipe.method.name!r} and training.connector "
+                f"{connector}; choose pathweave, adapters or independent, without it"
+            )

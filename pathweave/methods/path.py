@@ -15,6 +15,7 @@ from pathweave.model.pathweave import PathWeave
 ATTENTION = ("llm/*/self_attn/*",)
 # What a stage trains, for dry runs.
 WHOLE_CONNECTOR = ("Q-Former", "projector")
+OWN_CONNECTOR = "Q-Former and projector of its own"
 CONNECTOR_AND_PATHS = (*WHOLE_CONNECTOR, "what earlier paths have for themselves")
 
 

@@ -49,6 +49,11 @@ class Training(Settings):
     patches_lr: float | None = Field(
         None, gt=0, description="Peak learning rate of a patch encoder; None is lr."
     )
+    llm_lr_share: PositiveFloat = Field(
+        1.0,
+        description="Peak learning rates of experts inside the language model, as a share of those "
+        "of the others.",
+    )
     warmup: int = Field(20, ge=0, description="Steps over which the learning rate rises linearly.")
     warmup_start_lr: float = Field(0.0, ge=0, description="Learning rate that it rises from.")
     min_lr_share: float = Field(0.0, ge=0, le=1, description="Share of lr left at the last step.")

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from pathweave.errors import RecipeError, RequestError
 from pathweave.model.chat_reader import Chat, Reader, chat_template, read_chats
-from pathweave.model.prompt import Ids, Medium, Native, Prompt, Turn
+from pathweave.model.prompt import Ids, Medium, Native, Prompt, Turn, token_ids
 
 PLACE = "<|place|>"
 
@@ -93,6 +93,7 @@ class _Private(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     text: str  # of the token that keeps a place
     place: int  # its id
+    space: str  # what to write after a place, so that one space stands there
     reserved: re.Pattern[str]  # texts that have a meaning beside their words
     reserved_ids: frozenset[int]
     lock: Lock
@@ -117,9 +118,13 @@ def _private(original: PreTrainedTokenizerBase, template: str, marks: tuple[str,
         if token.special or (token.content.strip() and token.content in template)
     }
     longest_first = sorted({*added, *marks}, key=len, reverse=True)
-    reserved = re.compile("|".join(map(re.escape, longest_first)))
+    # Some tokenizers (Llama's) put a space before every text, also after a special token.
+    after = tokenizer.encode(f"{text}a", add_special_tokens=False)
+    spaced = tuple(after[after.index(added[text]) + 1 :]) == token_ids(tokenizer, " a")
+    space, swallowed = ("", " ?") if spaced else (" ", "")
+    reserved = re.compile(f"({'|'.join(map(re.escape, longest_first))}){swallowed}")
     ids = frozenset(added.values())
-    return _Private(tokenizer, text, added[text], reserved, ids, Lock())
+    return _Private(tokenizer, text, added[text], space, reserved, ids, Lock())
 
 
 def _takes(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
@@ -151,8 +156,9 @@ class _Writer:
             text = self._text(piece)
             if content and content[-1]["type"] == "text":
                 said = content[-1]["text"]
-                space = "" if said[-1:].isspace() or text[:1].isspace() else " "
-                content[-1]["text"] = said + space + text if said and text else said + text
+                space = self.private.space if said.endswith(self.private.text) else " "
+                joined = not (said and text) or said[-1:].isspace() or text[:1].isspace()
+                content[-1]["text"] = said + text if joined else said + space + text
             else:
                 content.append({"type": "text", "text": text})
         for message in messages:
@@ -183,7 +189,7 @@ class _Writer:
 
     def _plain(self, text: str) -> str:
         def keep_place(found: re.Match[str]) -> str:
-            self.fillings.append(_spelled(found[0], self.private))
+            self.fillings.append(_spelled(found[1], self.private))
             return self.private.text
 
         return self.private.reserved.sub(keep_place, text)

@@ -15,8 +15,9 @@ from pathweave.errors import RecipeError
 from pathweave.nn.hooked import recompute_contexts
 
 PREFIX, TAIL = "llm/", "tail"
-# A router's choice of experts is no map that a correction could be added to in small steps.
-_ROUTER = re.compile(r"(^|_)(gate|router|gating)$")
+# A router's choice of experts is no map that a correction could be added to in small steps; keys
+# and values of cross-attention are made of other tokens than those that take a path.
+_NO_HOST = re.compile(r"(^|_)(gate|router|gating)$|^cross_att")
 # What later tokens read of an earlier one: its keys and values, or its share in a state.
 _READ_LATER = re.compile(r"(^|_)(k|v|kv|qkv|key|value|in)(_|$)")
 
@@ -24,17 +25,17 @@ _READ_LATER = re.compile(r"(^|_)(k|v|kv|qkv|key|value|in)(_|$)")
 def llm_linears(llm: PreTrainedModel) -> dict[str, nn.Linear]:
     """Return the layers by site, such as ``llm/layers/0/self_attn/q_proj``, in order.
 
-    These are all linear layers of the decoder but routers, and towers that sit inside it. The head
-    is outside.
+    These are the linear layers inside the decoder's layers, but no routers, and none that attend to
+    what is no token of the sequence. Heads, towers and what joins them are outside.
     """
     decoder = cast(nn.Module, llm.get_decoder())
-    towers = {id(module) for kind in foreign_inputs(llm) for module in _tower(llm, kind)}
+    stacks = [name for name, child in decoder.named_children() if isinstance(child, nn.ModuleList)]
     return {
         PREFIX + name.replace(".", "/"): layer
         for name, layer in decoder.named_modules()
         if isinstance(layer, nn.Linear)
-        and id(layer) not in towers
-        and not _ROUTER.search(name.rsplit(".", 1)[-1])
+        and name.startswith(tuple(f"{stack}." for stack in stacks))
+        and not any(_NO_HOST.search(part) for part in name.split("."))
     }
 
 
@@ -46,23 +47,6 @@ def tail_linears(tail: nn.Module | None) -> dict[str, nn.Linear]:
         for name, layer in named
         if isinstance(layer, nn.Linear)
     }
-
-
-def foreign_inputs(llm: PreTrainedModel) -> tuple[str, ...]:
-    """Return what a model reads besides text, as it says itself."""
-    kinds = getattr(llm, "input_modalities", None) or ("text",)
-    kinds = (kinds,) if isinstance(kinds, str) else kinds
-    return tuple(kind for kind in kinds if kind != "text")
-
-
-def _tower(llm: PreTrainedModel, kind: str) -> list[nn.Module]:
-    try:
-        tower = llm.get_encoder(modality=kind)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return []
-    decoder = llm.get_decoder()
-    # A model without such a tower answers with itself.
-    return [] if tower in (llm, llm.base_model, decoder) else list(tower.modules())
 
 
 def dead_sites(sites: list[str]) -> set[str]:

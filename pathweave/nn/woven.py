@@ -223,6 +223,11 @@ def _weave_tokens(
     """Correct single tokens; a layer may be given the last ones of each row alone."""
     flat_x, flat_y = x.flatten(0, -2), y.flatten(0, -2)
     given = x.shape[-2]
+    if x.ndim > 2 and given > tokens:
+        raise ValueError(
+            f"a host must be given tokens of the sequence, {tokens} a row or the last of them, got "
+            f"{given}; leave it out of the sites"
+        )
     for mixture, indices in runs:
         if mixture is None:
             continue

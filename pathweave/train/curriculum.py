@@ -15,7 +15,7 @@ from pathweave.display import Display
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import record_base, verify_base, verify_run
-from pathweave.methods import METHODS, method_of, stages_of
+from pathweave.methods import METHODS, method_of, refuse_connector, stages_of
 from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
@@ -272,22 +272,6 @@ class Curriculum:
             self.log.event("verified", **asdict(verdict))
             if not verdict.holds:
                 self.display.say(f"[red]{verdict.path!r} no longer computes what it did[/]")
-
-
-def refuse_connector(recipe: Recipe, learnt: Sequence[str]) -> None:
-    """Refuse stages that train a connector which the base does not have.
-
-    Raises:
-        RecipeError: If there is one.
-    """
-    for name in learnt:
-        connector = recipe.training_of(name).connector
-        if connector or method_of(recipe, name).shares:
-            raise RecipeError(
-                f"stage {name!r} must leave a shared connector alone, as paths on a vision LLM "
-                f"have their own, got method {recipe.method.name!r} and training.connector "
-                f"{connector}; choose pathweave, adapters or independent, without it"
-            )
 
 
 def lacking_data(recipe: Recipe, learnt: Sequence[str], todo: Sequence[str]) -> list[str]:

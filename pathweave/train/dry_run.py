@@ -15,14 +15,14 @@ from pathweave.errors import PathWeaveError
 from pathweave.estimate.costs import Features
 from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes
-from pathweave.methods import method_of, stages_of
-from pathweave.methods.path import WHOLE_CONNECTOR
+from pathweave.methods import method_of, refuse_connector, stages_of
+from pathweave.methods.path import OWN_CONNECTOR, WHOLE_CONNECTOR
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
 from pathweave.train.curriculum import lacking_data
 from pathweave.train.manifest_reports import ManifestReport, Manifests, noted
-from pathweave.train.presence import Presence, check_weights, is_published_base
+from pathweave.train.presence import Presence, check_weights, is_published_base, is_vision_base
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,9 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     learnt = [stage.name for stage in stages if stage.state == "to learn"]
     todo = [stage.name for stage in stages if stage.state != "learnt"]
     problems += lacking_data(recipe, learnt, todo)
+    if is_vision_base(recipe.base):
+        with noted(problems):
+            refuse_connector(recipe, learnt)
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
     existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())
@@ -220,6 +223,8 @@ def _trains(recipe: Recipe, name: str, predecessors: tuple[str, ...]) -> tuple[s
     parts, method = ["queries", "input norm and projection"], recipe.method
     if recipe.training_of(name).connector:
         return (*parts, *WHOLE_CONNECTOR)
+    if is_vision_base(recipe.base):
+        parts.append(OWN_CONNECTOR)
     if trains := method_of(recipe, name).trains:
         return (*parts, *trains)
     parts.append(f"adapters of rank {method.rank}")

@@ -11,6 +11,7 @@ from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
 from pathweave.bases.mini import LLM, PARTS, TEXT, is_connector
 from pathweave.bases.pretrained import open_pretrained
 from pathweave.bases.shards import Shards
+from pathweave.bases.vision_llm import check_vision_llm, is_vision_llm
 from pathweave.encoders import check_files
 from pathweave.errors import PathWeaveError
 from pathweave.model.base import DESCRIPTION, LLM_DIRECTORY, open_directory
@@ -71,7 +72,20 @@ def is_published_base(name: str) -> bool:
     """Return whether a base is an InstructBLIP or BLIP-2, which comes with a path of its own."""
     if name == "mini" or (Path(name) / DESCRIPTION).is_file():
         return False
+    if is_vision_base(name):
+        return False
     return is_remote(name) or (Path(name) / CONFIG).is_file()
+
+
+def is_vision_base(name: str) -> bool:
+    """Return whether a base is a vision LLM; one of the hub that is not here is taken for none."""
+    if name == "mini":
+        return False
+    try:
+        directory = model_directory("base", name, local_directory)
+        return (directory / CONFIG).is_file() and is_vision_llm(read_config(directory))
+    except PathWeaveError:
+        return False
 
 
 def _presence(part: str, place: str, check: Callable[..., object], *what: object) -> Presence:
@@ -85,7 +99,10 @@ def _presence(part: str, place: str, check: Callable[..., object], *what: object
 def _check_base(name: str) -> None:
     directory = model_directory("base", name, local_directory)
     if (directory / CONFIG).is_file():
-        open_pretrained(directory)
+        if is_vision_llm(read_config(directory)):
+            check_vision_llm(directory)
+        else:
+            open_pretrained(directory)
     elif is_connector(directory):
         fetched_dir(LLM)
         fetched_dir(TEXT)

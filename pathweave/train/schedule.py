@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pathweave.methods.settings import Training
+from pathweave.model.llm_hosts import PREFIX
 from pathweave.nn import Adapter, Gate
 from pathweave.nn.patches import SeriesReader
 
@@ -37,7 +38,7 @@ PROJECTORS = ("projector.", "path.own.projector.")
 def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.AdamW:
     """Return AdamW over everything in ``modules``; vectors and scalars are not decayed.
 
-    Tensors of one rate and decay are one group, or each has its own where updates are limited.
+    Tensors of one rate and decay are one group.
 
     Args:
         modules: What the stage trains; a whole projector, the up-projections of adapters, gates
@@ -52,16 +53,16 @@ def make_optimizer(modules: nn.ModuleDict, training: Training) -> torch.optim.Ad
             own |= dict.fromkeys(module.parameters(), training.gate_lr)
         elif isinstance(module, SeriesReader):
             own |= dict.fromkeys(module.parameters(), training.patches_lr)
-    groups: dict[tuple[float, float, str], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in modules.named_parameters():
         whole = training.projector_lr if name.startswith(PROJECTORS) else None
         peak = own.get(parameter) or whole or training.lr
+        peak *= training.llm_lr_share if f"experts.{PREFIX}" in name else 1.0
         decay = training.weight_decay if parameter.ndim >= 2 else 0.0
-        alone = "" if training.max_update_rms is None else name
-        groups.setdefault((peak, decay, alone), []).append(parameter)
+        groups.setdefault((peak, decay), []).append(parameter)
     listed = [
         {"params": chosen, "weight_decay": decay, "peak_lr": peak}
-        for (peak, decay, _), chosen in groups.items()
+        for (peak, decay), chosen in groups.items()
     ]
     return torch.optim.AdamW(listed, lr=training.lr, betas=training.betas, fused=True)
 

@@ -22,7 +22,7 @@ from pathweave.train.log import RunLog
 from pathweave.train.medium_use import MediumWatch
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.stop import Interrupted, StopRequest
-from pathweave.train.update_limit import limit_updates
+from pathweave.train.update_limit import limited_step
 
 
 def train_stage(
@@ -73,9 +73,7 @@ def train_stage(
             lr = set_learning_rate(optimizer, step, training)
             loss, tokens = _accumulate(model, learner, lesson, batch, accelerator)
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
-            if training.max_update_rms is not None:
-                limit_updates(optimizer, training.max_update_rms)
-            optimizer.step()
+            limited_step(optimizer, training.max_update_rms)
             optimizer.zero_grad(set_to_none=True)
             if lesson.after_step is not None:
                 lesson.after_step(step + 1, lr)

@@ -126,7 +126,7 @@ def last_logits(model, laid):
     return model(**read, **laid.inputs, position_ids=positions).logits[:, -1]
 
 
-def test_what_has_a_qformer_is_no_vision_llm(tmp_path):
+def test_instructblip_and_blip2_are_bases_of_another_kind(tmp_path):
     for kind in ("instructblip-opt", "blip2-opt"):
         config = write_published(tmp_path / kind, kind).model.config
         assert not is_vision_llm(config)
@@ -139,14 +139,26 @@ def test_a_language_model_is_no_vision_llm_whatever_its_class_says_of_media(kind
 
 def test_another_kind_of_model_is_refused(tmp_path):
     write_llm(tmp_path, "llama")
-    with pytest.raises(RecipeError, match=r"must be a vision LLM, got 'llama'; choose"):
-        load_vision_llm(tmp_path)
+    for opened in (load_vision_llm, open_vision_llm):
+        with pytest.raises(RecipeError, match=r"must be a vision LLM, got 'llama'; choose"):
+            opened(tmp_path)
 
 
 def test_a_model_whose_language_model_has_an_encoder_is_refused(copy):
     Florence2Config().save_pretrained(copy)
     with pytest.raises(RecipeError, match=r"decoder alone, got 'florence2', which has an encoder"):
         load_vision_llm(copy)
+
+
+def test_a_model_without_a_head_of_its_own_is_refused(tmp_path):
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    text = {**small, "num_attention_heads": 2, "encoder_hidden_size": 16, "vocab_size": 60}
+    text |= {"bos_token_id": 1, "sep_token_id": 2, "eos_token_id": 2}
+    vision = {**small, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = AutoConfig.for_model("blip", text_config=text, vision_config=vision)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(tmp_path)
+    with pytest.raises(RecipeError, match=r"a language model whose head .* got 'blip'; choose"):
+        load_vision_llm(tmp_path)
 
 
 def test_an_unknown_tower_is_refused(copy):

@@ -13,6 +13,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 from pathweave.errors import RecipeError, RequestError
 from pathweave.model.chat import PLACE, Native, Turn, lay_out_chats
 from pathweave.model.prompt import Medium
+from tests.published import tokenizer as published_tokenizer
 from tests.tiny import byte_tokenizer, medium
 from tests.vision_llms import (
     BOS,
@@ -277,6 +278,16 @@ def test_a_special_token_of_one_letter_is_refused():
     tokenizer.chat_template = FAMILIES["llava_onevision"].template
     with pytest.raises(RequestError, match=r"no special token of the base .* got '@'; leave it"):
         lay_out_chats([["a@b"]], tokenizer, CUES)
+
+
+def test_one_space_stands_after_a_medium_where_the_tokenizer_puts_one_itself():
+    tokenizer = published_tokenizer("<s>", leading_space=True)
+    tokenizer.chat_template = WORDS_ALONE
+    before, sound, after = lay_out_chats([["a <s> b", SOUND, "what?"]], tokenizer, CUES).rows[0]
+    assert sound is SOUND
+    said = tokenizer.decode(before), tokenizer.decode(after)
+    assert said == (" [user]a <s> b audio:", " what?[assistant]")
+    assert tokenizer.bos_token_id not in before
 
 
 def test_base_and_tokenizer_stay_as_they_are():

@@ -73,6 +73,13 @@ def test_a_layer_may_be_given_the_last_tokens_alone(layer):
     torch.testing.assert_close(last, whole[:, -2:], atol=1e-6, rtol=1e-6)
 
 
+def test_a_layer_that_is_given_more_than_the_sequence_is_refused(layer):
+    x = torch.randn(2, TOKENS + 1, DIM)
+    route = Route((({"host": mixture(1)}, tokens(0)),), TOKENS)
+    with pytest.raises(ValueError, match=r"5 a row or the last of them, got 6; leave it out"):
+        weave(layer(x), x, route, "host")
+
+
 def test_without_a_route_a_hooked_layer_is_what_it_was(layer):
     x = torch.randn(2, TOKENS, DIM)
     before = layer(x)

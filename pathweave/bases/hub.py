@@ -13,7 +13,7 @@ from pathweave.bases.wheel import UnavailableError
 from pathweave.errors import FetchError
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-SETTINGS = ("*.json", "*.model", "*.txt")
+SETTINGS = ("*.json", "*.jinja", "*.model", "*.txt")
 SAFE, PICKLED = "model*.safetensors", "pytorch_model*.bin"
 _FILE_SUFFIXES = (".bin", ".ckpt", ".json", ".pt", ".pth", ".safetensors")
 

@@ -147,6 +147,19 @@ def _media(model: PreTrainedModel | type[PreTrainedModel]) -> tuple[str, ...]:
     return tuple(kind for kind in ([kinds] if isinstance(kinds, str) else kinds) if kind != TEXT)
 
 
+def refuse_llm(llm: str | None, base: str) -> None:
+    """Refuse a language model beside a vision LLM, which is one itself.
+
+    Raises:
+        RecipeError: If one is named.
+    """
+    if llm is not None:
+        raise RecipeError(
+            f"llm must be left out where the base is a vision LLM, got {llm!r} for {base!r}; leave "
+            "it out"
+        )
+
+
 def open_vision_llm(
     directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
 ) -> VisionLlm:

@@ -77,7 +77,7 @@ class Trained(Summed):
     """Trained parameters of a stage, by kind; they add up to all that require gradients.
 
     Attributes:
-        adapters: Adapters inside the Q-Former.
+        adapters: Adapters inside the Q-Former, or in the tail of a vision LLM.
         llm_adapters: Adapters inside the language model.
         in_adapters: In-adapters.
         gates: Gates, their noise weights among them.
@@ -161,8 +161,9 @@ class StageCost:
         load: The sample that memory and operations are counted for.
         batch_size: Samples held at once.
         trained: Trained parameters.
-        full_tuning: Parameters that full tuning of Q-Former and projector trains, with the query
-            tokens, the input norm and the input projection, which any way of learning needs.
+        full_tuning: Parameters that full tuning of Q-Former and projector trains, or of all of a
+            vision LLM, with the query tokens, the input norm and the input projection, which any
+            way of learning needs.
         feature_bytes: Cached features of a medium on disk.
         training: Memory of training; None for a path that the base was pretrained with.
         inference: Memory of answering.

@@ -23,7 +23,7 @@ from pathweave.estimate.costs import (
 from pathweave.estimate.encoders import features_read
 from pathweave.estimate.measure import Meter, Saved, shapes, size, weight_bytes
 from pathweave.estimate.shapes import shape_model, words
-from pathweave.methods import method_of, stages_of
+from pathweave.methods import method_of, refuse_connector, stages_of
 from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.llm_hosts import PREFIX
@@ -73,6 +73,8 @@ def estimate_recipe(
     """
     model = shape_model(recipe)
     llm, connector = size(model.llm), size(model.qformer, model.projector)
+    if not model.base.shares_connector:
+        refuse_connector(recipe, recipe.curriculum)
     ready = [path.spec.name for path in model.base.ready_paths]
     carried: dict[str, Tensor] = {}
 
@@ -94,7 +96,7 @@ def estimate_recipe(
         )
         batch = batch_size or training.micro_batch or training.batch_size
         sample = _Sample(model, stage.path, load, batch)
-        stages.append(_cost(stage, sample, recipe, connector, writes))
+        stages.append(_cost(stage, sample, recipe, writes))
     return Estimate(
         recipe=recipe.name,
         base=recipe.base,
@@ -162,7 +164,6 @@ def _cost(
     stage: _Stage,
     sample: "_Sample",
     recipe: Recipe,
-    connector: int,
     writes: Callable[[int, int], tuple[int, int, int]],
 ) -> StageCost:
     """Measure a stage and an answer, whose cost ``writes`` gives, and end the stage."""
@@ -204,7 +205,7 @@ def _cost(
         load=load,
         batch_size=sample.batch,
         trained=Trained(**trained),
-        full_tuning=connector
+        full_tuning=model.base.num_tunable
         + sum(
             each[kind] for each in own for kind in ("queries", "input", "patches") if kind in each
         ),
@@ -248,7 +249,8 @@ class _Sample:
             hook.remove()
 
         own = dict(self.path.own.items())
-        hook = own.get("projector", model.projector).register_forward_hook(mark)
+        last = model.tail or own.get("projector", model.projector)
+        hook = last.register_forward_hook(mark)
         with Meter() as meter:
             with Saved(model) as saved:
                 loss, _ = model(prompts, answers)
@@ -275,7 +277,7 @@ class _Sample:
     def writing(self) -> tuple[int, int, int]:
         """Return what an answer takes in a language model that the path has experts in."""
         prompt: Prompt = [self._media()[0], words(self.load.text)]
-        with torch.no_grad():
+        with torch.no_grad(), Meter():
             laid_out = self.model.lay_out([prompt])
         ids = torch.tensor([sum(laid_out.rows[0], ())], device="cpu")
         return _write(self.model.llm, ids, self.load.answer, laid_out.ride)
@@ -308,12 +310,23 @@ def _write(
             cache = made.cache
             passes.append(meter.flops)
             ids = prompt.new_zeros(1, 1)
-    tensors = (t for layer in cache.layers for t in (layer.keys, layer.values))
     # The last token of an answer is written, and not read.
-    held = sum(t.nbytes for t in tensors) // (length + 2) * (length + count)
+    held = sum(_cached_bytes(layer, length + 2, length + count) for layer in cache.layers)
     reading, first, second = passes
     # A token costs more than the one before, each by as much.
     return reading, count * first + count * (count - 1) // 2 * (second - first), held
+
+
+def _cached_bytes(layer: Any, read: int, tokens: int) -> int:  # noqa: ANN401 (of transformers)
+    """Return the bytes that a layer keeps of so many tokens, if it has read ``read`` of them."""
+    # A recurrent layer has states in their place, a layer that shares those of another has neither.
+    states = [getattr(layer, name, {}) for name in ("conv_states", "recurrent_states")]
+    kept = sum(t.nbytes for each in states for t in each.values() if t is not None)
+    most = (getattr(layer, "sliding_window", None) or tokens + 1) - 1
+    for each in (getattr(layer, "keys", None), getattr(layer, "values", None)):
+        if each is not None:
+            kept += each.nbytes // min(most, read) * min(most, tokens)
+    return kept
 
 
 def _kinds(model: PathWeave, names: tuple[str, ...]) -> dict[int, str]:

@@ -24,11 +24,11 @@ from pathweave.bases.hub import download_files, is_remote
 from pathweave.bases.llm import CONFIG, check_causal, read_config
 from pathweave.bases.mini import KIND, attention, is_connector
 from pathweave.bases.pretrained import check_config, qformer_shape, ready_spec
-from pathweave.bases.vision_llm import base_of, is_vision_llm, vision_llm_of
+from pathweave.bases.vision_llm import base_of, is_vision_llm, refuse_llm, vision_llm_of
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
 from pathweave.estimate.measure import shapes
-from pathweave.model.base import LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
+from pathweave.model.base import DESCRIPTION, LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Projector, QFormer, QFormerConfig
@@ -71,11 +71,18 @@ def shape_model(recipe: Recipe) -> PathWeave:
         FetchError: If a directory lacks its configuration.
         PathError: If a directory of our own layout is damaged.
     """
+    if (published := _vision_config(recipe.base)) is not None:
+        refuse_llm(recipe.llm, recipe.base)
+        with shapes():
+            llm = vision_llm_of(published, recipe.base, torch.bfloat16)
+            model = PathWeave(base_of(llm, _tokenizer(), recipe.method.reducer.shape))
+        freeze(model)
+        return model
     sizes = _base_sizes(recipe.base)
     config = sizes.llm if recipe.llm is None else _llm_config(recipe.llm)
     check_causal(config, recipe.llm or recipe.base)
     with shapes():
-        llm: PreTrainedModel = AutoModelForCausalLM.from_config(
+        llm = AutoModelForCausalLM.from_config(
             config,
             dtype=torch.bfloat16,
             attn_implementation=attention() if recipe.base == "mini" and not recipe.llm else None,
@@ -103,6 +110,17 @@ def shape_model(recipe: Recipe) -> PathWeave:
     return model
 
 
+def _vision_config(name: str) -> PretrainedConfig | None:
+    """Return the configuration of a base that is a vision LLM."""
+    directory = Path(name)
+    if name in known_sizes()["bases"] or (directory / DESCRIPTION).is_file():
+        return None
+    if not directory.is_dir() and not is_remote(name):
+        return None
+    published = _published_config(name)
+    return published if is_vision_llm(published) else None
+
+
 def _base_sizes(name: str) -> BaseSizes:
     known = known_sizes()["bases"]
     directory = Path(name)
@@ -113,7 +131,7 @@ def _base_sizes(name: str) -> BaseSizes:
         is_ready = "ready" in sizes
         ready = PathSpec(**sizes["ready"]) if is_ready else None
         return BaseSizes(shape, config, ready, None if is_ready else 1.0)
-    if (directory / "base.json").is_file():
+    if (directory / DESCRIPTION).is_file():
         about = read_description(directory)
         llm = read_config(directory / LLM_DIRECTORY)
         return BaseSizes(QFormerConfig(**about["qformer"]), llm, scale=about["projector_scale"])
@@ -122,8 +140,8 @@ def _base_sizes(name: str) -> BaseSizes:
         check_config(published, directory)
         return BaseSizes(qformer_shape(published), published.text_config, ready_spec(published))
     raise RecipeError(
-        f"{unknown('base', name, list(known))}, a directory that holds a base, an InstructBLIP or "
-        "a BLIP-2, or the id of one on the hub"
+        f"{unknown('base', name, list(known))}, a directory that holds a base, an InstructBLIP, a "
+        "BLIP-2 or a vision LLM, or the id of one on the hub"
     )
 
 

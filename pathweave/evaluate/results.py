@@ -62,7 +62,8 @@ class StageResults(BaseModel, extra="forbid"):
         in_adapters: Trained parameters in in-adapters.
         gates: Trained parameters in gates.
         other: All other trained parameters: queries, input norm and projection, projector.
-        full_tuning: Parameters that full tuning of the connector would train at this stage.
+        full_tuning: Parameters that full tuning of the connector, or of all of a vision LLM, would
+            train at this stage.
         seconds: Wall-clock time of training, without evaluation.
         num_bytes: Size of the saved path on disk.
         medium_use: Loss of training samples, in nats per token of the answer, with their own

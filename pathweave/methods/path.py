@@ -38,14 +38,15 @@ def add_path(
         name: Modality of the stage.
         encoder_width: Width of the features its encoder delivers.
         rank: Bottleneck width of its adapters; 0 adds none.
-        queries_from: Path whose queries its own start from; None is the one before it.
+        queries_from: Path whose queries its own start from; None is the one before it, or for a
+            path that the method gives parts of its own none.
         **fields: What else of its ``PathSpec`` the method decides: ``predecessors``, ``own``.
     """
     method = recipe.method
     freeze(model)
     if name in model.paths:
         return model.paths[name]
-    if queries_from is None:
+    if queries_from is None and "own" not in fields:
         # The path of the stage before, else the last that the base came with.
         stages = recipe.curriculum[: recipe.curriculum.index(name)]
         earlier = [stage for stage in stages if stage in model.paths] or model.paths.names

@@ -127,6 +127,13 @@ class Base:
         """Q-Former and projector."""
         return nn.ModuleDict({"qformer": self.qformer, "projector": self.projector})
 
+    @property
+    def num_tunable(self) -> int:
+        """Parameters that full tuning trains: of the connector, or of a vision LLM all."""
+        if self.shares_connector:
+            return sum(t.numel() for t in self.connector_state().values())
+        return sum(p.numel() for p in self.llm.parameters())
+
     def connector_state(self) -> dict[str, Tensor]:
         """Return the tensors of Q-Former and projector; none where paths have their own."""
         return dict(self.connector.state_dict()) if self.shares_connector else {}

@@ -11,7 +11,7 @@ from pathweave.bases.hub import is_remote, snapshot
 from pathweave.bases.llm import CONFIG, read_config, use_llm
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
-from pathweave.bases.vision_llm import DECODERS_OF, is_vision_llm, load_vision_base
+from pathweave.bases.vision_llm import DECODERS_OF, is_vision_llm, load_vision_base, refuse_llm
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
 from pathweave.errors import FetchError, RecipeError
@@ -65,11 +65,7 @@ def load_base(
         directory = model_directory("base", kind)
         if (directory / CONFIG).is_file():
             if is_vision_llm(read_config(directory)):
-                if own is not None:
-                    raise RecipeError(
-                        f"llm must be left out where the base is a vision LLM, got {llm!r} for "
-                        f"{kind!r}; leave it out"
-                    )
+                refuse_llm(llm, kind)
                 return load_vision_base(directory, (reducer or Reducer()).shape, quantise=quantise)
             return load_pretrained(directory, own, quantise=quantise)
         if not (directory / DESCRIPTION).is_file():

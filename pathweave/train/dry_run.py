@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.bases.pretrained import PICTURE_PATH
+from pathweave.bases.vision_llm import refuse_llm
 from pathweave.data.examples import common_width
 from pathweave.encoders import SERIES, hub_id
 from pathweave.errors import PathWeaveError
@@ -140,6 +141,8 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     if is_vision_base(recipe.base):
         with noted(problems):
             refuse_connector(recipe, learnt)
+        with noted(problems):
+            refuse_llm(recipe.llm, recipe.base)
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
     existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())
@@ -223,10 +226,10 @@ def _trains(recipe: Recipe, name: str, predecessors: tuple[str, ...]) -> tuple[s
     parts, method = ["queries", "input norm and projection"], recipe.method
     if recipe.training_of(name).connector:
         return (*parts, *WHOLE_CONNECTOR)
-    if is_vision_base(recipe.base):
-        parts.append(OWN_CONNECTOR)
     if trains := method_of(recipe, name).trains:
         return (*parts, *trains)
+    if is_vision_base(recipe.base):
+        parts.append(OWN_CONNECTOR)
     parts.append(f"adapters of rank {method.rank}")
     if predecessors and method.in_adapter is not None:
         parts.append(f"in-adapters for {', '.join(predecessors)}")

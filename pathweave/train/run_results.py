@@ -57,14 +57,13 @@ def _stage(run: RunDirectory, model: PathWeave, name: str) -> StageResults:
     counts = description["parameters"]
     trained = description["trained_parameters"]
     parts = {kind: counts[kind] for kind in ("adapters", "in_adapters", "gates")}
-    connector = sum(t.numel() for t in model.base.connector_state().values())
     files = [f for f in run.path(name).iterdir() if f.name not in (PROOF, DESCRIPTION)]
     return StageResults(
         modality=name,
         **parts,
         other=trained - sum(parts.values()),
-        # Full tuning trains the connector and what the path needs besides adapters.
-        full_tuning=connector
+        # Full tuning trains what the path needs besides adapters, too.
+        full_tuning=model.base.num_tunable
         + sum(counts.get(kind, 0) for kind in ("queries", "input", "patches")),
         medium_use=description.get("medium_use"),
         seconds=description["seconds"],

@@ -94,6 +94,7 @@ def test_a_run_that_is_cut_off_goes_on(root, recipe, run, tmp_path):
 def test_it_is_extended_by_one_more_sense(root, run, tmp_path, capsys):
     tree = json.loads((root / "sensors.yaml").read_text(encoding="utf-8"))
     sense = {"name": "tilt", "modalities": {"tilt": tree["modalities"]["tilt"]}}
+    sense["curriculum"] = ["tilt"]
     (root / "tilt.yaml").write_text(json.dumps(sense), encoding="utf-8")
     words = root / "tilt.yaml", "--out", tmp_path / "longer", "--json"
     assert command("extend", run, *words) == 0

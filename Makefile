@@ -6,7 +6,7 @@ OUT ?= runs/mcl_mini
 SUITE ?= everyday
 PYTEST = $(PY) -m pytest -q
 
-.PHONY: evolve quick test setup check everyday unchecked slow all clean
+.PHONY: evolve quick test setup check everyday unchecked vision slow all clean
 
 evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
 	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
@@ -21,7 +21,7 @@ test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
 everyday:
 	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile
 
-all: check unchecked slow everyday
+all: check unchecked vision slow everyday
 
 check:
 	$(VENV)/bin/ruff format --check .
@@ -31,6 +31,12 @@ check:
 # torch.compile cannot trace the shape checks of the other suites.
 unchecked:
 	JAXTYPING_DISABLE=1 $(PYTEST) -m unchecked -p no:logging tests
+
+# Vision LLMs whose processors need torchvision, which is not in the other suites: the packaged
+# build is for GPUs, and importing it beside another build of torch fails.
+vision: $(VENV)/.ready-vision
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/vision $(PYTEST) -n auto -p tests.torchvision_ops \
+	  tests/model/test_vision_llms.py tests/model/test_chat.py tests/bases/test_vision_llm.py
 
 slow:
 	$(PYTEST) -m slow tests
@@ -52,6 +58,11 @@ $(VENV)/.ready-mini: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.ready-dev: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install --quiet "$(TORCH)"
 	$(PY) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+TORCHVISION ?= torchvision==0.28.0
+$(VENV)/.ready-vision: $(VENV)/.ready-dev
+	$(PY) -m pip install --quiet --no-deps --target $(VENV)/vision "$(TORCHVISION)" num2words docopt
 	touch $@
 
 clean:

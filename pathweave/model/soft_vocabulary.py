@@ -52,7 +52,7 @@ class Ride(Carried):
         self._goes_on = torch.tensor([reach[i] in ("onward", "prompt") for i in path_of] or [False])
         self._is_whole = torch.tensor([reach[i] == "prompt" for i in path_of] or [False])
         self._read: Int[Tensor, " rows"] | None = None  # latest deciding token of each row so far
-        self._soft: Int[Tensor, "batch tokens"] | None = None
+        self.soft: Int[Tensor, "batch tokens"] | None = None
         self.known: Int[Tensor, "batch tokens"] | None = None  # ids of the first pass, on the host
 
     def board(self, ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "batch tokens"]:
@@ -61,17 +61,17 @@ class Ride(Carried):
         Raises:
             RunError: If an id is neither a word's nor one of these media's.
         """
-        self._soft = ids - self.first
+        self.soft = ids - self.first
         # Where the ids are known on the host, nobody waits for the device.
         host = self.known if self.known is not None and self.known.shape == ids.shape else ids
         check_ids(host, self.first + len(self.vectors))
         if self.is_woven:
             self.route = self._route(host.to(self._path_of.device) - self.first, ids.device)
-        return ids.masked_fill(self._soft >= 0, 0)
+        return ids.masked_fill(self.soft >= 0, 0)
 
     def embed(self, words: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
         """Return the embeddings of the pass, given those of its words."""
-        soft = cast(Tensor, self._soft)
+        soft = cast(Tensor, self.soft)
         if not len(self.vectors):
             return words
         vectors = self.vectors[soft.clamp(min=0)].to(words)
@@ -148,10 +148,13 @@ class _Boarding:
 class _Masking:
     def __call__(self, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         ride, ids = carried(), args[0] if args else None
-        # Tables of places are looked up by other things than ids.
-        if not isinstance(ride, Ride) or not isinstance(ids, Tensor) or ids.is_floating_point():
+        if not isinstance(ride, Ride) or not isinstance(ids, Tensor):
             return None
-        return (ids.masked_fill(ids >= ride.first, 0), *args[1:])
+        # Tables of places are looked up by other things than the ids of the call.
+        soft = ride.soft
+        if soft is None or ids.shape != soft.shape or ids.is_floating_point():
+            return None
+        return (ids.masked_fill((soft >= 0) & (ids >= ride.first), 0), *args[1:])
 
 
 def _embed(_: nn.Module, args: tuple[Any, ...], words: Tensor) -> Tensor | None:

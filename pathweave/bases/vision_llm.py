@@ -1,5 +1,6 @@
 """Vision LLMs of transformers: models that read pictures and more beside text, by themselves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -119,11 +120,22 @@ def base_of(
         qformer=qformer,
         projector=projector,
         text_tokenizer=None,
-        native=_native(model),
+        native=native_media(model),
         shares_connector=False,
         tail=None if tail is None else tail.module,
         after_prompt=AFTER_PROMPT.get(model.config.model_type, {}),
     )
+
+
+def native_media(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the kinds of media that a vision LLM reads by itself."""
+    # A tower that the configuration leaves out is None.
+    return tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
+
+
+def picture_kind(native: Sequence[str]) -> str | None:
+    """Return which of the kinds of media that a base reads by itself are pictures, if any are."""
+    return next((kind for kind in native if DECODERS_OF.get(kind) == "picture"), None)
 
 
 def is_vision_llm(config: PretrainedConfig) -> bool:
@@ -196,7 +208,7 @@ def load_vision_llm(
     shards = Shards(directory)
     loaded = load_frozen(kind, config, shards.read(shards.names), directory, dtype, quantise)
     read_generation(directory, loaded.model)
-    return LoadedModel(loaded.model, loaded.identity, _native(loaded.model))
+    return LoadedModel(loaded.model, loaded.identity, native_media(loaded.model))
 
 
 def vision_llm_of(
@@ -228,11 +240,6 @@ def check_vision_llm(directory: Path) -> None:
     _known_kind(read_config(directory), directory)
     Shards(directory)
     chat_words(load_processor(directory))
-
-
-def _native(model: PreTrainedModel) -> tuple[str, ...]:
-    # A tower that the configuration leaves out is None.
-    return tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
 
 
 def _known_kind(config: PretrainedConfig, directory: str | Path) -> type[PreTrainedModel]:

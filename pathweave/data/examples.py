@@ -18,7 +18,8 @@ from pathweave.data.coverage import load_coverage
 from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Message, Part, Sample
 from pathweave.decoders import Decoder, build_decoder
-from pathweave.encoders import build_encoder
+from pathweave.encoders import BASE, BaseTower, build_encoder
+from pathweave.encoders.base_tower import VisionLlmReader
 from pathweave.encoders.encoder import Encoder
 from pathweave.encoders.media import Frames, Media
 from pathweave.errors import ManifestError, MediaError, PathError, RecipeError, RunError
@@ -168,6 +169,7 @@ class Readers(Mapping[str, AnyReader]):
         learnt: Hash of the source of each part of a user's own that a finished path depends on, by
             path and part. A reader of such a path is refused if the part is another now.
         native: Kinds of media that the base reads by itself, and the kind of their decoder.
+        base: The base where it is a vision LLM: the encoder ``base`` is its tower.
     """
 
     def __init__(
@@ -176,11 +178,13 @@ class Readers(Mapping[str, AnyReader]):
         cache: FeatureCache,
         learnt: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         native: Mapping[str, str] = MappingProxyType({}),
+        base: VisionLlmReader | None = None,
     ) -> None:
         self._native = {kind: of for kind, of in native.items() if kind not in modalities}
         self._modalities = dict(modalities)
         self._cache = cache
         self._learnt = learnt
+        self._base = base
         self._built: dict[str, AnyReader] = {}
         self._encoders: dict[str, Encoder] = {}
 
@@ -197,7 +201,11 @@ class Readers(Mapping[str, AnyReader]):
             built = build_decoder(decoder.kind, **decoder.options)
             key = json.dumps([encoder.kind, encoder.options], sort_keys=True)
             if key not in self._encoders:
-                self._encoders[key] = build_encoder(encoder.kind, **encoder.options)
+                self._encoders[key] = (
+                    BaseTower(**encoder.options, reader=self._base)
+                    if encoder.kind == BASE
+                    else build_encoder(encoder.kind, **encoder.options)
+                )
             self._built[name] = FeatureReader(built, self._encoders[key], self._cache)
         return self._built[name]
 

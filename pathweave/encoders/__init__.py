@@ -12,6 +12,7 @@ from pathweave.bases.fetch import fetched_dir, weights_dir
 from pathweave.bases.hub import is_remote, local_directory
 from pathweave.bases.shards import Shards
 from pathweave.bases.weights_manifest import find_weights
+from pathweave.encoders.base_tower import BaseTower
 from pathweave.encoders.beats import PUBLISHED as BEATS
 from pathweave.encoders.beats import Beats
 from pathweave.encoders.efficientnet import EfficientNetLite0
@@ -32,8 +33,10 @@ from pathweave.parts import Parts, is_own
 from pathweave.validation import explain
 
 __all__ = [
+    "BASE",
     "KINDS",
     "SERIES",
+    "BaseTower",
     "Beats",
     "EfficientNetLite0",
     "Encoder",
@@ -53,6 +56,7 @@ __all__ = [
 ]
 
 SERIES = "series"
+BASE = "base"
 _OURS: dict[str, Callable[..., Encoder]] = {
     "efficientnet-lite0": EfficientNetLite0,
     "whisper": WhisperEncoder,
@@ -63,6 +67,7 @@ _OURS: dict[str, Callable[..., Encoder]] = {
     "transformers": Pretrained,
     "precomputed": Precomputed,
     SERIES: SeriesEncoder,
+    BASE: BaseTower,
 }
 KINDS: Parts[Callable[..., Encoder]] = Parts(
     "encoder",
@@ -86,7 +91,7 @@ def build_encoder(kind: str, **options: object) -> Encoder:
     Args:
         kind: One of ``efficientnet-lite0``, ``whisper``, ``sound-effects``, ``eva-clip-g``,
             ``beats``, ``ulip2``, ``transformers``, ``precomputed``, ``series``, or one of your own
-            as ``package.module:Class``.
+            as ``package.module:Class``. The tower of a base (``base``) needs that: ``BaseTower``.
         options: Arguments of that encoder. ``directory`` replaces the fetched weights; the three
             of the paper need it.
 

@@ -13,16 +13,24 @@ import numpy as np
 import torch
 from torch.utils.data import default_collate
 
+from pathweave.bases.hub import local_directory
+from pathweave.bases.vision_llm import (
+    load_processor,
+    native_media,
+    picture_kind,
+    vision_llm_of,
+)
 from pathweave.data.examples import common_width
 from pathweave.decoders import build_decoder
 from pathweave.decoders.recording import Recording
-from pathweave.encoders import KINDS, SERIES, SeriesEncoder, check_encoder, hub_id
+from pathweave.encoders import BASE, KINDS, SERIES, SeriesEncoder, check_encoder, hub_id
+from pathweave.encoders.base_tower import BaseTower, VisionLlmReader
 from pathweave.encoders.encoder import NetworkEncoder, moved
 from pathweave.encoders.media import Array, Frames, Media, Waveform
 from pathweave.errors import PathWeaveError, RecipeError
 from pathweave.estimate.costs import Features
-from pathweave.estimate.measure import Meter, shapes, size
-from pathweave.estimate.shapes import hub_config, known_sizes
+from pathweave.estimate.measure import Meter, MixedMeter, shapes, size
+from pathweave.estimate.shapes import hub_config, known_sizes, vision_config
 from pathweave.recipe.schema import Modality, Recipe
 
 UNKNOWN_TOKENS = 32
@@ -36,8 +44,12 @@ SIDE = 64  # pixels of a picture before it is resized for the network
 HALF, FULL = 2, 4  # bytes of a weight
 
 
-def features_of(modality: Modality) -> Features:
+def features_of(modality: Modality, base: str) -> Features:
     """Return what the encoder of a modality makes of one of its media.
+
+    Args:
+        modality: The modality.
+        base: The base of the recipe, whose tower may be the encoder.
 
     Raises:
         RecipeError: If the decoder or the encoder is unknown, or its shapes are not known.
@@ -54,6 +66,8 @@ def features_of(modality: Modality) -> Features:
         width = SeriesEncoder(**encoder.options).width
         return Features(units=decoder.windows, tokens=samples, width=width)
     try:
+        if encoder.kind == BASE:
+            return _measured(tower_of(base, encoder.options), decoder, is_half=True)
         network = _of_shapes(encoder.kind, encoder.options)
         is_half = hasattr(network, "dtype") and encoder.options.get("precision") != "full"
         return _measured(network, decoder, is_half)
@@ -76,7 +90,8 @@ def features_read(recipe: Recipe, name: str) -> Features:
             that one path reads differ in width.
         FetchError: If a directory lacks the configuration of its encoder.
     """
-    found = {other: features_of(recipe.modalities[other]) for other in recipe.read_by(name)}
+    read = {other: recipe.modalities[other] for other in recipe.read_by(name)}
+    found = {other: features_of(modality, recipe.base) for other, modality in read.items()}
     common_width(name, {other: features.width for other, features in found.items()})
     return max(found.values(), key=lambda features: features.units * features.tokens)
 
@@ -84,18 +99,37 @@ def features_read(recipe: Recipe, name: str) -> Features:
 def _measured(encoder: NetworkEncoder, decoder: Any, is_half: bool) -> Features:  # noqa: ANN401
     encoder.network.eval()
     units = encoder.units(_example(encoder, decoder))
-    inputs = moved(encoder.prepare(default_collate([units[0]])), "meta")
-    with torch.no_grad(), Meter() as meter:
-        tokens = encoder.encode(inputs)
+    inputs = encoder.prepare(default_collate([units[0]]))
+    # A vision LLM tells its tower what it finds in the values of a picture.
+    is_base = isinstance(encoder, BaseTower)
+    with torch.no_grad(), MixedMeter() if is_base else Meter() as meter:
+        tokens = encoder.encode(inputs if is_base else moved(inputs, "meta"))
     parameters = size(encoder.network)
     return Features(
         units=len(units) * tokens.shape[:-2].numel(),
         tokens=tokens.shape[-2],
         width=tokens.shape[-1],
         parameters=parameters,
-        weight_bytes=parameters * (HALF if is_half else FULL),
+        # The base is held anyway.
+        weight_bytes=0 if is_base else parameters * (HALF if is_half else FULL),
         flops=len(units) * meter.flops,
     )
+
+
+def tower_of(base: str, options: dict[str, Any]) -> BaseTower:
+    """Return the tower of a base as an encoder without weights; of files, small ones are read.
+
+    Raises:
+        RecipeError: If the base is no vision LLM, or has no tower that can be read.
+        FetchError: If files are missing.
+    """
+    reader, config = None, vision_config(base)
+    if config is not None:
+        processor = load_processor(local_directory(base))
+        with shapes():
+            model = vision_llm_of(config, base, torch.bfloat16)
+        reader = VisionLlmReader(model, processor, picture_kind(native_media(model)))
+    return BaseTower(**options, reader=reader)
 
 
 def _of_shapes(kind: str, options: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -7,7 +7,7 @@ it; fused kernels compute the scores once more in the backward pass, which is no
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 Key = tuple[object, ...]
@@ -83,6 +84,39 @@ class Meter(TorchDispatchMode):
         if key is not None and _is_made(out):
             self._known[key] = flops, _alike(out)
         return out
+
+
+class MixedMeter(Meter):
+    """A meter of networks that look at values of their inputs: these are real, weights are shapes.
+
+    What is made of weights is a shape too, and so is whatever it is joined with.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # noqa: ANN401
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Run an operator and count it."""
+        given = args, kwargs or {}
+        if any(isinstance(each, Tensor) and each.is_meta for each in tree_leaves(given)):
+            if func is aten.index.Tensor:  # how many places a mask marks is in its values alone
+                given = ((args[0], _places(args[1])), {})
+            given = tree_map_only(Tensor, lambda each: each.to("meta"), given)
+        return super().__torch_dispatch__(func, types, *given)
+
+
+def _places(index: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return an index whose masks are numbers of places."""
+    places: list[Tensor | None] = []
+    for each in index:
+        if each is not None and each.dtype == torch.bool and not each.is_meta:
+            places += each.nonzero().unbind(1)
+        else:
+            places.append(each)
+    return places
 
 
 @cache

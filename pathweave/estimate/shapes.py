@@ -16,7 +16,6 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -28,7 +27,14 @@ from pathweave.bases.vision_llm import base_of, is_vision_llm, refuse_llm, visio
 from pathweave.bases.weights_manifest import HubSource
 from pathweave.errors import RecipeError
 from pathweave.estimate.measure import shapes
-from pathweave.model.base import DESCRIPTION, LLM_DIRECTORY, Base, ReadyPath, freeze, read_description
+from pathweave.model.base import (
+    DESCRIPTION,
+    LLM_DIRECTORY,
+    Base,
+    ReadyPath,
+    freeze,
+    read_description,
+)
 from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Projector, QFormer, QFormerConfig
@@ -71,7 +77,7 @@ def shape_model(recipe: Recipe) -> PathWeave:
         FetchError: If a directory lacks its configuration.
         PathError: If a directory of our own layout is damaged.
     """
-    if (published := _vision_config(recipe.base)) is not None:
+    if (published := vision_config(recipe.base)) is not None:
         refuse_llm(recipe.llm, recipe.base)
         with shapes():
             llm = vision_llm_of(published, recipe.base, torch.bfloat16)
@@ -110,8 +116,12 @@ def shape_model(recipe: Recipe) -> PathWeave:
     return model
 
 
-def _vision_config(name: str) -> PretrainedConfig | None:
-    """Return the configuration of a base that is a vision LLM."""
+def vision_config(name: str) -> PretrainedConfig | None:
+    """Return the configuration of a base that is a vision LLM, else None.
+
+    Raises:
+        FetchError: If a directory lacks it, or the hub cannot be reached.
+    """
     directory = Path(name)
     if name in known_sizes()["bases"] or (directory / DESCRIPTION).is_file():
         return None

@@ -11,9 +11,17 @@ from pathweave.bases.hub import is_remote, snapshot
 from pathweave.bases.llm import CONFIG, read_config, use_llm
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
-from pathweave.bases.vision_llm import DECODERS_OF, is_vision_llm, load_vision_base, refuse_llm
+from pathweave.bases.vision_llm import (
+    DECODERS_OF,
+    is_vision_llm,
+    load_vision_base,
+    picture_kind,
+    refuse_llm,
+)
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
+from pathweave.encoders import BASE
+from pathweave.encoders.base_tower import VisionLlmReader
 from pathweave.errors import FetchError, RecipeError
 from pathweave.methods.settings import Reducer
 from pathweave.model.base import (
@@ -196,8 +204,11 @@ def make_readers(
     Args:
         recipe: Declares the modalities; None declares none.
         base: The paths that it comes with are read as it says, where the recipe does not declare
-            their modality.
+            their modality. A vision LLM reads its own media, and its tower is the encoder ``base``.
         run: Its finished paths are read with code that is what it was when they were learnt.
+
+    Raises:
+        RecipeError: If an encoder is the tower of a base that has none.
     """
     native = {
         path.spec.name: Modality(
@@ -213,4 +224,11 @@ def make_readers(
         own = [name for name in run.finished(recipe) if recipe.own_parts(name)]
         learnt = {name: describe_path(run.path(name)).get("sources", {}) for name in own}
     cache = FeatureCache(cache_home() / "features")
-    return Readers({**native, **declared}, cache, learnt, by_itself)
+    reader = None
+    if base is not None and base.native:
+        reader = VisionLlmReader(base.llm, base.reader, picture_kind(base.native))
+    readers = Readers({**native, **declared}, cache, learnt, by_itself, reader)
+    for name, modality in declared.items():
+        if modality.encoder is not None and modality.encoder.kind == BASE:
+            readers[name]  # it is refused now, and not when its turn comes
+    return readers

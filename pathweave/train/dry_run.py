@@ -245,7 +245,7 @@ def _medium_bytes(recipe: Recipe, name: str) -> int | None:
         RecipeError: If a path would read features of several widths.
     """
     read = {other: recipe.modalities[other] for other in recipe.read_by(name)}
-    found = {other: features for other in read if (features := _features(read[other]))}
+    found = {other: features for other in read if (features := _features(read[other], recipe.base))}
     common_width(name, {other: features.width for other, features in found.items()})
     # The number of features that another program has computed, and of samples, is in the files.
     kinds = {modality.parts[1].kind for modality in read.values()}
@@ -254,11 +254,11 @@ def _medium_bytes(recipe: Recipe, name: str) -> int | None:
     return max(features.cached_bytes for features in found.values())
 
 
-def _features(modality: Modality) -> Features | None:
+def _features(modality: Modality, base: str) -> Features | None:
     """Return what is read of a medium; None where the shapes are on the hub, too, or wrong."""
     _, encoder = modality.parts
     remote = hub_id(encoder.kind, encoder.options)
     if remote is None or remote in known_sizes()["bases"]:
         with suppress(PathWeaveError):  # what is wrong with it is told elsewhere
-            return features_of(modality)
+            return features_of(modality, base)
     return None

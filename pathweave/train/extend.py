@@ -8,7 +8,7 @@ from typing import Any
 
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
-from pathweave.evaluate.verify import Verdict, verify_run
+from pathweave.evaluate.verify import Verdict, verify_base, verify_run
 from pathweave.recipe.reading import parse_recipe
 from pathweave.recipe.schema import Recipe
 from pathweave.runs.loading import load_run
@@ -23,7 +23,7 @@ class Extension:
 
     Attributes:
         added: Names of the stages added.
-        verdicts: Of every earlier path, after the stages.
+        verdicts: Of the base and of every earlier path, after the stages.
         results: Results of the whole run.
     """
 
@@ -100,8 +100,8 @@ def extend_run(
 
     Raises:
         RecipeError: If the recipe does not fit the run; see ``extended``.
-        RunError: If the directory is no finished run, ``out`` is another run, or an earlier path
-            computes something else than it did, before the stages or after.
+        RunError: If the directory is no finished run, ``out`` is another run, or the base or an
+            earlier path computes something else than it did, before the stages or after.
         PathWeaveError: For whatever stops a run.
     """
     run = RunDirectory(root)
@@ -131,10 +131,11 @@ def extend_run(
 
 def _proved(run: RunDirectory, names: Sequence[str], when: str) -> list[Verdict]:
     model, _ = load_run(run.root)
-    verdicts = verify_run(model, run, [name for name in names if name in model.paths])
+    verdicts = verify_base(model, run)
+    verdicts += verify_run(model, run, [name for name in names if name in model.paths])
     if broken := [verdict.path for verdict in verdicts if not verdict.holds]:
         raise RunError(
-            f"path {broken[0]!r} of {run.root} must compute what it did when it was learnt, got "
+            f"{broken[0]!r} of {run.root} must compute what it did when it was learnt, got "
             f"something else {when}; see pathweave verify {run.root}"
         )
     return verdicts

@@ -12,8 +12,9 @@ from pathweave.bases.mini import LLM, PARTS, TEXT, is_connector
 from pathweave.bases.pretrained import open_pretrained
 from pathweave.bases.shards import Shards
 from pathweave.bases.vision_llm import check_vision_llm, is_vision_llm
-from pathweave.encoders import check_files
+from pathweave.encoders import BASE, check_files
 from pathweave.errors import PathWeaveError
+from pathweave.estimate.encoders import tower_of
 from pathweave.model.base import DESCRIPTION, LLM_DIRECTORY, open_directory
 from pathweave.recipe.schema import Recipe
 from pathweave.runs.loading import model_directory
@@ -49,6 +50,9 @@ def check_weights(recipe: Recipe) -> list[Presence]:
         _, part = recipe.modalities[names[0]].parts
         place = part.options.get("directory") or part.options.get("model") or part.kind
         what = f"encoder of {', '.join(names)}"
+        if part.kind == BASE:
+            found.append(_presence(what, recipe.base, tower_of, recipe.base, part.options))
+            continue
         found.append(_presence(what, str(place), check_files, part.kind, part.options))
     return found
 

@@ -275,7 +275,7 @@ class _Sample:
     def writing(self) -> tuple[int, int, int]:
         """Return what an answer takes in a language model that the path has experts in."""
         prompt: Prompt = [self._media()[0], words(self.load.text)]
-        with torch.no_grad():
+        with torch.no_grad(), Meter():
             laid_out = self.model.lay_out([prompt])
         ids = torch.tensor([sum(laid_out.rows[0], ())], device="cpu")
         return _write(self.model.llm, ids, self.load.answer, laid_out.ride)

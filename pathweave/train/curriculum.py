@@ -17,6 +17,7 @@ from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import record_base, verify_base, verify_run
 from pathweave.methods import METHODS, method_of, stages_of
 from pathweave.methods.lesson import StageContext, WeightedSet
+from pathweave.methods.path import spec_of
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
@@ -162,8 +163,7 @@ class Curriculum:
         learnt = [name for name in todo if self._is_learnt(name)]
         if problems := lacking_data(self.recipe, learnt, todo):
             raise RecipeError(problems[0])
-        if not self.model.base.shares_connector:
-            refuse_connector(self.recipe, learnt)
+        check_stages(self.model, self.recipe, learnt)
         if not self.model.base.fresh_projector:
             return
         self.display.say("the projector starts fresh: the language model has another width")
@@ -274,20 +274,23 @@ class Curriculum:
                 self.display.say(f"[red]{verdict.path!r} no longer computes what it did[/]")
 
 
-def refuse_connector(recipe: Recipe, learnt: Sequence[str]) -> None:
-    """Refuse stages that train a connector which the base does not have.
+def check_stages(model: PathWeave, recipe: Recipe, learnt: Sequence[str]) -> None:
+    """Refuse stages that train what the base does not have, before any is learnt.
 
     Raises:
-        RecipeError: If there is one.
+        RecipeError: If one trains a connector that the base's paths do not share.
+        PathError: If ``method.sites`` names no hosts of use.
     """
     for name in learnt:
-        connector = recipe.training_of(name).connector
-        if connector or method_of(recipe, name).shares:
+        method, connector = method_of(recipe, name), recipe.training_of(name).connector
+        if not model.base.shares_connector and (connector or method.shares):
             raise RecipeError(
                 f"stage {name!r} must leave a shared connector alone, as paths on a vision LLM "
                 f"have their own, got method {recipe.method.name!r} and training.connector "
                 f"{connector}; choose pathweave, adapters or independent, without it"
             )
+        if not method.trains and not connector:  # but adapters
+            model.paths.hosts_of(spec_of(model, recipe, name, 1, recipe.method.rank))
 
 
 def lacking_data(recipe: Recipe, learnt: Sequence[str], todo: Sequence[str]) -> list[str]:

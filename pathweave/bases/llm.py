@@ -25,12 +25,13 @@ from pathweave.errors import FetchError, RecipeError
 from pathweave.extras import import_extra
 from pathweave.model.base import (
     Base,
+    ends_of,
     freeze,
     native_dtype,
     sampled_hash,
     with_contiguous_head,
 )
-from pathweave.model.chat_reader import Reader, chat_template
+from pathweave.model.chat_reader import Reader, chat_template, end_of_answer
 from pathweave.model.prompt import Template
 from pathweave.nn import Projector
 from pathweave.storage.atomic import read_json
@@ -262,6 +263,7 @@ def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
     base.template = replace(base.template, bos=starts_with_bos(base.tokenizer))
     if base.tokenizer.chat_template:
         base.reader, base.template = base.tokenizer, chat_words(base.tokenizer)
+        base.answer_end = end_of_answer(base.tokenizer, ends_of(base.llm))
     fit_projector(base)
 
 

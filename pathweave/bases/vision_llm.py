@@ -29,7 +29,8 @@ from pathweave.bases.shards import Shards
 from pathweave.bases.tails import find_tail
 from pathweave.errors import FetchError, RecipeError
 from pathweave.extras import import_extra
-from pathweave.model.base import Base, freeze
+from pathweave.model.base import Base, ends_of, freeze
+from pathweave.model.chat_reader import end_of_answer
 from pathweave.nn import Projector, QFormer, QFormerConfig
 
 TEXT = "text"
@@ -123,6 +124,7 @@ def base_of(
         native=native_media(model),
         shares_connector=False,
         tail=None if tail is None else tail.module,
+        answer_end=end_of_answer(opened.processor, ends_of(model)),
         after_prompt=AFTER_PROMPT.get(model.config.model_type, {}),
     )
 

@@ -53,7 +53,7 @@ class BaseTower(NetworkEncoder):
             transformers cannot name.
     """
 
-    accepts = Frames
+    accepts: type = Frames
     batch = 1  # inputs of several pictures are put together in another way by each family
 
     def __init__(self, pool: int | None = None, *, reader: VisionLlmReader | None = None) -> None:

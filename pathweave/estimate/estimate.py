@@ -23,7 +23,7 @@ from pathweave.estimate.costs import (
 from pathweave.estimate.encoders import features_read
 from pathweave.estimate.measure import Meter, Saved, shapes, size, weight_bytes
 from pathweave.estimate.shapes import shape_model, words
-from pathweave.methods import method_of, refuse_connector, stages_of
+from pathweave.methods import check_stages, method_of, stages_of
 from pathweave.methods.lesson import Lesson, Samples, StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.llm_hosts import PREFIX
@@ -73,8 +73,7 @@ def estimate_recipe(
     """
     model = shape_model(recipe)
     llm, connector = size(model.llm), size(model.qformer, model.projector)
-    if not model.base.shares_connector:
-        refuse_connector(recipe, recipe.curriculum)
+    check_stages(model, recipe, [n for n in recipe.curriculum if n not in model.paths])
     ready = [path.spec.name for path in model.base.ready_paths]
     carried: dict[str, Tensor] = {}
 

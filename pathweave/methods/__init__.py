@@ -6,7 +6,9 @@ from pkgutil import iter_modules
 
 from pathweave.errors import RecipeError
 from pathweave.methods.lesson import Method
+from pathweave.methods.path import spec_of
 from pathweave.methods.settings import RunSettings
+from pathweave.model.pathweave import PathWeave
 from pathweave.parts import Parts
 
 _files = {file.name: import_module(f"{__name__}.{file.name}") for file in iter_modules(__path__)}
@@ -39,17 +41,20 @@ def stages_of(recipe: RunSettings, ready: Collection[str] = ()) -> list[tuple[st
     return [*((name,) for name in names[:count]), *([names[count:]] if names[count:] else [])]
 
 
-def refuse_connector(recipe: RunSettings, learnt: Sequence[str]) -> None:
-    """Refuse stages that train a connector which the base does not have.
+def check_stages(model: PathWeave, recipe: RunSettings, learnt: Sequence[str]) -> None:
+    """Refuse stages that train what the base does not have, before any is learnt.
 
     Raises:
-        RecipeError: If there is one.
+        RecipeError: If one trains a connector that the base's paths do not share.
+        PathError: If ``method.sites`` names no hosts of use.
     """
     for name in learnt:
-        connector = recipe.training_of(name).connector
-        if connector or method_of(recipe, name).shares:
+        method, connector = method_of(recipe, name), recipe.training_of(name).connector
+        if not model.base.shares_connector and (connector or method.shares):
             raise RecipeError(
                 f"stage {name!r} must leave a shared connector alone, as paths on a vision LLM "
                 f"have their own, got method {recipe.method.name!r} and training.connector "
                 f"{connector}; choose pathweave, adapters or independent, without it"
             )
+        if not method.trains and not connector:  # but adapters
+            model.paths.hosts_of(spec_of(model, recipe, name, 1, recipe.method.rank))

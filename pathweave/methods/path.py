@@ -42,7 +42,6 @@ def add_path(
             path that the method gives parts of its own none.
         **fields: What else of its ``PathSpec`` the method decides: ``predecessors``, ``own``.
     """
-    method = recipe.method
     freeze(model)
     if name in model.paths:
         return model.paths[name]
@@ -51,6 +50,20 @@ def add_path(
         stages = recipe.curriculum[: recipe.curriculum.index(name)]
         earlier = [stage for stage in stages if stage in model.paths] or model.paths.names
         queries_from = earlier[-1] if earlier else None
+    spec = spec_of(model, recipe, name, encoder_width, rank, **fields)
+    return model.paths.expand(spec, queries_from)
+
+
+def spec_of(
+    model: PathWeave,
+    recipe: RunSettings,
+    name: str,
+    encoder_width: int,
+    rank: int,
+    **fields: Any,  # noqa: ANN401 (those of PathSpec)
+) -> PathSpec:
+    """Return what the path of a stage is made of; see ``add_path``."""
+    method = recipe.method
     for field in ("sites", "gate", "top_k", "in_adapter", "plain_sites", "plain_rank", "scope"):
         fields[field] = getattr(method, field)
     if not model.base.shares_connector:
@@ -58,8 +71,7 @@ def add_path(
         if fields["sites"] == ("*",):
             fields["sites"] = ATTENTION
     fields |= recipe.input_of(name)
-    spec = PathSpec(name, encoder_width, num_queries=method.queries, rank=rank, **fields)
-    return model.paths.expand(spec, queries_from)
+    return PathSpec(name, encoder_width, num_queries=method.queries, rank=rank, **fields)
 
 
 def trainable(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:

@@ -52,6 +52,12 @@ def with_contiguous_head(llm: PreTrainedModel) -> PreTrainedModel:
     return llm
 
 
+def ends_of(llm: PreTrainedModel) -> list[int]:
+    """Return the tokens at which a language model stops generating, as far as it says."""
+    ends = getattr(llm.generation_config, "eos_token_id", None)
+    return [] if ends is None else list(ends) if isinstance(ends, list) else [ends]
+
+
 @dataclass(frozen=True)
 class ReadyPath:
     """A path that a base was pretrained with, and how its media are read.
@@ -93,6 +99,8 @@ class Base:
         shares_connector: Whether Q-Former and projector are pretrained and shared by all paths.
             Otherwise each path has its own, and these are what they start from.
         tail: Frozen module between the projector and the language model, if any.
+        answer_end: The token with which its chat template closes an answer; None is that of the
+            language model.
         after_prompt: What an answer's tokens are marked with, where a model takes marks along its
             tokens; what is not named is marked as the last token of the prompt.
     """
@@ -112,15 +120,16 @@ class Base:
     native: tuple[str, ...] = ()
     shares_connector: bool = True
     tail: nn.Module | None = None
+    answer_end: int | None = None
     after_prompt: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def end_token(self) -> int:
         """The token that ends an answer: one at which the language model stops generating."""
-        ends = getattr(self.llm.generation_config, "eos_token_id", None)
-        own = self.tokenizer.eos_token_id
-        known = ends if isinstance(ends, list) else [ends]
-        return cast(int, own if ends is None or own in known else known[0])
+        if self.answer_end is not None:
+            return self.answer_end
+        ends, own = ends_of(self.llm), self.tokenizer.eos_token_id
+        return cast(int, own if not ends or own in ends else ends[0])
 
     @property
     def connector(self) -> nn.ModuleDict:

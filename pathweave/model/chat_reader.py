@@ -4,7 +4,7 @@ What a processor refuses, or reads in a way of its own, is met by rules that nam
 are read by the processor for the whole batch, prompts without media as they are read alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -38,6 +38,34 @@ def chat_template(processor: Reader) -> str:
             "a chat model"
         )
     return str(template)
+
+
+def end_of_answer(reader: Reader, ends: Collection[int]) -> int | None:
+    """Return the token with which a chat template closes what the assistant says.
+
+    Args:
+        reader: A processor or a tokenizer with a chat template.
+        ends: Tokens at which the language model stops.
+
+    Returns:
+        None if the template does not say, or the language model does not stop there.
+    """
+    said = "Yes"
+    content: Any = [[{"type": "text", "text": text}] for text in ("Is it?", said)]
+    forms = [content, [part[0]["text"] for part in content]]
+    for asked, answered in forms if isinstance(reader, ProcessorMixin) else forms[::-1]:
+        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        try:
+            text: Any = reader.apply_chat_template(
+                turns, chat_template=chat_template(reader), tokenize=False
+            )
+        except (TemplateError, TypeError):
+            continue
+        tokenizer: Any = getattr(reader, "tokenizer", reader)
+        after = tokenizer.encode(str(text).rpartition(said)[2].strip(), add_special_tokens=False)
+        if after and after[0] in ends:
+            return int(after[0])
+    return None
 
 
 def read_chats(chats: list[Chat], reader: Reader, template: str) -> tuple[Rows, dict[str, Tensor]]:

@@ -95,7 +95,7 @@ def summary(sites: list[str]) -> str:
     """Return the names of sites with layers counted together, for messages.
 
     Example:
-        >>> summary(["llm/layers/0/mlp/up", "llm/layers/1/mlp/up", "projector"])
-        'llm/layers/*/mlp/up, projector'
+        >>> summary(["llm/layers/0/mlp/up", "llm/layers/1/mlp/up", "layer_0/query", "projector"])
+        'llm/layers/*/mlp/up, layer_*/query, projector'
     """
-    return ", ".join(dict.fromkeys(re.sub(r"/\d+/", "/*/", site) for site in sites))
+    return ", ".join(dict.fromkeys(re.sub(r"(?<=[/_])\d+/", "*/", site) for site in sites))

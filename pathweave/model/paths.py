@@ -313,7 +313,7 @@ class Paths(nn.Module):
                 raise PathError(
                     f"a path's own parts must be of {list(self.parts)}, got {part!r}; leave it out"
                 )
-        hosts = self._hosts_of(spec)
+        hosts = self.hosts_of(spec)
         earlier = [self[name] for name in spec.predecessors]
         hosts = {site: widths for site, widths in hosts.items() if site not in without}
         path = ModalPath(spec, self.dim, self.encoder_width, hosts, earlier, self.parts)
@@ -327,7 +327,7 @@ class Paths(nn.Module):
         self._paths.append(path)
         return path
 
-    def _hosts_of(self, spec: PathSpec) -> dict[str, tuple[int, int]]:
+    def hosts_of(self, spec: PathSpec) -> dict[str, tuple[int, int]]:
         """Return the widths of the hosts that a path may adapt, and refuse patterns that name none.
 
         Raises:

@@ -15,7 +15,7 @@ from pathweave.display import Display
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import record_base, verify_base, verify_run
-from pathweave.methods import METHODS, method_of, refuse_connector, stages_of
+from pathweave.methods import METHODS, check_stages, method_of, stages_of
 from pathweave.methods.lesson import StageContext, WeightedSet
 from pathweave.model.base import freeze
 from pathweave.model.pathweave import PathWeave
@@ -162,8 +162,7 @@ class Curriculum:
         learnt = [name for name in todo if self._is_learnt(name)]
         if problems := lacking_data(self.recipe, learnt, todo):
             raise RecipeError(problems[0])
-        if not self.model.base.shares_connector:
-            refuse_connector(self.recipe, learnt)
+        check_stages(self.model, self.recipe, learnt)
         if not self.model.base.fresh_projector:
             return
         self.display.say("the projector starts fresh: the language model has another width")

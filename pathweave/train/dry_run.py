@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.bases.pretrained import PICTURE_PATH
-from pathweave.bases.vision_llm import refuse_llm
 from pathweave.data.examples import common_width
 from pathweave.encoders import SERIES, hub_id
 from pathweave.errors import PathWeaveError
 from pathweave.estimate.costs import Features
 from pathweave.estimate.encoders import features_of
-from pathweave.estimate.shapes import known_sizes
-from pathweave.methods import method_of, refuse_connector, stages_of
+from pathweave.estimate.shapes import known_sizes, shape_model
+from pathweave.methods import check_stages, method_of, stages_of
 from pathweave.methods.path import OWN_CONNECTOR, WHOLE_CONNECTOR
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
@@ -140,9 +139,7 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     problems += lacking_data(recipe, learnt, todo)
     if is_vision_base(recipe.base):
         with noted(problems):
-            refuse_connector(recipe, learnt)
-        with noted(problems):
-            refuse_llm(recipe.llm, recipe.base)
+            check_stages(shape_model(recipe), recipe, learnt)
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
     existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())

@@ -17,7 +17,7 @@ from pathweave.model.prompt import Turn
 from pathweave.model.rank import log_likelihoods
 from pathweave.nn.hooked import carrying
 from tests.tiny import WIDTH, medium, randomise
-from tests.vision_llms import WITH_PROCESSOR, native, write_vision_llm
+from tests.vision_llms import HAS_TORCHVISION, WITH_PROCESSOR, native, write_vision_llm
 
 # Pillow and the latest NumPy do not agree on how to copy, which some processors make them do.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -33,7 +33,11 @@ def spec(name, *earlier, base, scope="onward"):
     )
 
 
-@pytest.fixture(scope="module", params=WITH_PROCESSOR)
+# All families are in a suite of their own (``make vision``).
+EVERYDAY = [p for p in WITH_PROCESSOR if HAS_TORCHVISION or p.values[0] in ("llava", "gemma3")]
+
+
+@pytest.fixture(scope="module", params=EVERYDAY)
 def world(request, tmp_path_factory):
     """A base before anything is done to it, and the same with two trained paths."""
     name = request.param

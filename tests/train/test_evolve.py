@@ -31,6 +31,7 @@ def evolve(recipe: Path, out: Path, *words: str) -> int:
 def test_a_run_writes_exactly_what_it_should(finished_run):
     expected = {".lock", "recipe.json", "scores.json", "log.jsonl", "results.json", "results.png"}
     expected |= {"base/base.json", "base/connector.safetensors"}
+    expected |= {"base_proof/proof.json", "base_proof/logits.safetensors"}
     expected |= {f"paths/{name}/{file}" for name in SENSORS for file in PATH_FILES}
     answers = {f"whole/{name}-qa" for name in SENSORS}
     for stage, after in enumerate(SENSORS):
@@ -51,7 +52,8 @@ def test_nothing_is_forgotten(finished_run):
         }
         assert len(answers) == 1
     verdicts = events(finished_run, "verified")
-    assert [v["path"] for v in verdicts] == [*SENSORS[:1], *SENSORS[:2], *SENSORS]
+    first, second, third = (["base", *SENSORS[:count]] for count in (1, 2, 3))
+    assert [v["path"] for v in verdicts] == [*first, *second, *third]
     assert all(v["identical"] for v in verdicts)
 
 

@@ -65,6 +65,18 @@ def test_up_projections_and_gates_may_have_rates_of_their_own():
             assert peaks[parameter] == (own or 0.1)
 
 
+def test_experts_inside_the_language_model_may_learn_at_a_share_of_the_rate():
+    experts = {site: Experts(4, 3, rank=2) for site in ("projector", "llm/layers/0/q")}
+    path = nn.ModuleDict({"experts": nn.ModuleDict(experts)})
+    training = Training(lr=0.1, up_lr=0.4, llm_lr_share=0.5)
+    groups = make_optimizer(nn.ModuleDict({"path": path}), training).param_groups
+    peaks = {p: group["peak_lr"] for group in groups for p in group["params"]}
+    for site, share in (("projector", 1.0), ("llm/layers/0/q", 0.5)):
+        adapter = experts[site].adapter
+        assert peaks[adapter.down.weight] == pytest.approx(0.1 * share)
+        assert peaks[adapter.up.weight] == pytest.approx(0.4 * share)
+
+
 def test_a_module_without_vectors_makes_no_empty_group():
     trained = nn.ModuleDict({"path": nn.Linear(2, 2, bias=False)})
     optimizer = make_optimizer(trained, Training(lr=0.5))

@@ -13,36 +13,45 @@ from tests.vision_llms import picture, write_vision_llm
 from tests.whole_runs import command, hashes, write_recipe
 
 TEXT = {"type": "text", "text": "What is it?"}
+SYSTEM = {"role": "system", "content": "Be brief."}
 METHOD = {"queries": 2, "rank": 2, "reducer": {"layers": 1, "width": 16}}
+
+
+HEAT = {
+    "decoder": {"kind": "picture"},
+    "encoder": {"kind": "base", "pool": 4},
+    "cue": "heat:",
+    "train": {"qa": {"manifest": "heat.jsonl"}},
+    "test": {"qa": {"manifest": "heat.jsonl", "metric": "ranking"}},
+}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A directory with a vision LLM, pictures, and data of two senses."""
+    """A directory with a vision LLM, pictures, and data of three senses."""
     root = tmp_path_factory.mktemp("vision")
     write_vision_llm(root / "llava", "llava")
     write_recipe(root, "sound", "tilt", limit=4).rename(root / "sensors.yaml")
     write_motion(root)
-    rows = []
     for i in range(4):
         picture(seed=i).save(root / f"picture-{i}.png")
-        question = [{"type": "image", "path": f"picture-{i}.png"}, TEXT]
-        said = {"role": "assistant", "content": ("low", "high")[i % 2]}
-        messages = [{"role": "user", "content": question}, said]
-        rows.append({"id": f"picture-{i}", "messages": messages, "choices": ["low", "high"]})
-    write_manifest(root / "pictures.jsonl", rows)
+    for kind in ("image", "heat"):
+        rows = []
+        for i in range(4):
+            question = [{"type": kind, "path": f"picture-{i}.png"}, TEXT]
+            said = {"role": "assistant", "content": ("low", "high")[i % 2]}
+            messages = [SYSTEM, {"role": "user", "content": question}, said]
+            rows.append({"id": f"{kind}-{i}", "messages": messages, "choices": ["low", "high"]})
+        write_manifest(root / f"{kind}.jsonl", rows)
     return root
 
 
 def plain(root):
-    """A recipe of two senses on that base: features of an array, and recordings."""
+    """A recipe of two senses on that base: features of an array, and heat seen by its tower."""
     tree = json.loads((root / "sensors.yaml").read_text(encoding="utf-8"))
-    tree["modalities"]["sound"]["training"] = {}
-    tree["modalities"] |= {"motion": MOTION}
-    del tree["modalities"]["tilt"]
-    tree["curriculum"] = ["sound", "motion"]
-    tree |= {"base": "llava", "method": METHOD}
-    return tree
+    sound = tree["modalities"]["sound"] | {"training": {}}
+    tree |= {"modalities": {"sound": sound, "heat": HEAT}, "curriculum": ["sound", "heat"]}
+    return tree | {"base": "llava", "method": METHOD}
 
 
 @pytest.fixture
@@ -65,9 +74,9 @@ def evolve(root, tree, out, *words):
 
 
 def test_a_vision_llm_is_given_senses(run):
-    assert sorted(p.name for p in (run / "paths").iterdir()) == ["motion", "sound"]
+    assert sorted(p.name for p in (run / "paths").iterdir()) == ["heat", "sound"]
     assert not (run / "base").exists()
-    assert describe_path(run / "paths" / "motion")["predecessors"].keys() == {"sound"}
+    assert describe_path(run / "paths" / "heat")["predecessors"].keys() == {"sound"}
     assert command("verify", run) == 0
 
 
@@ -83,27 +92,25 @@ def test_all_is_here_says_the_dry_run(root, recipe, tmp_path, capsys):
 
 def test_a_run_that_is_cut_off_goes_on(root, recipe, run, tmp_path):
     shutil.copytree(run, tmp_path / "cut")
-    shutil.rmtree(tmp_path / "cut" / "paths" / "motion")
+    shutil.rmtree(tmp_path / "cut" / "paths" / "heat")
     (tmp_path / "cut" / "scores.json").unlink()
     assert evolve(root, recipe, tmp_path / "cut") == 0
     assert hashes(tmp_path / "cut") == hashes(run)
 
 
 def test_it_is_extended_by_one_more_sense(root, run, tmp_path, capsys):
-    tree = json.loads((root / "sensors.yaml").read_text(encoding="utf-8"))
-    sense = {"name": "tilt", "modalities": {"tilt": tree["modalities"]["tilt"]}}
-    sense["curriculum"] = ["tilt"]
-    (root / "tilt.yaml").write_text(json.dumps(sense), encoding="utf-8")
-    words = root / "tilt.yaml", "--out", tmp_path / "longer", "--json"
+    sense = {"name": "more", "modalities": {"motion": MOTION}, "curriculum": ["motion"]}
+    (root / "more.yaml").write_text(json.dumps(sense), encoding="utf-8")
+    words = root / "more.yaml", "--out", tmp_path / "longer", "--json"
     assert command("extend", run, *words) == 0
     told = json.loads(capsys.readouterr().out)
     assert {v["path"]: v["holds"] for v in told["verified"]} == {
         "base": True,
         "sound": True,
-        "motion": True,
+        "heat": True,
     }
-    about = describe_path(tmp_path / "longer" / "paths" / "tilt")
-    assert about["predecessors"].keys() == {"sound", "motion"}
+    about = describe_path(tmp_path / "longer" / "paths" / "motion")
+    assert about["predecessors"].keys() == {"sound", "heat"}
     assert hashes(run).items() <= hashes(tmp_path / "longer").items()
 
 
@@ -112,21 +119,20 @@ def test_another_base_is_told(root, run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
     assert command("verify", run, "--json") == 0
     verdicts = json.loads(capsys.readouterr().out)
-    assert [v["path"] for v in verdicts] == ["base", "sound", "motion"]
+    assert [v["path"] for v in verdicts] == ["base", "sound", "heat"]
 
 
 def test_it_is_asked_about_everything(root, run, capsys):
     assistant = load(run)
     pic = {"type": "image", "path": str(root / "picture-0.png")}
     sound = {"type": "sound", "path": str(root / "sound-test-0.npy")}
-    system = {"role": "system", "content": "Be brief."}
     asked = {
         "text": [TEXT],
         "picture": [pic, TEXT],
         "sense": [sound, TEXT],
         "both": [pic, sound, TEXT],
         "turns": [
-            system,
+            SYSTEM,
             {"role": "user", "content": [pic, TEXT]},
             {"role": "assistant", "content": "a cat"},
             {"role": "user", "content": [sound, TEXT]},
@@ -151,13 +157,13 @@ def test_gates_inside_the_language_model_are_inspected(run, capsys):
     assert command("inspect", run, "--json") == 0
     paths = json.loads(capsys.readouterr().out)["paths"]
     assert paths["sound"]["gate_usage"] == {}
-    usage = paths["motion"]["gate_usage"]
-    assert usage.keys() == {"sound", "motion"}
+    usage = paths["heat"]["gate_usage"]
+    assert usage.keys() == {"sound", "heat"}
     assert sum(usage.values()) == pytest.approx(1, abs=1e-3)
 
 
 def test_pictures_of_the_base_are_scored(root, run, capsys):
-    words = root / "pictures.jsonl", "--metric", "ranking", "--json"
+    words = root / "image.jsonl", "--metric", "ranking", "--json"
     assert command("evaluate", run, *words) == 0
     [score] = json.loads(capsys.readouterr().out)
     assert score["num_samples"] == 4

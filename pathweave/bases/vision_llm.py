@@ -90,6 +90,7 @@ def load_vision_base(
     opened = open_vision_llm(directory, dtype, quantise)
     base = base_of(opened.model, opened.processor.tokenizer, reducer)
     base.reader, base.template = opened.processor, chat_words(opened.processor)
+    base.answer_end = end_of_answer(opened.processor, ends_of(opened.model))
     base.llm_identity = opened.identity
     return base
 
@@ -124,7 +125,6 @@ def base_of(
         native=native_media(model),
         shares_connector=False,
         tail=None if tail is None else tail.module,
-        answer_end=end_of_answer(opened.processor, ends_of(model)),
         after_prompt=AFTER_PROMPT.get(model.config.model_type, {}),
     )
 

@@ -135,6 +135,11 @@ def native_media(model: PreTrainedModel) -> tuple[str, ...]:
     return tuple(k for k in _media(model) if model.get_encoder(modality=k) is not None)
 
 
+def decoders_of(native: Sequence[str]) -> dict[str, str]:
+    """Return the kinds of media of a base that there is a decoder for, and the decoder's kind."""
+    return {kind: of for kind, of in DECODERS_OF.items() if kind in native}
+
+
 def picture_kind(native: Sequence[str]) -> str | None:
     """Return which of the kinds of media that a base reads by itself are pictures, if any are."""
     return next((kind for kind in native if DECODERS_OF.get(kind) == "picture"), None)

@@ -12,7 +12,7 @@ from pathweave.bases.llm import CONFIG, read_config, use_llm
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.bases.vision_llm import (
-    DECODERS_OF,
+    decoders_of,
     is_vision_llm,
     load_vision_base,
     picture_kind,
@@ -217,7 +217,7 @@ def make_readers(
         )
         for path in (base.ready_paths if base is not None else ())
     }
-    by_itself = {k: of for k, of in DECODERS_OF.items() if base is not None and k in base.native}
+    by_itself = decoders_of(() if base is None else base.native)
     declared = recipe.modalities if recipe is not None else {}
     learnt = {}
     if recipe is not None and run is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.bases.pretrained import PICTURE_PATH
+from pathweave.bases.vision_llm import decoders_of
 from pathweave.data.examples import common_width
 from pathweave.encoders import SERIES, hub_id
 from pathweave.errors import PathWeaveError
@@ -17,6 +18,7 @@ from pathweave.estimate.encoders import features_of
 from pathweave.estimate.shapes import known_sizes, shape_model
 from pathweave.methods import check_stages, method_of, stages_of
 from pathweave.methods.path import OWN_CONNECTOR, WHOLE_CONNECTOR
+from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import cache_home
@@ -131,15 +133,20 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     problems = [f"{found.part}: {found.problem}" for found in weights if found.problem]
     with noted(problems):
         run.check(recipe)
-    manifests, finished = Manifests(recipe, problems), run.finished(recipe)
+    model: PathWeave | None = None
+    if is_vision_base(recipe.base):
+        with noted(problems):
+            model = shape_model(recipe)
+    native = decoders_of(() if model is None else model.base.native)
+    manifests, finished = Manifests(recipe, problems, native), run.finished(recipe)
     ready = [PICTURE_PATH] if is_published_base(recipe.base) else []
     stages = [_stage(recipe, name, finished, ready, manifests) for name in recipe.curriculum]
     learnt = [stage.name for stage in stages if stage.state == "to learn"]
     todo = [stage.name for stage in stages if stage.state != "learnt"]
     problems += lacking_data(recipe, learnt, todo)
-    if is_vision_base(recipe.base):
+    if model is not None:
         with noted(problems):
-            check_stages(shape_model(recipe), recipe, learnt)
+            check_stages(model, recipe, learnt)
     cache = cache_home() / "features"
     needed = sum(stage.feature_bytes for stage in stages)
     existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())

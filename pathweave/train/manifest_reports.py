@@ -1,6 +1,6 @@
 """Check of the manifests of a recipe, without encoding anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class ManifestReport:
         manifest: Its file.
         samples: Rows that would be used.
         broken: Rows that cannot be parsed, or are too long for the language model.
-        media: Media of the samples.
+        media: Media of the samples that are encoded; the base reads others by itself.
         licences: Licences of the samples.
         unanswered: Samples with neither an answer nor references.
         unlearnable: Samples without an answer.
@@ -58,13 +58,15 @@ class Manifests:
     Args:
         recipe: Declares the modalities, the limit of samples and the accepted share of bad ones.
         problems: Where it is noted.
+        native: Kinds of media that the base reads by itself, and the kind of their decoder.
     """
 
-    def __init__(self, recipe: Recipe, problems: list[str]) -> None:
+    def __init__(self, recipe: Recipe, problems: list[str], native: Mapping[str, str]) -> None:
         self._recipe = recipe
         self.problems = problems
         self._reports: dict[tuple[str, str | None, int | None], ManifestReport] = {}
-        self._decoders: dict[str, Decoder] = {}
+        self._native = {kind for kind in native if kind not in recipe.modalities}
+        self._decoders: dict[str, Decoder] = {n: build_decoder(native[n]) for n in self._native}
         for name in recipe.media:
             declared, _ = recipe.modalities[name].parts
             with noted(problems, f"modalities.{name}.decoder: "):
@@ -117,7 +119,7 @@ class Manifests:
                     if decode := self._decoders.get(part.type):
                         decode(manifest.read_media(part), part.path or "")
             report.samples += 1
-            report.media += len(media)
+            report.media += sum(part.type not in self._native for part in media)
             report.unlearnable += not has_answer
             report.unanswered += not (has_answer or sample.references)
             report.without_choices += not sample.choices
@@ -131,7 +133,8 @@ class Manifests:
                 f"{report.broken} of {total}; mend or remove them. The first: {broken[0]}"
             )
         reads = self._recipe.modalities[read_with].reads if read_with else ()
-        known = ["text", *(reads or self._recipe.modalities)]
+        own = reads or (*self._recipe.modalities, *([] if read_with else sorted(self._native)))
+        known = ["text", *own]
         self.problems += [
             f"{path}: {unknown('a part type', name, known)}" for name in sorted(types - {*known})
         ]

@@ -4,13 +4,14 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pathweave.data.manifest import write_manifest
 from pathweave.runs.assistant import load, load_alone
 from pathweave.runs.path_directory import describe_path
 from tests.train.test_series import MOTION, write_motion
 from tests.vision_llms import picture, write_vision_llm
-from tests.whole_runs import command, hashes, write_recipe
+from tests.whole_runs import command, events, hashes, write_recipe
 
 TEXT = {"type": "text", "text": "What is it?"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -23,6 +24,7 @@ HEAT = {
     "cue": "heat:",
     "train": {"qa": {"manifest": "heat.jsonl"}},
     "test": {"qa": {"manifest": "heat.jsonl", "metric": "ranking"}},
+    "training": {"medium_every": 2},
 }
 
 
@@ -39,6 +41,8 @@ def root(tmp_path_factory):
         rows = []
         for i in range(4):
             question = [{"type": kind, "path": f"picture-{i}.png"}, TEXT]
+            if kind == "heat":  # beside the photograph, which the base reads by itself
+                question.insert(0, {"type": "image", "path": f"picture-{i}.png"})
             said = {"role": "assistant", "content": ("low", "high")[i % 2]}
             messages = [SYSTEM, {"role": "user", "content": question}, said]
             rows.append({"id": f"{kind}-{i}", "messages": messages, "choices": ["low", "high"]})
@@ -77,6 +81,7 @@ def test_a_vision_llm_is_given_senses(run):
     assert sorted(p.name for p in (run / "paths").iterdir()) == ["heat", "sound"]
     assert not (run / "base").exists()
     assert describe_path(run / "paths" / "heat")["predecessors"].keys() == {"sound"}
+    assert events(run, "medium_use")
     assert command("verify", run) == 0
 
 
@@ -84,6 +89,7 @@ def test_all_is_here_says_the_dry_run(root, recipe, tmp_path, capsys):
     assert evolve(root, recipe, tmp_path / "run", "--dry-run") == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["problems"] == []
+    assert plan["stages"][1]["medium_bytes"] == 5 * 24 * 2  # 17 tokens, 4 averaged to 1
     assert [stage["state"] for stage in plan["stages"]] == ["to learn", "to learn"]
     assert plan["weights"][0] == {"part": "base", "place": str(root / "llava"), "problem": None}
     trains = plan["stages"][1]["trains"]
@@ -114,12 +120,58 @@ def test_it_is_extended_by_one_more_sense(root, run, tmp_path, capsys):
     assert hashes(run).items() <= hashes(tmp_path / "longer").items()
 
 
-def test_another_base_is_told(root, run, tmp_path, capsys):
-    """The paths are refused; where the base alone is asked, its proof fails."""
+@pytest.fixture
+def moved(root, run, tmp_path):
+    """A copy of the run whose base is a copy of the base, to be changed."""
     shutil.copytree(run, tmp_path / "run")
-    assert command("verify", run, "--json") == 0
+    shutil.copytree(root / "llava", tmp_path / "llava")
+    file = tmp_path / "run" / "recipe.json"
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(tree | {"base": str(tmp_path / "llava")}), encoding="utf-8")
+    return tmp_path / "run"
+
+
+def test_a_base_may_lie_elsewhere(root, recipe, run, moved, capsys):
+    assert command("verify", moved, "--json") == 0
     verdicts = json.loads(capsys.readouterr().out)
-    assert [v["path"] for v in verdicts] == ["base", "sound", "heat"]
+    assert [(v["path"], v["identical"]) for v in verdicts] == [
+        ("base", True),
+        ("sound", True),
+        ("heat", True),
+    ]
+    assert evolve(root, recipe, moved) == 0
+    assert hashes(moved) == hashes(run)
+
+
+def test_a_base_that_was_changed_a_little_fails_its_proof(moved, capsys):
+    """A fingerprint knows the first values of a tensor."""
+    change_base(moved, -1)
+    assert command("verify", moved) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("FAIL base: differs by")
+    assert all(line.startswith("FAIL") for line in lines)
+
+
+def test_paths_of_another_base_are_refused(moved, capsys):
+    change_base(moved, 0)
+    assert command("verify", moved) == 2
+    assert "path 'sound' must" in capsys.readouterr().err
+
+
+def test_paths_are_refused_with_another_chat_template(moved, capsys):
+    file = moved.parent / "llava" / "chat_template.jinja"
+    file.write_text(file.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert command("ask", moved, "What?") == 2
+    assert "path 'sound' must" in capsys.readouterr().err
+
+
+def change_base(run, row):
+    """Change a row of the output embeddings of the run's base."""
+    file = run.parent / "llava" / "model.safetensors"
+    tensors = load_file(file)
+    [name] = [name for name in tensors if name.endswith("lm_head.weight")]
+    tensors[name][row] += 1
+    save_file(tensors, file, {"format": "pt"})
 
 
 def test_it_is_asked_about_everything(root, run, capsys):

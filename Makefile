@@ -36,7 +36,8 @@ unchecked:
 # build is for GPUs, and importing it beside another build of torch fails.
 vision: $(VENV)/.ready-vision
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/vision $(PYTEST) -n auto -p tests.torchvision_ops \
-	  tests/model/test_vision_llms.py tests/model/test_chat.py tests/bases/test_vision_llm.py
+	  tests/model/test_vision_llms.py tests/model/test_chat.py tests/bases/test_vision_llm.py \
+	  tests/encoders/test_base_tower.py tests/estimate/test_vision_llms.py
 
 slow:
 	$(PYTEST) -m slow tests

@@ -81,7 +81,7 @@ class BaseTower(NetworkEncoder):
             f"base pool={pool} dtype={dtype} processor={type(self.processor).__name__} {content}"
         )
 
-    def units(self, medium: Frames) -> list[dict[str, Tensor]]:
+    def units(self, medium: Any) -> list[dict[str, Tensor]]:  # noqa: ANN401
         """Return what the model is given of each picture.
 
         Raises:

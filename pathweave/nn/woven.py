@@ -210,7 +210,11 @@ def weave(
     # The host is one product for the whole batch; only the corrections go run by run.
     counts = cast(list[int], [count for _, count in runs])
     parts = zip(x.split(counts), y.split(counts), runs, strict=True)
-    woven = [rows if mixture is None else rows + mixture(xs) for xs, rows, (mixture, _) in parts]
+    # A host of a foreign module may compute in another type than the path.
+    woven = [
+        rows if mixture is None else rows + mixture(xs.to(mixture.inward)).to(rows)
+        for xs, rows, (mixture, _) in parts
+    ]
     return woven[0] if len(woven) == 1 else torch.cat(woven)
 
 

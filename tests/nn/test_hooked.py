@@ -96,8 +96,12 @@ def test_without_a_route_a_hooked_layer_is_what_it_was(layer):
 def test_a_lower_precision_keeps_its_type(layer):
     hook_linear(layer.bfloat16(), "host")
     x = torch.randn(2, TOKENS, DIM).bfloat16()
-    with carrying(Carried(Route((({"host": mixture(1)}, tokens(0)),), TOKENS))):
-        assert layer(x).dtype == torch.bfloat16
+    for route in (
+        Route((({"host": mixture(1)}, tokens(0)),), TOKENS),
+        Route((({"host": mixture(1)}, 2),)),
+    ):
+        with carrying(Carried(route)):
+            assert layer(x).dtype == torch.bfloat16
 
 
 def test_an_exception_leaves_no_route_behind(layer):

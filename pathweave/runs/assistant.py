@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from pathweave.data.examples import AnyReader, as_prompt
+from pathweave.data.examples import AnyReader, NativeReader, as_prompt
 from pathweave.data.messages import Part, parse_question
 from pathweave.decoders.pair import pack_pair
 from pathweave.errors import MediaError, PathError, RequestError
@@ -82,8 +82,10 @@ class Assistant:
         memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> Medium | Native:
         name = path or part.type
-        native = () if path else self.model.base.native
-        if name not in self.model.paths and (name not in native or name not in self.readers):
+        # A kind of media that a recipe declares is read with its path, once that is learnt.
+        readers = self.readers.items() if path is None else ()
+        native = [kind for kind, reader in readers if isinstance(reader, NativeReader)]
+        if name not in self.model.paths and name not in native:
             what = "path" if path else "a medium"
             raise PathError(unknown(what, name, [*self.model.paths.names, *native]))
         if part.path is not None and part.path in memory:

@@ -4,9 +4,14 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from pathweave.data.examples import FeatureReader
 from pathweave.data.manifest import write_manifest
+from pathweave.data.messages import Part
+from pathweave.errors import RequestError
+from pathweave.model.prompt import Medium
 from pathweave.runs.assistant import load, load_alone
 from pathweave.runs.path_directory import describe_path
 from tests.train.test_series import MOTION, write_motion
@@ -228,3 +233,83 @@ def test_its_cost_is_known_before(root, recipe, run, capsys):
     for stage in stages:
         about = describe_path(run / "paths" / stage["modality"])
         assert stage["trained"]["total"] == about["trained_parameters"]
+
+
+def refusal(capsys, *words):
+    """The one line that a command is refused with."""
+    assert command(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_prompt_with_a_picture_may_be_too_long(root, run, capsys):
+    words = "ask", run, "--image", root / "picture-0.png", "a" * 1020
+    assert "must have at most 1,024 tokens, the context of the" in refusal(capsys, *words)
+
+
+def test_another_scope_is_another_run(root, recipe, run, capsys):
+    recipe["method"] = METHOD | {"scope": "medium"}
+    (root / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    told = refusal(capsys, "evolve", root / "recipe.yaml", "--out", run, "--json")
+    assert "got another value of method.scope" in told
+
+
+def test_media_that_neither_paths_nor_the_base_read_are_refused(root, run, capsys):
+    told = refusal(capsys, "ask", run, "--video", root / "picture-0.png", "What?")
+    assert "a medium must be one of ['sound', 'heat', 'image'], got 'video'" in told
+    told = refusal(capsys, "ask", run, "--image", root / "sound-test-0.npy", "What?")
+    assert "sound-test-0.npy must be" in told
+    told = refusal(capsys, "ask", run, "--path", "image", "--image", root / "picture-0.png", "W?")
+    assert "path must be one of ['sound', 'heat'], got 'image'" in told
+
+
+def test_a_conversation_must_end_with_a_question(root, run):
+    said = {"role": "assistant", "content": "A cat."}
+    picture = {"role": "user", "content": [{"type": "image", "path": "picture-0.png"}, TEXT]}
+    with pytest.raises(RequestError, match="a turn of the assistant at its end"):
+        load(run).ask([[picture, said]])
+
+
+def test_a_model_may_say_the_token_of_a_picture(root, tmp_path):
+    """Its answer is that token alone, which is no text; the next tokens are read as words."""
+    shutil.copytree(root / "llava", tmp_path / "llava")
+    base = load_alone(str(tmp_path / "llava"))
+    token = base.model.llm.config.image_token_id
+    with torch.no_grad():
+        head = base.model.llm.get_output_embeddings().weight
+        head.zero_()
+        head[token] = 1
+        head[base.model.base.tokenizer.pad_token_id] = -1
+    pic = {"type": "image", "path": str(root / "picture-0.png")}
+    for content in ([pic, TEXT], [TEXT]):
+        for beams in (1, 2):
+            [answer] = base.ask([content], max_tokens=3, beams=beams)
+            assert "image" not in answer
+
+
+def test_names_of_special_tokens_are_words_in_questions_and_answers(run):
+    assistant = load(run)
+    model = assistant.model
+    image = model.base.tokenizer.convert_tokens_to_ids("<image>")
+    assert image not in model.answer_ids("an <image> of it")
+    assert assistant.ask([[{"type": "text", "text": "an <image>?"}]], max_tokens=2)
+
+
+def test_a_path_of_the_name_of_a_kind_of_media_takes_its_place(root, recipe, tmp_path, capsys):
+    """The base no longer reads them by itself: a part type is one thing in a run."""
+    tree = recipe["modalities"] | {"image": HEAT | {"train": {"qa": {"manifest": "image.jsonl"}}}}
+    tree["image"]["test"] = {}
+    recipe |= {"modalities": tree, "curriculum": ["image", "sound"]}
+    del recipe["modalities"]["heat"]
+    assert evolve(root, recipe, tmp_path / "run") == 0
+    assistant = load(tmp_path / "run")
+    assert isinstance(assistant.readers["image"], FeatureReader)
+    pic = {"type": "image", "path": str(root / "picture-0.png")}
+    assert isinstance(assistant._medium(Part(**pic), None), Medium)
+    assert command("verify", tmp_path / "run") == 0
+    assert "ok   base" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "run" / "paths")
+    told = refusal(capsys, "ask", tmp_path / "run", "--image", pic["path"], "What?")
+    assert "a medium must be one of" in told

@@ -12,4 +12,12 @@ from pathweave.released.importer import Imported, import_files
 from pathweave.released.peft_adapter import export_lora
 from pathweave.released.write import UNBOUND, bind, write_import
 
-__all__ = ["UNBOUND", "Imported", "bind", "export_directory", "export_lora", "import_files", "write_import"]
+__all__ = [
+    "UNBOUND",
+    "Imported",
+    "bind",
+    "export_directory",
+    "export_lora",
+    "import_files",
+    "write_import",
+]

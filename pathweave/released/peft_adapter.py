@@ -66,7 +66,9 @@ def export_lora(root: Path, name: str, out: Path) -> dict[str, Any]:
     """
     peft = import_extra("peft", "peft")
     if out.exists():
-        raise PathError(f"{out} must be a new directory, got one that exists; choose another --lora")
+        raise PathError(
+            f"{out} must be a new directory, got one that exists; choose another --lora"
+        )
     run = RunDirectory(root)
     recipe = run.recipe()
     if name not in (finished := run.finished(recipe)):
@@ -152,7 +154,7 @@ def _config(peft: ModuleType, factors: dict[str, Factors], base: str) -> dict[st
 
 
 def _tensors(factors: dict[str, Factors]) -> dict[str, Tensor]:
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, each in factors.items():
         named = {"lora_A.weight": each.a, "lora_B.weight": each.b, "lora_B.bias": each.bias}
         tensors |= {f"{WRAPPED}{name}.{key}": t.contiguous() for key, t in named.items()}

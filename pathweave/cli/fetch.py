@@ -76,9 +76,14 @@ def fetch(
         raise FetchError("; ".join(problems))
 
 
+def is_terminal() -> bool:
+    """Return whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
 def _accepts(weights: "Weights") -> bool:
     """Ask whoever is at the terminal to accept the terms of weights that have any."""
-    if weights.terms is None or not sys.stdin.isatty():
+    if weights.terms is None or not is_terminal():
         return False
     typer.echo(f"{weights.name} is under the {weights.terms.title}:", err=True)
     for page in weights.terms.pages:

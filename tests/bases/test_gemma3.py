@@ -1,4 +1,4 @@
-"""Gemma 3 as a language model: its converter on a tiny GGUF file, and the real one if it is here."""
+"""Gemma 3 as a language model: its converter on a tiny GGUF file, and the real one if there."""
 
 import json
 
@@ -189,9 +189,9 @@ def test_the_real_model_speaks_english_and_paths_leave_its_text_as_it_is():
     assert base.template.chat is None
     tokenizer, llm = base.tokenizer, base.llm
     assert tokenizer("The capital of France is").input_ids == [2, 818, 5279, 529, 7001, 563]
-    inputs = tokenizer("The capital of France is", return_tensors="pt")
+    inputs = tokenizer("The capital city of France is called", return_tensors="pt")
     tokens = llm.generate(**inputs, max_new_tokens=2, do_sample=False)
-    assert tokenizer.decode(tokens[0]).startswith("<bos>The capital of France is Paris")
+    assert tokenizer.decode(tokens[0]).endswith("France is called Paris.")
     assert llm.config.sliding_window == 512
     model = PathWeave(base, {"sound": "sound:"})
     assert_text_stays(model, "The capital of France is")

@@ -93,12 +93,10 @@ def load_base(
         base = load_directory(directory, native_dtype())
     if own is not None:
         use_llm(base, own, quantise)
-        others = {n: of for n, of in base.licences.items() if n not in language_models()}
-        base.licences = others | (
-            {"llm": "not stated"}
-            if llm not in language_models()
-            else {llm: find_weights(llm).licence}
-        )
+        known = {name: find_weights(name).licence for name in language_models()}
+        others = {part: of for part, of in base.licences.items() if part not in known}
+        name = llm if llm in known else "llm"
+        base.licences = {**others, name: known.get(name, "not stated")}
     return base
 
 
@@ -121,10 +119,12 @@ def model_directory(field: str, name: str, fetch: bool = True) -> Path:
         return weights_dir(name) if fetch else fetched_dir(name)
     if is_remote(name):
         return snapshot(name) if fetch else local_directory(name)
-    place = "directory or the hub id (owner/name) of a"
     if field == "llm":
-        raise RecipeError(f"{unknown('llm', name, language_models())}, or a {place} causal one")
-    raise RecipeError(f"{unknown('base', name, ['mini'])}, or a {place} base")
+        what = "llm, where it is no directory or hub id (owner/name),"
+        raise RecipeError(unknown(what, name, language_models()))
+    raise RecipeError(
+        f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a base"
+    )
 
 
 def new_model(recipe: Recipe) -> PathWeave:

@@ -22,11 +22,18 @@ from pathweave.runs.path_directory import load_path, save_path
 from pathweave.runs.run_directory import RunDirectory
 from tests import whole_runs as runs
 from tests.tiny import FAMILIES, chain, medium, randomise, tiny_base, write_tiny_recipe
+from tests.vision_llms import write_vision_llm
 
 peft = pytest.importorskip("peft")
 
 NAMES = ("sight", "sound", "range")
 ATTENTION = "llm/*/self_attn/*"
+# A language model with a state space beside attention.
+STATES = {
+    "llm": "falcon_h1",
+    **{"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
+    **{"mamba_n_groups": 1, "mamba_chunk_size": 8, "mamba_expand": 1},
+}
 PROMPTS = [
     ["Look:", medium("sound", seed=1), "What is it?"],
     [medium("sound", units=2, tokens=3, seed=2), "and", medium("sound", seed=3), "Same?"],
@@ -37,12 +44,16 @@ PROMPTS = [
 def write_run(root, names=NAMES, llm="llama", scope="prompt", sites=("llm/*",), **fields):
     """The directory of a run, with paths of random weights, and its model."""
     recipe = load_recipe(write_tiny_recipe(root / "sensors", *names))
-    save_base(tiny_base(**FAMILIES[llm]), Path(recipe.base), whole=True)
+    save_base(tiny_base(**{**FAMILIES, "falcon_h1": STATES}[llm]), Path(recipe.base), whole=True)
+    return write_paths(root, recipe, chain(*names, scope=scope, sites=sites, **fields))
+
+
+def write_paths(root, recipe, specs):
     run, model = RunDirectory(root / "run"), new_model(recipe)
     run.root.mkdir()
     run.recipe_file.write_text(dump_recipe(recipe), encoding="utf-8")
     fingerprint = model.base.fingerprint()
-    for spec in chain(*names, scope=scope, sites=sites, **fields):
+    for spec in specs:
         path = randomise(model.paths.expand(spec))
         save_path(path, model.paths, run.path(spec.name), fingerprint)
     return run, model.eval()
@@ -148,6 +159,27 @@ def test_what_no_lora_can_be_is_refused(tmp_path, fields, name, message):
     with pytest.raises(PathError, match=message):
         export_lora(run.root, name, tmp_path / "lora")
     assert not (tmp_path / "lora").exists()
+
+
+def test_a_layer_that_peft_does_not_take_is_refused(tmp_path):
+    run, _ = write_run(tmp_path, NAMES[:2], "falcon_h1", sites=("llm/*/mamba/*",))
+    with pytest.raises(PathError, match=r"LoRA of peft must adapt .*out_proj.*name other method"):
+        export_lora(run.root, "sound", tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
+def test_a_path_of_a_vision_llm_is_exported_for_the_whole_model(tmp_path):
+    base = write_vision_llm(tmp_path / "llava", "llava")
+    fields = {"base": str(base), "method.reducer.width": 16}
+    recipe = load_recipe(write_tiny_recipe(tmp_path / "sensors", "sound"), fields)
+    [spec] = chain("sound", scope="prompt", sites=("llm/*",), rank=2)
+    run, model = write_paths(tmp_path, recipe, [spec])
+    made = export_lora(run.root, "sound", tmp_path / "lora")
+    assert made["base_model"] == str(base)
+    assert made["layers"] == len(llm_linears(model.llm))
+    assert made["difference"] < 1e-4
+    names = load_file(tmp_path / "lora" / "adapter_model.safetensors")
+    assert not [name for name in names if "vision" in name]
 
 
 def test_a_directory_that_exists_and_a_machine_without_peft_are_refused(tmp_path, monkeypatch):

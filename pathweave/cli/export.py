@@ -12,7 +12,7 @@ from pathweave.errors import PathError
 def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or what import wrote.")],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="With --lora: the path.")
+        str | None, typer.Argument(metavar="NAME", help="With --lora: the path.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -46,7 +46,10 @@ def export(
             return
         ranks = ", ".join(f"{count} of rank {rank}" for rank, count in made["ranks"].items())
         typer.echo(f"{name}: {lora} ({made['layers']} layers: {ranks}) for {made['base_model']}")
-        typer.echo(f"loaded by peft; logits differ by {made['difference']:.1g} at most")
+        typer.echo(
+            f"loaded by peft; logits of up to {made['largest']:.3g} differ by "
+            f"{made['difference']:.1g} at most ({made['dtype']})"
+        )
     elif out is not None:
         from pathweave.released import export_directory
 

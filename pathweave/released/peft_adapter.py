@@ -54,8 +54,10 @@ def export_lora(root: Path, name: str, out: Path) -> dict[str, Any]:
         out: A new directory.
 
     Returns:
-        The ``base_model``, the number of ``layers``, their ``ranks`` by count, and the largest
-        ``difference`` between the logits of the path and of peft for the same tokens.
+        The ``base_model``, the number of ``layers``, their ``ranks`` by count, the largest
+        ``difference`` between the logits of the path and of peft for the same tokens, the
+        ``largest`` of these logits, and the ``dtype`` of the language model, in which they are
+        computed.
 
     Raises:
         RunError: If ``root`` is no run.
@@ -81,13 +83,15 @@ def export_lora(root: Path, name: str, out: Path) -> dict[str, Any]:
         write_json(directory / CONFIG, _config(peft, factors, base))
         write_tensors(directory / TENSORS, _tensors(factors))
         shutil.copytree(run.path(name), directory / PATH)
-        difference = _difference(peft, model.llm, mixtures, directory, [*factors])
+        difference, largest = _difference(peft, model.llm, mixtures, directory, [*factors])
     counts = {str(rank): count for rank, count in sorted(ranks.items())}
     return {
         "base_model": base,
         "layers": len(factors),
         "ranks": counts,
         "difference": difference,
+        "largest": largest,
+        "dtype": str(model.llm.dtype).removeprefix("torch."),
     }
 
 
@@ -168,8 +172,10 @@ def _difference(
     mixtures: dict[str, Mixture],
     directory: Path,
     names: list[str],
-) -> float:
+) -> tuple[float, float]:
     """Return by how much logits with the adapter, as peft loads it, differ from the path's.
+
+    The second value is the largest of the path's.
 
     The language model is peft's then.
 
@@ -192,11 +198,12 @@ def _difference(
     except Exception as error:
         reason = " ".join(str(error).split())
         raise PathError(f"{rule}, got {reason[:200]}; {remedy}") from error
-    found = {
+    adapted = {
         name.removeprefix(WRAPPED)
         for name, module in lora.named_modules()
         if isinstance(module, peft.tuners.lora.LoraLayer)
     }
-    if other := sorted(found.symmetric_difference(names)):
+    if other := sorted(adapted.symmetric_difference(names)):
         raise PathError(f"{rule}, got a difference in {other[0]} ({len(other)} differ); {remedy}")
-    return (lora(input_ids=ids).logits - expected).abs().max().item()
+    found = lora(input_ids=ids).logits
+    return (found - expected).abs().max().item(), expected.abs().max().item()

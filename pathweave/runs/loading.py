@@ -92,8 +92,9 @@ def load_base(
     else:
         base = load_directory(directory, native_dtype())
     if own is not None:
-        use_llm(base, own, quantise)
         known = {name: find_weights(name).licence for name in language_models()}
+        # These are small: as the small base's, they may be wider than what is stored.
+        use_llm(base, own, quantise, native_dtype() if llm in known else None)
         others = {part: of for part, of in base.licences.items() if part not in known}
         name = llm if llm in known else "llm"
         base.licences = {**others, name: known.get(name, "not stated")}

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pathweave.bases import find_weights, ready_dir
 from pathweave.bases.convert.gemma3 import SPACE, TERMS, convert_gemma3
 from pathweave.bases.llm import load_llm_directory, load_tokenizer, starts_with_bos, use_llm
+from pathweave.model.base import native_dtype
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
@@ -185,6 +186,7 @@ def test_the_real_model_speaks_english_and_paths_leave_its_text_as_it_is():
         pytest.skip(f"pathweave fetch {NAME} fetches it, once its terms are accepted")
     base = load_base("mini", llm=NAME)
     assert base.licences[NAME] == find_weights(NAME).licence
+    assert base.llm.dtype == native_dtype()  # where that is float32, bfloat16 is very slow
     assert base.template.bos
     assert base.template.chat is None
     tokenizer, llm = base.tokenizer, base.llm

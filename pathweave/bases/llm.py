@@ -245,13 +245,16 @@ def read_generation(directory: Path, model: PreTrainedModel) -> None:
             setattr(model.generation_config, name, stored[name])
 
 
-def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
+def use_llm(
+    base: Base, directory: Path, quantise: str | None = None, dtype: torch.dtype | None = None
+) -> None:
     """Put another language model into a base, with a fresh projector if its width differs.
 
     Args:
         base: The base.
         directory: Holds the language model and its tokenizer.
         quantise: See ``load_llm``.
+        dtype: See ``load_llm``.
 
     Raises:
         RecipeError: If it is another kind of model.
@@ -259,7 +262,7 @@ def use_llm(base: Base, directory: Path, quantise: str | None = None) -> None:
         PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
     """
     base.tokenizer = load_tokenizer(directory)
-    base.llm, base.llm_identity = load_llm_directory(directory, quantise=quantise)
+    base.llm, base.llm_identity = load_llm_directory(directory, dtype, quantise)
     base.template = replace(base.template, bos=starts_with_bos(base.tokenizer))
     if base.tokenizer.chat_template:
         base.reader, base.template = base.tokenizer, chat_words(base.tokenizer)

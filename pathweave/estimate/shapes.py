@@ -39,6 +39,7 @@ from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.recipe.schema import Recipe
+from pathweave.runs.loading import model_directory
 from pathweave.validation import unknown
 
 SIZES = Path(__file__).with_name("sizes.yaml")
@@ -157,7 +158,9 @@ def _base_sizes(name: str) -> BaseSizes:
 
 def _llm_config(name: str) -> PretrainedConfig:
     known = known_sizes()["llms"]
-    return AutoConfig.for_model(**known[name]) if name in known else _published_config(name)
+    if name in known:
+        return AutoConfig.for_model(**known[name])
+    return _published_config(name if is_remote(name) else str(model_directory("llm", name)))
 
 
 def _published_config(name: str) -> PretrainedConfig:

@@ -77,7 +77,7 @@ class Training(Settings):
     checkpointing: bool = Field(
         False,
         description="Compute what the language model's layers made once more in the backward pass, "
-        "instead of keeping it: less memory, a third more time.",
+        "instead of keeping it: less memory, more time.",
     )
     connector: bool = Field(
         False, description="Train the whole connector too (for a base that has never seen data)."

@@ -201,7 +201,8 @@ class PathWeave(nn.Module):
         """Return the tokens of an answer, closed by the end-of-sequence token, on the host."""
         space = "" if self.base.template.chat else " "  # a chat template brings its own
         text = f"{space}{answer.strip()}{self.base.template.end}"
-        ids = token_ids(self.base.tokenizer, text)
+        # Where a template marks the turns, the name of a special token is plain text.
+        ids = token_ids(self.base.tokenizer, text, spelled=self.base.template.chat is not None)
         return torch.tensor([*ids, self.base.end_token], device="cpu")
 
     def prefill(self, prompts: Sequence[Prompt], answer: int = 0) -> Prefilled:

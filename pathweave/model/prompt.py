@@ -159,9 +159,16 @@ def lay_out(
     return [*([start] if start else []), *pieces, token_ids(tokenizer, text)]
 
 
-def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
-    """Return the tokens of a text; one that starts with a space goes on from another."""
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str, spelled: bool = False) -> Ids:
+    """Return the tokens of a text; one that starts with a space goes on from another.
+
+    Args:
+        tokenizer: The tokenizer.
+        text: The text.
+        spelled: Whether names of special tokens are letters like others.
+    """
     # Some tokenizers (Llama's) put a space before every text: there it would be a second one.
     before = "x" if text.startswith(" ") else ""
     count = len(tokenizer.encode(before, add_special_tokens=False))
-    return tuple(tokenizer.encode(before + text, add_special_tokens=False)[count:])
+    options = {"add_special_tokens": False, "split_special_tokens": spelled}
+    return tuple(tokenizer.encode(before + text, **options)[count:])

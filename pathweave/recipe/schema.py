@@ -351,7 +351,8 @@ class Recipe(Settings):
     )
     llm: str | None = Field(
         None,
-        description="Directory or hub id of a causal language model in place of the base's own.",
+        description="Causal language model in place of the base's own: a directory, `gemma-3-270m` "
+        "and other weights of `pathweave fetch --list`, or a hub id.",
     )
     quantise: Literal["8bit", "4bit"] | None = Field(
         None, description="Hold the language model's weights in so many bits (extra `quant`)."

@@ -82,10 +82,8 @@ class Assistant:
         memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> Medium | Native:
         name = path or part.type
-        # A kind of media that a recipe declares is read with its path, once that is learnt.
-        readers = self.readers.items() if path is None else ()
-        native = [kind for kind, reader in readers if isinstance(reader, NativeReader)]
-        if name not in self.model.paths and name not in native:
+        if name not in self.model.paths and (path or not self._is_native(name)):
+            native = [] if path else filter(self._is_native, self.model.base.native)
             what = "path" if path else "a medium"
             raise PathError(unknown(what, name, [*self.model.paths.names, *native]))
         if part.path is not None and part.path in memory:
@@ -105,6 +103,11 @@ class Assistant:
         if companion:
             data = pack_pair(companion[0], data)
         return self.readers[name].medium(name, part.type, (data, files[0].name))
+
+    def _is_native(self, kind: str) -> bool:
+        """Return whether the base reads media by itself: not those that a recipe declares."""
+        known = kind in self.model.base.native and kind in self.readers
+        return known and isinstance(self.readers[kind], NativeReader)
 
 
 def _without_data(

@@ -1,13 +1,13 @@
 """Loading of a model and its readers from a recipe and a directory."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from pathweave.bases.hub import is_remote, snapshot
+from pathweave.bases.fetch import fetched_dir, weights_dir
+from pathweave.bases.hub import is_remote, local_directory, snapshot
 from pathweave.bases.llm import CONFIG, read_config, use_llm
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
@@ -18,6 +18,7 @@ from pathweave.bases.vision_llm import (
     picture_kind,
     refuse_llm,
 )
+from pathweave.bases.weights_manifest import find_weights, language_models
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
 from pathweave.encoders import BASE
@@ -55,7 +56,8 @@ def load_base(
         kind: ``mini``, a directory that holds a base, an InstructBLIP, a BLIP-2 or a vision LLM, or
             the id of one on the hub, from which it is then fetched.
         seed: Seed of the parts that start random.
-        llm: Directory or hub id of a causal language model to take instead of the base's own.
+        llm: Causal language model to take instead of the base's own: a directory, the name of
+            weights that can be fetched, or a hub id.
         quantise: ``8bit`` or ``4bit`` to hold the language model's weights in so many bits.
         reducer: Sizes of the Q-Former of each path on a vision LLM; None takes the usual ones.
 
@@ -94,32 +96,40 @@ def load_base(
     else:
         base = load_directory(directory, native_dtype())
     if own is not None:
-        use_llm(base, own, quantise)
+        known = {name: find_weights(name).licence for name in language_models()}
+        # These are small: as the small base's, they may be wider than what is stored.
+        use_llm(base, own, quantise, native_dtype() if llm in known else None)
+        others = {part: of for part, of in base.licences.items() if part not in known}
+        name = llm if llm in known else "llm"
+        base.licences = {**others, name: known.get(name, "not stated")}
     return base
 
 
-def model_directory(field: str, name: str, find: Callable[[str], Path] = snapshot) -> Path:
+def model_directory(field: str, name: str, fetch: bool = True) -> Path:
     """Return the directory of a base or a language model.
 
     Args:
         field: ``base`` or ``llm``, for messages.
-        name: The directory, or the id of a model on the hub.
-        find: Gives the directory of a model on the hub; by default it is fetched.
+        name: The directory, the name of a language model's weights, or the id of a model on the
+            hub.
+        fetch: Whether to fetch what is not on this machine.
 
     Raises:
-        RecipeError: If it is neither.
-        FetchError: If it is not to be had from the hub.
+        RecipeError: If it is none of these.
+        FetchError: If it is not on this machine, and is not to be fetched or cannot be.
     """
     if Path(name).is_dir():
         return Path(name)
+    if field == "llm" and name in language_models():
+        return weights_dir(name) if fetch else fetched_dir(name)
     if is_remote(name):
-        return find(name)
-    place = "directory or the hub id (owner/name) of a"
+        return snapshot(name) if fetch else local_directory(name)
     if field == "llm":
-        raise RecipeError(
-            f"llm must be the {place} causal language model, got {name!r}; correct it"
-        )
-    raise RecipeError(f"{unknown('base', name, ['mini'])}, or a {place} base")
+        what = "llm, where it is no directory or hub id (owner/name),"
+        raise RecipeError(unknown(what, name, language_models()))
+    raise RecipeError(
+        f"{unknown('base', name, ['mini'])}, or a directory or the hub id (owner/name) of a base"
+    )
 
 
 def new_model(recipe: Recipe) -> PathWeave:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pathweave.bases.fetch import fetched_dir
-from pathweave.bases.hub import is_remote, local_directory
+from pathweave.bases.hub import is_remote
 from pathweave.bases.llm import CONFIG, load_tokenizer, read_config
 from pathweave.bases.mini import LLM, PARTS, TEXT, is_connector
 from pathweave.bases.pretrained import open_pretrained
@@ -65,11 +65,12 @@ def llm_directory(recipe: Recipe) -> Path:
     """
     if recipe.llm is None and recipe.base == "mini":
         return fetched_dir(LLM)
-    directory = local_directory(recipe.llm or recipe.base)
-    if recipe.llm is None and is_connector(directory):
+    if recipe.llm is not None:
+        return model_directory("llm", recipe.llm, fetch=False)
+    directory = model_directory("base", recipe.base, fetch=False)
+    if is_connector(directory):
         return fetched_dir(LLM)
-    is_whole = recipe.llm is not None or (directory / CONFIG).is_file()
-    return directory if is_whole else directory / LLM_DIRECTORY
+    return directory if (directory / CONFIG).is_file() else directory / LLM_DIRECTORY
 
 
 def is_published_base(name: str) -> bool:
@@ -86,7 +87,7 @@ def is_vision_base(name: str) -> bool:
     if name == "mini":
         return False
     try:
-        directory = model_directory("base", name, local_directory)
+        directory = model_directory("base", name, fetch=False)
         return (directory / CONFIG).is_file() and is_vision_llm(read_config(directory))
     except PathWeaveError:
         return False
@@ -101,7 +102,7 @@ def _presence(part: str, place: str, check: Callable[..., object], *what: object
 
 
 def _check_base(name: str) -> None:
-    directory = model_directory("base", name, local_directory)
+    directory = model_directory("base", name, fetch=False)
     if (directory / CONFIG).is_file():
         if is_vision_llm(read_config(directory)):
             check_vision_llm(directory)
@@ -116,7 +117,7 @@ def _check_base(name: str) -> None:
 
 
 def _check_llm(name: str) -> None:
-    directory = model_directory("llm", name, local_directory)
+    directory = model_directory("llm", name, fetch=False)
     read_config(directory)
     Shards(directory)
     load_tokenizer(directory)

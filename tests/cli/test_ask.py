@@ -187,6 +187,6 @@ def test_what_is_no_base_is_one_line(tmp_path, capsys):
     assert "base must be one of ['mini'], got 'minu'; did you mean" in capsys.readouterr().err
     assert command("ask", "--base", tmp_path, "What?") == 2
     assert (
-        "must hold a base (base.json) or an InstructBLIP or BLIP-2 (config.json), got neither"
+        "must hold a base (base.json), or an InstructBLIP, a BLIP-2 or a vision LLM (config.json)"
         in (capsys.readouterr().err)
     )

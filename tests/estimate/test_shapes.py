@@ -83,6 +83,11 @@ def test_another_language_model_changes_the_projector(tmp_path):
     hf.LlamaConfig(**{**LLM, "hidden_size": 48}, num_key_value_heads=2).save_pretrained(tmp_path)
     model = shape_model(recipe("mini", llm=str(tmp_path)))
     assert model.llm.config.hidden_size == model.projector.linear.host.out_features == 48
+    gemma = shape_model(recipe("mini", llm="gemma-3-270m")).llm
+    assert sum(p.numel() for p in gemma.parameters()) == 268_098_176
+    assert gemma.config.layer_types.count("full_attention") == 3
+    with pytest.raises(RecipeError, match="got 'gemma-270m'; did you mean 'gemma-3-270m'"):
+        shape_model(recipe("mini", llm="gemma-270m"))
     named = shape_model(recipe("mini", llm="lmsys/vicuna-7b-v1.1"))
     assert named.llm.config.vocab_size == 32_000
 

@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from pathweave.encoders import Precomputed
-from pathweave.errors import PathError, RecipeError
+from pathweave.errors import FetchError, PathError, RecipeError
 from pathweave.evaluate.verify import verify_run
-from pathweave.runs.loading import load_base, load_finished, load_run, make_readers, new_model
+from pathweave.runs.loading import (
+    load_base,
+    load_finished,
+    load_run,
+    make_readers,
+    model_directory,
+    new_model,
+)
 from pathweave.runs.run_directory import RunDirectory
 from tests.published import WIDTH, picture_bytes, write_llm, write_published
 
@@ -90,3 +97,22 @@ def test_any_base_takes_another_language_model(recipe_file, tmp_path):
     base = load_base(str(recipe_file.parent / "base"), llm=str(tmp_path))
     assert (base.kind, base.llm.config.model_type) == ("tiny", "opt")
     assert not base.fresh_projector
+
+
+def test_a_language_model_may_be_named_as_its_weights_are(recipe_file, tmp_path, monkeypatch):
+    base = str(recipe_file.parent / "base")
+    with pytest.raises(RecipeError, match="got 'gemma-3-270'; did you mean 'gemma-3-270m'"):
+        load_base(base, llm="gemma-3-270")
+    monkeypatch.setenv("PATHWEAVE_HOME", str(tmp_path))
+    with pytest.raises(FetchError, match="terms of gemma-3-270m must be accepted"):
+        load_base(base, llm="gemma-3-270m")
+    with pytest.raises(FetchError, match=r"got none; run pathweave fetch gemma-3-270m$"):
+        model_directory("llm", "gemma-3-270m", fetch=False)
+    with pytest.raises(RecipeError, match="base must be one of"):
+        load_base("gemma-3-270m")
+
+
+def test_the_licence_of_another_language_model_is_recorded(recipe_file, tmp_path):
+    write_llm(tmp_path, "opt")
+    base = load_base(str(recipe_file.parent / "base"), llm=str(tmp_path))
+    assert base.licences["llm"] == "not stated"

@@ -258,17 +258,17 @@ def test_another_scope_is_another_run(root, recipe, run, capsys):
 
 def test_media_that_neither_paths_nor_the_base_read_are_refused(root, run, capsys):
     told = refusal(capsys, "ask", run, "--video", root / "picture-0.png", "What?")
-    assert "a medium must be one of ['sound', 'heat', 'image'], got 'video'" in told
+    assert "a medium must be one of ['heat', 'image', 'sound'], got 'video'" in told
     told = refusal(capsys, "ask", run, "--image", root / "sound-test-0.npy", "What?")
     assert "sound-test-0.npy must be" in told
     told = refusal(capsys, "ask", run, "--path", "image", "--image", root / "picture-0.png", "W?")
-    assert "path must be one of ['sound', 'heat'], got 'image'" in told
+    assert "path must be one of ['heat', 'sound'], got 'image'" in told
 
 
 def test_a_conversation_must_end_with_a_question(root, run):
     said = {"role": "assistant", "content": "A cat."}
     picture = {"role": "user", "content": [{"type": "image", "path": "picture-0.png"}, TEXT]}
-    with pytest.raises(RequestError, match="a turn of the assistant at its end"):
+    with pytest.raises(RequestError, match="the last turn must be of the user"):
         load(run).ask([[picture, said]])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pathweave.bases.convert.aisfx import convert_aisfx
 from pathweave.bases.convert.efficientnet import convert_efficientnet
+from pathweave.bases.convert.gemma3 import convert_gemma3
 from pathweave.bases.convert.minilm import convert_minilm
 from pathweave.bases.convert.smollm2 import convert_smollm2
 from pathweave.bases.convert.whisper import convert_whisper
@@ -16,6 +17,7 @@ from pathweave.bases.convert.whisper import convert_whisper
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "aisfx": convert_aisfx,
     "efficientnet": convert_efficientnet,
+    "gemma3": convert_gemma3,
     "minilm": convert_minilm,
     "smollm2": convert_smollm2,
     "whisper": convert_whisper,

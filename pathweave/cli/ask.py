@@ -45,7 +45,7 @@ def ask(
 
     Media are put to the model in the order given, then the text. --companion FILE after a medium
     names its second file, for decoders that take a pair. With --base there is no run: a pretrained
-    InstructBLIP or BLIP-2 is asked as it is.
+    InstructBLIP, BLIP-2 or vision LLM is asked as it is.
 
     After -- all is text, such as a question that begins with a dash.
 

@@ -415,9 +415,10 @@ class _Fused:
         self._kept: dict[str, tuple[object, dict[str, Mixture]]] = {}
 
     def of(self, path: ModalPath, earlier: Sequence[ModalPath]) -> dict[str, Mixture]:
-        tensors = [p for each in (path, *earlier) for p in each.experts.parameters()]
-        if any(p.requires_grad for p in tensors):
+        everything = (path, *earlier)
+        if any(p.requires_grad for each in everything for p in each.experts.parameters()):
             return _fuse(path, earlier)
+        tensors = (p for each in everything for p in each.experts.parameters())
         state = path.training, [(p.data_ptr(), p._version, p.device) for p in tensors]
         kept, mixtures = self._kept.get(path.spec.name, (None, {}))
         if kept != state:

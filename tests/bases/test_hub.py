@@ -103,5 +103,5 @@ def test_what_is_neither_directory_nor_id_is_refused(name):
     assert not is_hub_id(name)
     with pytest.raises(RecipeError, match=r"or a directory or the hub id \(owner/name\) of a base"):
         load_base(name)
-    with pytest.raises(RecipeError, match=rf"llm must be the directory or the hub id .*'{name}'"):
+    with pytest.raises(RecipeError, match=rf"llm, where it is no directory or hub id .*'{name}'"):
         load_base("mini", llm=name)

@@ -234,6 +234,15 @@ def test_the_small_recipe_lacks_its_weights_alone(tmp_path):
     assert plan.stages[0].medium_bytes == 9 * 1280 * 2
 
 
+def test_a_language_model_with_terms_must_have_been_fetched():
+    recipe = load_recipe(RECIPES / "mcl_mini.yaml", {"llm": "gemma-3-270m"})
+    [found] = [weights for weights in check_weights(recipe) if weights.part == "llm"]
+    assert found.problem == (
+        "weights gemma-3-270m (238 MB) must be in the cache, got none; run pathweave fetch "
+        "gemma-3-270m"
+    )
+
+
 def test_the_papers_recipe_lists_everything_that_is_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dry_run, "features_of", small_features)

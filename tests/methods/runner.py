@@ -37,7 +37,9 @@ class Runner:
         """Return what runs in a directory, which is made with the first stage if need be."""
         out = self.root / (run or method)
         if self.first is not None and not out.exists():
-            shutil.copytree(self.first, out, ignore=shutil.ignore_patterns("recipe.json", "log*"))
+            shutil.copytree(
+                self.first, out, ignore=shutil.ignore_patterns("recipe.json", "log.jsonl")
+            )
         recipe = self.recipe(method, **overrides)
         return Curriculum(recipe, out, Accelerator(cpu=True), Display(quiet=True))
 

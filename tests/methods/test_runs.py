@@ -67,10 +67,11 @@ def test_a_run_proves_truthfully_what_has_stayed_as_it_was(run, method):
     assert verdicts["sight"].identical == (method in NOT_SHARED)
     assert verdicts["sight"].holds == (method in NOT_SHARED)
     logged = {v["path"]: v["identical"] for v in events(done.root, "verified")}
-    assert logged == {"sight": method in NOT_SHARED, "sound": True}
+    assert logged == {"base": True, "sight": method in NOT_SHARED, "sound": True}
     files = {str(f.relative_to(done.root)) for f in done.root.rglob("*") if f.is_file()}
     expected = {f"paths/{name}/{file}" for name in ("sight", "sound") for file in PATH_FILES}
     expected |= {"base/base.json", "base/connector.safetensors", "recipe.json", "scores.json"}
+    expected |= {"base_proof/proof.json", "base_proof/logits.safetensors"}
     if method not in NOT_SHARED:
         expected |= {"connectors/sound/connector.json", "connectors/sound/connector.safetensors"}
     if method in ("ewc", "lora"):

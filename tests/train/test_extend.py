@@ -47,7 +47,7 @@ def test_a_sense_is_added_to_a_copy(finished_run, sense, tmp_path, capsys):
     assert hashes(finished_run) == before
     after = hashes(tmp_path / "run")
     assert after.items() > before.items()
-    assert [each["path"] for each in told["verified"]] == list(SENSORS)
+    assert [each["path"] for each in told["verified"]] == ["base", *SENSORS]
     assert all(each["identical"] for each in told["verified"])
     [heat] = told["added"]
     assert (heat["modality"], list(heat["scores"])) == ("heat", ["qa"])
@@ -119,7 +119,7 @@ def test_a_path_that_does_not_hold_stops_everything(finished_run, sense, tmp_pat
     description["proof"]["answers"] = ["another"] * len(description["proof"]["answers"])
     file.write_text(json.dumps(description), encoding="utf-8")
     assert command("extend", run, sense, "--out", tmp_path / "out") == 2
-    assert "path 'sound' of" in capsys.readouterr().err
+    assert "'sound' of" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -44,7 +44,7 @@ SIDE = 64  # pixels of a picture before it is resized for the network
 HALF, FULL = 2, 4  # bytes of a weight
 
 
-def features_of(modality: Modality, base: str) -> Features:
+def features_of(modality: Modality, base: str = "mini") -> Features:
     """Return what the encoder of a modality makes of one of its media.
 
     Args:

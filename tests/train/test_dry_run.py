@@ -270,7 +270,7 @@ def test_the_papers_recipe_lists_everything_that_is_missing(tmp_path, monkeypatc
     assert {stage.medium_bytes for stage in plan.stages} == {2 * 3 * 4 * 2}
 
 
-def small_features(_):
+def small_features(*_):
     """In place of shapes of full-size encoders, which take a second each."""
     return Features(units=2, tokens=3, width=4)
 

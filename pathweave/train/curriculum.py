@@ -230,6 +230,15 @@ class Curriculum:
             ],
             method_state={name: t.to(self.model.device) for name, t in handed_on.items()},
         )
+        for name in names:
+            for data in self.recipe.modalities[name].train.values():
+                types = self.examples(data).manifest.part_types
+                if data.path is None and types.isdisjoint(self.recipe.read_by(name)):
+                    raise RecipeError(
+                        f"modalities.{name}.train must hold media of {name!r}, got "
+                        f"{sorted(types) or 'text alone'} in {data.manifest}; name the manifest of "
+                        "its media"
+                    )
         method = method_of(self.recipe, names[0])
         torch.manual_seed(context.seed)
         before = self.model.base.fingerprint() if method.shares else None

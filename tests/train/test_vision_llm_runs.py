@@ -313,3 +313,11 @@ def test_a_path_of_the_name_of_a_kind_of_media_takes_its_place(root, recipe, tmp
     shutil.rmtree(tmp_path / "run" / "paths")
     told = refusal(capsys, "ask", tmp_path / "run", "--image", pic["path"], "What?")
     assert "a medium must be one of" in told
+
+
+def test_a_set_of_pictures_of_the_base_alone_teaches_no_sense(root, recipe, tmp_path, capsys):
+    recipe["modalities"]["heat"] = HEAT | {"train": {"qa": {"manifest": "image.jsonl"}}}
+    recipe["curriculum"] = ["heat"]
+    assert evolve(root, recipe, tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "modalities.heat.train must hold media of 'heat', got ['image'] in" in said

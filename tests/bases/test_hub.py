@@ -95,7 +95,7 @@ def test_a_model_that_the_hub_does_not_have(cached, monkeypatch, tmp_path):
 def test_only_what_is_needed_is_downloaded(monkeypatch, tmp_path, files, weights):
     online = Online(monkeypatch, files, tmp_path)
     assert snapshot("some/model") == tmp_path
-    assert online.asked == [("some/model", ["*.json", "*.model", "*.txt", weights])]
+    assert online.asked == [("some/model", ["*.json", "*.jinja", "*.model", "*.txt", weights])]
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "/a/b", "a b/c", "./a", "../a", "a/", "a/model.pth"])

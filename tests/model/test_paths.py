@@ -123,7 +123,9 @@ def test_an_unknown_path_is_named_with_the_nearest(paths):
 
 
 def test_a_pattern_that_matches_no_host_is_refused(paths):
-    with pytest.raises(PathError, match=r"must match a host, got 'layer_9/\*'; hosts are layer_\*/"):
+    with pytest.raises(
+        PathError, match=r"must match a host, got 'layer_9/\*'; hosts are layer_\*/"
+    ):
         paths.expand(replace(SPEC, sites=("projector", "layer_9/*")))
     paths.expand(replace(SPEC, rank=0, sites=("layer_9/*",)))  # nothing is adapted anyway
 

@@ -53,7 +53,7 @@ def test_the_stage_is_added_and_every_earlier_path_stays_as_it_is(runs, capsys):
     capsys.readouterr()
     assert command("verify", after, "--json") == 0
     verdicts = json.loads(capsys.readouterr().out)
-    assert [v["path"] for v in verdicts] == [*SENSORS, "both"]
+    assert [v["path"] for v in verdicts] == ["base", *SENSORS, "both"]
     assert all(v["identical"] for v in verdicts)
     matrix = Results.load(after / "results.json").matrix
     assert all(matrix.forgetting(3, name) == 0.0 for name in SENSORS)
@@ -97,7 +97,8 @@ def test_one_prompt_holds_both_media_with_the_cue_of_each(runs):
     soft = model.soft_tokens([first, second], [text, text])
     at = 0
     for cue, tokens in zip(("sound:", "tilt:"), soft, strict=True):
-        said = model._embedded(token_ids(model.base.tokenizer, cue))
+        words = torch.tensor(token_ids(model.base.tokenizer, cue))
+        said = model.llm.get_input_embeddings()(words)
         assert torch.equal(whole[at : at + len(said)], said)
         at += len(said)
         torch.testing.assert_close(whole[at : at + len(tokens)], tokens, atol=1e-5, rtol=1e-5)

@@ -128,7 +128,7 @@ def test_the_path_of_the_base_may_be_a_stage(root, recipe, tmp_path):
     assert (saved["queries"] == published["query_tokens"][0]).all()
     assert describe_path(tmp_path / "run" / "paths" / "image")["trained_parameters"] == 0
     verdicts = events(tmp_path / "run", "verified")
-    assert [v["path"] for v in verdicts] == ["image", "image", "sound"]
+    assert [v["path"] for v in verdicts] == ["base", "image", "base", "image", "sound"]
     assert all(v["identical"] for v in verdicts)
     scores = json.loads((tmp_path / "run" / "scores.json").read_text(encoding="utf-8"))["matrix"][
         "scores"

@@ -177,10 +177,11 @@ class Stopwatch:
 
 def reads_or_writes(arguments: dict[str, Any]) -> str:
     """Name a pass through the language model: words before the medium, the rest, a new token."""
-    if arguments.get("attention_mask") is None:
-        return "llm, before the medium"
-    is_one = arguments["input_ids"].shape[1] == 1
-    return "llm, one token each" if is_one else "llm, whole sequence"
+    ids = arguments.get("input_ids")
+    if ids is not None and ids.shape[1] == 1:
+        return "llm, one token each"
+    is_before = arguments.get("position_ids") is None
+    return "llm, before the medium" if is_before else "llm, whole sequence"
 
 
 def materialise(module: nn.Module) -> None:

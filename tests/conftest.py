@@ -7,6 +7,7 @@ from hypothesis import settings
 from tests import whole_runs as runs
 
 torch.set_num_threads(1)
+collect_ignore = ["torchvision_ops.py"]  # a plug-in, and no test
 
 # No test asserts how long something takes: on a busy machine a deadline fails by chance.
 settings.register_profile("any_speed", deadline=None)

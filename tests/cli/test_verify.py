@@ -16,7 +16,7 @@ def copied_run(finished_run, tmp_path):
 def test_every_path_holds(finished_run, capsys):
     assert command("verify", finished_run, "--json") == 0
     verdicts = json.loads(capsys.readouterr().out)
-    assert [verdict["path"] for verdict in verdicts] == ["sight", "sound", "tilt"]
+    assert [verdict["path"] for verdict in verdicts] == ["base", "sight", "sound", "tilt"]
     for verdict in verdicts:
         assert verdict["holds"]
         assert verdict["identical"]
@@ -47,10 +47,11 @@ def test_a_path_that_computes_something_else_is_exit_code_1(copied_run, capsys):
     tamper(copied_run / "paths" / "tilt")
     assert command("verify", copied_run) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["ok   sight: bit-identical", "ok   sound: bit-identical"]
-    assert lines[2].startswith("FAIL tilt: differs by ")
+    names = ("base", "sight", "sound")
+    assert lines[:3] == [f"ok   {name}: bit-identical" for name in names]
+    assert lines[3].startswith("FAIL tilt: differs by ")
     assert command("verify", copied_run, "--json") == 1
-    assert [v["holds"] for v in json.loads(capsys.readouterr().out)] == [True, True, False]
+    assert [v["holds"] for v in json.loads(capsys.readouterr().out)] == [True, True, True, False]
 
 
 def test_a_changed_predecessor_is_exit_code_2(copied_run, capsys):

@@ -796,9 +796,11 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+# Beside torchvision (``make vision``) those that need it; the others have been tested without.
 WITH_PROCESSOR = [
     pytest.param(
         name, marks=pytest.mark.skipif(not family.has_processor, reason=f"needs {family.needs}")
     )
     for name, family in FAMILIES.items()
+    if family.needs or not HAS_TORCHVISION
 ]

@@ -20,7 +20,7 @@ from pathweave.model.rank import log_likelihoods
 from pathweave.nn.hooked import carrying
 from pathweave.runs.path_directory import load_path, save_path
 from tests.tiny import WIDTH, medium, randomise
-from tests.vision_llms import HAS_TORCHVISION, WITH_PROCESSOR, native, write_vision_llm
+from tests.vision_llms import FAMILIES, HAS_TORCHVISION, native, write_vision_llm
 
 # Pillow and the latest NumPy do not agree on how to copy, which some processors make them do.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -36,11 +36,11 @@ def spec(name, *earlier, base, scope="onward"):
     )
 
 
-# All families are in a suite of their own (``make vision``).
-EVERYDAY = [p for p in WITH_PROCESSOR if HAS_TORCHVISION or p.values[0] in ("llava", "gemma3")]
+# Two families in the everyday suite, the others in one of their own (``make vision``).
+CHOSEN = [name for name in FAMILIES if (name in ("llava", "gemma3")) != HAS_TORCHVISION]
 
 
-@pytest.fixture(scope="module", params=EVERYDAY)
+@pytest.fixture(scope="module", params=CHOSEN)
 def world(request, tmp_path_factory):
     """A base before anything is done to it, and the same with two trained paths."""
     name = request.param

@@ -10,7 +10,6 @@ from torch import Tensor
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
 from pathweave.nn import Mixture
-from pathweave.nn.hooked import carrying
 from pathweave.runs.path_directory import describe_path, load_proof
 from pathweave.runs.run_directory import RunDirectory
 
@@ -42,12 +41,10 @@ def gate_usage(
     prompts: list[Prompt] = [
         [Medium(name, f.float()), text] for f, text in zip(features, texts, strict=True)
     ]
-    laid_out = model.lay_out(prompts, {name: noted})
     if model.paths[name].experts_in_llm():
-        rows = [torch.tensor(prefix + rest, device=model.device) for prefix, rest in laid_out.rows]
-        with carrying(laid_out.ride):
-            for row in rows:
-                model.llm(input_ids=row[None], logits_to_keep=1)
+        model.logits_after(prompts, {name: noted})
+    else:
+        model.lay_out(prompts, {name: noted})
     # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
     return {expert: sum(values) / len(totals[name]) for expert, values in totals.items()}
 

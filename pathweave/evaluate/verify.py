@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pathweave.bases.vision_llm import DECODERS_OF
+from pathweave.bases.vision_llm import picture_kind
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Native, Prompt
@@ -154,11 +154,10 @@ def _compute_base(model: PathWeave) -> tuple[list[Tensor], list[str]]:
     """Return the logits after each of a few prompts of no path, and the answers."""
     model.eval()
     asked: list[Prompt] = [["What is the capital of France?"]]
-    for kind in model.base.native:
-        if DECODERS_OF.get(kind) == "picture":
-            noise = torch.randint(256, (64, 64, 3), generator=torch.Generator().manual_seed(0))
-            picture = Image.fromarray(noise.byte().numpy())
-            asked.append([Native(kind, picture), "What is it?"])
+    if (kind := picture_kind(model.base.native)) is not None:
+        noise = torch.randint(256, (64, 64, 3), generator=torch.Generator().manual_seed(0))
+        picture = Image.fromarray(noise.byte().numpy())
+        asked.append([Native(kind, picture), "What is it?"])
     # Each by itself: some bases read one number of pictures at a time.
     logits = [model.logits_after([prompt])[0] for prompt in asked]
     return logits, [generate(model, [prompt], PROOF_TOKENS)[0] for prompt in asked]

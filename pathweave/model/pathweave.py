@@ -250,9 +250,18 @@ class PathWeave(nn.Module):
             return [embed(row)[0] for row in rows]
 
     @torch.no_grad()
-    def logits_after(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompts words"]:
-        """Return the logits of the first token of the answer to each prompt, in float32."""
-        laid_out = self.lay_out(prompts)
+    def logits_after(
+        self,
+        prompts: Sequence[Prompt],
+        mixtures: Mapping[str, Mapping[str, Mixture]] | None = None,
+    ) -> Float[Tensor, "prompts words"]:
+        """Return the logits of the first token of the answer to each prompt, in float32.
+
+        Args:
+            prompts: Text and encoded media.
+            mixtures: See ``lay_out``.
+        """
+        laid_out = self.lay_out(prompts, mixtures)
         rows = [torch.tensor(prefix + rest, device=self.device) for prefix, rest in laid_out.rows]
         ids, mask = pad(rows, side="left")
         beside = laid_out.beside("left", self.device, self.base.after_prompt)

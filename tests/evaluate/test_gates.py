@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pathweave.evaluate.gates import gate_usage
+from pathweave.model.prompt import Template
 from tests.tiny import chain, medium, tiny_model
 
 SPECS = chain("sight", "sound", "range", "shape", plain_sites=("projector",))
@@ -49,3 +50,16 @@ def test_nothing_is_left_behind():
     before = model.soft_tokens([medium("shape")], ["What?"])[0]
     usage(model, "shape")
     assert torch.equal(before, model.soft_tokens([medium("shape")], ["What?"])[0])
+
+
+def test_words_before_a_medium_are_on_no_path():
+    """Inside the language model too: two inputs use what they use one by one, in the mean."""
+    specs = chain("sight", "sound", "range", sites=("llm/*",))
+    model = tiny_model(*specs)
+    model.base.template = Template(text_first=True)
+    media = [medium("range", units=2, seed=s).features for s in range(2)]
+    both = gate_usage(model, "range", media, ["What is it?"] * 2)
+    alone = [gate_usage(model, "range", [each], ["What is it?"]) for each in media]
+    assert set(both) == {"sound", "range"}
+    mean = {name: sum(found[name] for found in alone) / 2 for name in both}
+    assert both == pytest.approx(mean, abs=1e-5)

@@ -13,7 +13,8 @@ from pathweave.errors import RecipeError
 
 def compare(
     grid: Annotated[
-        Path | None, typer.Argument(metavar="GRID", help="The file of a grid, YAML.")
+        Path | None,
+        typer.Argument(metavar="GRID", help="The grid: a YAML file, or one that ships."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -43,7 +44,7 @@ def compare(
     Ctrl-C saves and stops; the same command goes on from there. A cell that fails is reported, the
     others go on, and the exit code is 1.
 
-    Examples: pathweave compare recipes/mcl_grid.yaml --out runs/grid
+    Examples: pathweave compare mcl_grid --out runs/grid
 
     pathweave compare --report runs/grid --out docs
     """
@@ -58,7 +59,7 @@ def compare(
     if grid is None or out is None:
         raise RecipeError(
             "compare must be given GRID and --out DIR, or --report DIR, got neither; try pathweave "
-            "compare recipes/mcl_grid.yaml --out runs/grid"
+            "compare mcl_grid --out runs/grid"
         )
     if dry_run:
         _list(grid, out, only or [], as_json)

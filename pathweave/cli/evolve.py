@@ -11,7 +11,7 @@ from pathweave.cli.trust import TrustCode
 
 
 def evolve(  # noqa: PLR0913 (all are options of one command)
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, or one that ships.")],
     out: Annotated[Path, typer.Option(help="Directory of the run; resumed if it exists.")],
     quick: Annotated[
         bool, typer.Option("--quick", help="All stages, in minutes: the recipe's quick section.")
@@ -39,7 +39,7 @@ def evolve(  # noqa: PLR0913 (all are options of one command)
     Ctrl-C saves and stops; the same command goes on from there. With --dry-run nothing is loaded,
     fetched or written, and the exit code is 1 if something is missing.
 
-    Example: pathweave evolve recipes/mcl_mini.yaml --out runs/mcl_mini
+    Example: pathweave evolve mcl_mini --out runs/mcl_mini
     """
     from pathweave.recipe.reading import load_recipe, parse_override
     from pathweave.train.stop import stop_with_parent

@@ -74,7 +74,7 @@ def test_own_recipes_and_grids_build_on_those_that_ship(elsewhere):
     (elsewhere / "own/grid.yaml").write_text(
         yaml.safe_dump(grid, sort_keys=False), encoding="utf-8"
     )
-    cells = load_grid(file).cells
+    cells = load_grid(Path("own/grid.yaml")).cells
     assert [cell.recipe.method.name for cell in cells] == ["pathweave", "ewc"]
 
 

@@ -183,7 +183,7 @@ class Release:
         (sound,) = place.glob("env/lib/*/site-packages/pathweave/shipped/examples/organ.ogg")
         question = ("--audio", sound, "What makes this sound?")
         answer = json.loads(run(program, "ask", "run", *question, "--json", cwd=place))["answer"]
-        return f"{len(verified)} proofs hold, the answer is {answer!r}"
+        return f"{len(verified)} proofs hold, the answer is {answer!r:.40}"
 
 
 def build(out: Path) -> Release:

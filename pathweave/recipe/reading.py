@@ -107,7 +107,7 @@ def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:
     try:
         tree = yaml.load(path.read_bytes(), Loader=_Loader)
     except OSError as error:
-        named = path.with_suffix("").as_posix().removeprefix("recipes/")
+        named = path.as_posix().removesuffix(path.suffix).removeprefix("recipes/")
         raise RecipeError(
             f"{path} must be {what}, got {error.strerror}; pathweave recipes lists those that "
             f"ship{nearest(named, shipped_recipes())}"

@@ -84,6 +84,12 @@ def test_a_name_that_does_not_exist_leads_to_the_one_that_does(typed):
         load_recipe(Path(typed))
 
 
+@pytest.mark.parametrize("typed", ["", ".", "..", "/"])
+def test_a_directory_is_refused_as_such(typed):
+    with pytest.raises(RecipeError, match="must be a recipe, got Is a directory; pathweave recip"):
+        load_recipe(Path(typed))
+
+
 def test_the_command_of_each_is_the_one_that_reads_it():
     readers = {"evolve": load_recipe, "compare": load_grid}
     described = describe_shipped()

@@ -1,8 +1,8 @@
 """Engines: what answers the prompts of many callers at once."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pathweave.errors import PathWeaveError
 from pathweave.model.prompt import Prompt
@@ -55,10 +55,11 @@ class Piece:
     finish: Literal["stop", "length"] | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Answers prompts. All methods may be called by many tasks of one event loop at once."""
 
-    def stream(self, asked: Asked) -> AsyncIterator[Piece]:
+    def stream(self, asked: Asked) -> AsyncGenerator[Piece, None]:
         """Yield an answer in pieces; a caller who closes the iterator ends the work for it.
 
         Raises:

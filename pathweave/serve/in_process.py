@@ -9,7 +9,7 @@ nothing of a language model's cache needs to be understood here, and any model w
 import asyncio
 import queue
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import Any, Literal
@@ -56,7 +56,7 @@ class InProcess:
         self._thread = Thread(target=self._work, name="pathweave-engine", daemon=True)
         self._thread.start()
 
-    async def stream(self, asked: Asked) -> AsyncIterator[Piece]:
+    async def stream(self, asked: Asked) -> AsyncGenerator[Piece, None]:
         """Yield an answer in pieces; see ``Engine``."""
         row = _Row(asked, asyncio.get_running_loop())
         self._enter(row)

@@ -58,11 +58,11 @@ def refuse_unless(fits: object, rule: str, found: object) -> None:
         raise RefusedError(f"{rule}, got {found}")
 
 
-def run(*words: str | Path, cwd: Path = ROOT) -> str:
+def run(*words: str | Path, cwd: Path = ROOT, typed: str = "") -> str:
     """Run a program, apart from packages on PYTHONPATH, and return what it prints."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
-        words, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", check=False
+        words, cwd=cwd, env=environment, input=typed, capture_output=True, encoding="utf-8"
     )
     said = " ".join((done.stderr or done.stdout).split())[-300:]
     refuse_unless(not done.returncode, f"{Path(words[0]).name} {words[1]} must succeed", said)
@@ -181,8 +181,12 @@ class Release:
         verified = json.loads(run(program, "verify", "run", "--json", cwd=place))
         refuse_unless(all(each["identical"] for each in verified), "paths must be kept", verified)
         (sound,) = place.glob("env/lib/*/site-packages/pathweave/shipped/examples/organ.ogg")
-        question = ("--audio", sound, "What makes this sound?")
-        answer = json.loads(run(program, "ask", "run", *question, "--json", cwd=place))["answer"]
+        question = "What makes this sound?"
+        words = ("ask", "run", "--audio", sound, question, "--json")
+        answer = json.loads(run(program, *words, cwd=place))["answer"]
+        typed = f"/audio {sound}\n{question}\n"
+        talk = run(program, "chat", "run", "--max-tokens", "8", cwd=place, typed=typed)
+        refuse_unless(len(talk.splitlines()) > 1, "chat must show the sound and answer", talk)
         return f"{len(verified)} proofs hold, the answer is {answer!r:.40}"
 
 

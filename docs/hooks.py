@@ -99,7 +99,7 @@ def summary(text: str) -> str:
     paragraphs = re.split(r"\n\s*\n", re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL))
     prose = next(p for p in paragraphs if re.match(r"[\w*`\"'\[(]", p.strip()) and p[:4].strip())
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(prose.split())).replace("**", "")
-    return re.split(r"(?<=[.?!:])\s", plain)[0].removesuffix(":")
+    return re.split(r"(?<=[.?!])\s", plain)[0]
 
 
 def _pages(section: Section) -> list[Page]:

@@ -10,6 +10,7 @@ import ast
 import os
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath, relpath
 
@@ -152,6 +153,6 @@ def _source(target: str) -> str:
     lines = text.splitlines(keepends=True)
     cuts = list(_definitions(ROOT / target))
     starts = [0, *(line - 1 for _, line in cuts), len(lines)]
-    parts = ["".join(lines[a:b]).rstrip() for a, b in zip(starts, starts[1:], strict=False)]
+    parts = ["".join(lines[a:b]).rstrip() for a, b in pairwise(starts)]
     heads = [f"# {target}", *(f"## {name} {{: #{name} }}" for name, _ in cuts)]
     return "".join(f"{h}\n\n~~~~~py\n{p}\n~~~~~\n\n" for h, p in zip(heads, parts, strict=True))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import click
 from typer.main import get_command
 
 from pathweave.cli import app
@@ -14,9 +13,10 @@ Schema = Mapping[str, Any]
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 RECIPE = """# Recipe
 
-Every field of a recipe: what it may be, its default and what it means. [Your own data](../own_data.md#2-a-recipe)
-explains a recipe step by step. On the command line `--set field.field=value` changes any field; a field or name that
-does not exist is refused, with the nearest that does.
+Every field of a recipe: what it may be, its default and what it means. [Your own
+data](../own_data.md#2-a-recipe) explains a recipe step by step. On the command line `--set
+field.field=value` changes any field; a field or name that does not exist is refused, with the
+nearest that does.
 
 """
 COMMANDS = """# Commands
@@ -29,7 +29,7 @@ Every command of `pathweave`, as `--help` tells it. [Running](../running.md) say
 def commands() -> str:
     """Return the page of all commands."""
     text = COMMANDS
-    for context in leaves(click.Context(get_command(app), info_name="pathweave")):
+    for context in leaves(get_command(app), "pathweave"):
         usage = " ".join(context.command.collect_usage_pieces(context))
         told = (context.command.help or "").strip().replace("Example: ", "    ")
         text += f"## {context.command_path}\n\n    {context.command_path} {usage}\n\n{told}\n\n"
@@ -41,16 +41,22 @@ def commands() -> str:
     return text
 
 
-def leaves(context: click.Context) -> Iterator[click.Context]:
-    """Yield a context of every command that is shown, below one of a group."""
-    group: Any = context.command
-    if not hasattr(group, "commands"):
+def leaves(command: Any, name: str, parent: Any = None) -> Iterator[Any]:  # noqa: ANN401
+    """Yield a context of every command that is shown, of a command or below a group of them.
+
+    Args:
+        command: The command, of click or of the copy of it in typer.
+        name: How it is called.
+        parent: Context of the group that it belongs to.
+    """
+    context = command.context_class(command, info_name=name, parent=parent)
+    if not hasattr(command, "commands"):
         yield context
         return
-    for name in group.list_commands(context):
-        child = group.get_command(context, name)
-        if not child.hidden:
-            yield from leaves(click.Context(child, info_name=name, parent=context))
+    for child in command.list_commands(context):
+        found = command.get_command(context, child)
+        if not found.hidden:
+            yield from leaves(found, child, context)
 
 
 def recipe() -> str:
@@ -58,7 +64,8 @@ def recipe() -> str:
     schema = Recipe.model_json_schema()
     sections = {"Recipe": schema, **schema["$defs"]}
     order = dict.fromkeys(["Recipe"])
-    for name in (queue := ["Recipe"]):
+    queue = ["Recipe"]
+    for name in queue:
         found = [other for other in _named(sections[name]) if other not in order]
         order.update(dict.fromkeys(found))
         queue += found
@@ -86,7 +93,7 @@ def _kind(about: Schema) -> str:
         return " or ".join(dict.fromkeys(_kind(each) for each in about["anyOf"]))
     if "enum" in about or "const" in about:
         return " or ".join(f"`{value}`" for value in about.get("enum", [about.get("const")]))
-    kind = about.get("type", "any")
+    kind = str(about.get("type", "any"))
     if kind == "array":
         inner = about.get("items") or about.get("prefixItems", [{}])[0]
         return f"list of {_kind(inner)}"

@@ -7,6 +7,7 @@ text is a name leads there. Every page is also written as Markdown beside its HT
 """
 
 import ast
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from posixpath import normpath, relpath
 
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.nav import Navigation, Section
@@ -23,6 +25,7 @@ from scripts import reference_pages
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?\[((?:[^\[\]]|!?\[[^\]]*\]\([^)]*\))*)\])\(([^)\s#:]+)(#[^)\s]*)?\)")
+DIRECTIVE = re.compile(r"^::: pathweave\.(\S+)\n(?:    .*\n?)*", re.MULTILINE)
 PICTURES = (".png", ".svg")
 UNLISTED = "---\nsearch:\n  exclude: true\n---\n"
 _texts: dict[str, str] = {}
@@ -83,14 +86,19 @@ def on_nav(nav: Navigation, config: MkDocsConfig, **_: object) -> None:
 def on_post_build(config: MkDocsConfig) -> None:
     """Write the text of every page, and ``llms.txt``."""
     site = Path(config.site_dir)
+    code = griffe.load("pathweave", search_paths=[ROOT])
     for uri, text in _texts.items():
-        if "\n::: " not in text:  # what a reference holds is in the code alone
-            (site / uri).parent.mkdir(parents=True, exist_ok=True)
-            (site / uri).write_text(text, encoding="utf-8")
+        (site / uri).parent.mkdir(parents=True, exist_ok=True)
+        whole = DIRECTIVE.sub(lambda match: _documented(code[match[1]]), text)
+        (site / uri).write_text(whole, encoding="utf-8")
     lines = [f"# {config.site_name}\n", f"> {config.site_description}\n"]
     for title, pages in config.extra["sections"]:
         lines += [f"## {title}\n"] if title else []
-        lines += [_listed(page, site, config.site_url or "") for page in pages]
+        lines += [
+            f"- [{page.title}]({config.site_url or ''}{page.file.src_uri}): "
+            f"{summary(_texts[page.file.src_uri])}"
+            for page in pages
+        ]
         lines += [""] if pages else []
     (site / "llms.txt").write_text("\n".join(lines), encoding="utf-8")
 
@@ -110,10 +118,18 @@ def _pages(section: Section) -> list[Page]:
     return found
 
 
-def _listed(page: Page, site: Path, url: str) -> str:
-    uri = page.file.src_uri
-    place = uri if (site / uri).exists() else page.file.dest_uri
-    return f"- [{page.title}]({url}{place}): {summary(_texts[uri])}"
+def _documented(part: griffe.Object) -> str:
+    """Return what the code says of a part of it, as Markdown."""
+    if part.is_module:
+        own = [each for each in part.members.values() if not each.is_alias and each.is_class]
+        return "".join(map(_documented, own))
+    shown = part.signature() if part.is_function else f"class {part.name}"
+    said = inspect.cleandoc(part.docstring.value) if part.docstring else ""
+    text = f"### {part.path}\n\n```python\n{shown}\n```\n\n{said}\n\n"
+    if part.is_class:
+        own = [m for m in part.members.values() if not m.is_alias and m.is_function]
+        text += "".join(_documented(each) for each in own if not each.name.startswith("_"))
+    return text
 
 
 def _target(page: str, link: str) -> str:

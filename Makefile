@@ -24,7 +24,7 @@ site: $(VENV)/.ready-docs  ## Build the documentation into site/; it can be open
 everyday:
 	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile
 
-all: site check unchecked vision slow everyday
+all: check unchecked vision slow everyday
 
 check:
 	$(VENV)/bin/ruff format --check .

@@ -10,6 +10,7 @@ import sys
 import typer
 
 from pathweave.cli.ask import AskCommand, ask
+from pathweave.cli.chat import chat
 from pathweave.cli.compare import compare
 from pathweave.cli.curve import curve
 from pathweave.cli.data import data_app
@@ -40,6 +41,7 @@ for command in (evolve, extend, inspect, verify, evaluate, estimate, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)
+app.command()(chat)
 app.command()(compare)
 app.command()(curve)
 app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users

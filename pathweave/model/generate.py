@@ -1,17 +1,25 @@
 """Answers to prompts, in batches that may mix paths."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from torch.nn import functional as F
-from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from pathweave.model.pathweave import PathWeave, pad
-from pathweave.model.prompt import Prompt
+from pathweave.model.prompt import Ids, Prompt
 from pathweave.nn.hooked import carrying
 
 
-@torch.no_grad()
 def generate(
     model: PathWeave,
     prompts: Sequence[Prompt],
@@ -39,34 +47,85 @@ def generate(
     """
     if not prompts:
         return []
-    prefilled = model.prefill(prompts, max_tokens)
-    ids, mask = pad(prefilled.remainder, side="left")
+    ids = search(
+        model,
+        prompts,
+        max_tokens,
+        penalty=repetition_penalty,
+        min_new_tokens=min_tokens or None,
+        num_beams=beams,
+        length_penalty=length_penalty,
+    )
+    return [spoken(model, row)[0] for row in ids]
+
+
+def spoken(
+    model: PathWeave, ids: list[int] | Int[Tensor, " answer"], stop: Sequence[str] = ()
+) -> tuple[str, bool]:
+    """Return the answer that tokens spell, up to what closes it, and whether that is among them.
+
+    Args:
+        model: The model.
+        ids: The tokens.
+        stop: Words that close an answer beside those of the base.
+    """
+    text = cast(str, model.base.tokenizer.decode(ids, skip_special_tokens=True))
+    ends = [end for end in (model.base.template.end.strip(), *stop) if end]
+    cut = min((text.split(end)[0] for end in ends), key=len, default=text)
+    return cut.strip(), len(cut) < len(text)
+
+
+@torch.no_grad()
+def search(
+    model: PathWeave,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    begun: Sequence[Ids] = (),
+    penalty: float = 1.0,
+    choose: LogitsProcessor | None = None,
+    watch: StoppingCriteria | None = None,
+    **settings: Any,  # noqa: ANN401 (they are transformers')
+) -> Int[Tensor, "rows new"]:
+    """Return the tokens that go on from each prompt; rows that end early are padded.
+
+    Args:
+        model: The model.
+        prompts: Text and encoded media.
+        max_tokens: Most tokens that are added.
+        begun: For each prompt the tokens of its answer that are there already; () if none has any.
+        penalty: See ``repetition_penalty`` of ``generate``.
+        choose: Changes the logits of each step; the token of the largest is taken.
+        watch: Is given the ids after each step, and says which rows have ended.
+        settings: Of ``generate`` of transformers, such as the number of beams.
+    """
+    counts = [len(row) for row in begun or [()] * len(prompts)]
+    prefilled = model.prefill(prompts, [count + max_tokens for count in counts])
+    rows = prefilled.remainder
+    if begun:
+        answers = [torch.tensor(row, dtype=torch.long) for row in begun]
+        rows = [torch.cat(pair) for pair in zip(rows, answers, strict=True)]
+    ids, mask = pad(rows, side="left")
     mask = torch.cat([prefilled.mask, mask.to(model.device)], dim=1)
     # What the cache holds is cut off again.
     ids = F.pad(ids, (mask.shape[1] - ids.shape[1], 0)).to(model.device)
     if prefilled.cache is not None:
-        prefilled.cache.batch_repeat_interleave(beams)
+        prefilled.cache.batch_repeat_interleave(settings.get("num_beams", 1))
+    processors = [] if choose is None else [choose]
+    if penalty != 1:
+        length = ids.shape[1]
+        processors.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=length))
     tokenizer = model.base.tokenizer
-    penalties = (
-        [RepetitionPenaltyLogitsProcessor(repetition_penalty, prompt_ignore_length=ids.shape[1])]
-        if repetition_penalty != 1
-        else []
-    )
     with carrying(prefilled.laid_out.ride):
         whole = model.llm.generate(  # type: ignore[operator]
             input_ids=ids,
             attention_mask=mask,
             cache=prefilled.cache,
             max_new_tokens=max_tokens,
-            min_new_tokens=min_tokens or None,
-            num_beams=beams,
-            length_penalty=length_penalty,
-            logits_processor=LogitsProcessorList(penalties),
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList([] if watch is None else [watch]),
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
-            **prefilled.laid_out.beside("left", model.device, model.base.after_prompt),
+            **prefilled.laid_out.beside("left", model.device, model.base.after_prompt, counts),
+            **settings,
         )
-    ids = whole[:, ids.shape[1] :]
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    end = model.base.template.end.strip()
-    return [text.split(end)[0].strip() if end else text.strip() for text in texts]
+    return whole[:, ids.shape[1] :]

@@ -177,7 +177,7 @@ class PathWeave(nn.Module):
         """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
         said = [self.answer_ids(answer) for answer in answers]
         counts = [len(answer) for answer in said]
-        prefilled = self.prefill(prompts, max(counts, default=0))
+        prefilled = self.prefill(prompts, counts)
         before, ride = prefilled.remainder, prefilled.laid_out.ride
         rows = [torch.cat(pair) for pair in zip(before, said, strict=True)]
         ids, mask = pad(rows, side="right")
@@ -205,12 +205,12 @@ class PathWeave(nn.Module):
         ids = token_ids(self.base.tokenizer, text, spelled=self.base.template.chat is not None)
         return torch.tensor([*ids, self.base.end_token], device="cpu")
 
-    def prefill(self, prompts: Sequence[Prompt], answer: int = 0) -> Prefilled:
+    def prefill(self, prompts: Sequence[Prompt], answers: Sequence[int] = ()) -> Prefilled:
         """Return prompts up to their answers, with what precedes the first media already read.
 
         Args:
             prompts: Text and encoded media.
-            answer: Most tokens that an answer to them may have.
+            answers: For each the most tokens that its answer may have; () counts none.
 
         Raises:
             RunError: If the language model cannot read so many tokens, or a prompt has none.
@@ -220,26 +220,39 @@ class PathWeave(nn.Module):
         # A layer that is computed again would put its keys into the cache twice.
         if not self.prefixes.are_shareable or self._recomputes:
             rows = [((), prefix + rest) for prefix, rest in rows]
-        for prefix, rest in rows:
+        context = context_of(self.llm.config)
+        for (prefix, rest), answer in zip(rows, answers or [0] * len(rows), strict=True):
             if not rest:
                 raise RunError(EMPTY_PROMPT)
-            if problem := too_long(len(prefix) + len(rest), answer, context_of(self.llm.config)):
+            if problem := too_long(len(prefix) + len(rest), answer, context):
                 raise RunError(problem)
         cache, mask = self.prefixes.cache([prefix for prefix, _ in rows])
         remainder = [torch.tensor(rest, device="cpu") for _, rest in rows]
         return Prefilled(cache, mask, remainder, laid_out, by_itself=bool(self.base.native))
 
-    def misfit(self, prompt: Prompt, answer: str) -> str | None:
-        """Return why the language model cannot read a prompt and its answer, else None."""
-        length = sum(
-            len(piece.features) * self.paths[piece.path].spec.num_queries
-            if isinstance(piece, Medium)
-            else len(piece)
+    def length(self, prompt: Prompt) -> int:
+        """Return the number of tokens of a prompt, with the words around it."""
+        return sum(
+            self.tokens_of(piece) if isinstance(piece, Medium) else len(piece)
             for piece in self._pieces([prompt]).rows[0]
         )
+
+    def tokens_of(self, medium: Medium) -> int:
+        """Return the number of tokens that the connector makes of a medium."""
+        return len(medium.features) * self.paths[medium.path].spec.num_queries
+
+    def misfit(self, prompt: Prompt, answer: str | int) -> str | None:
+        """Return why the language model cannot read a prompt and its answer, else None.
+
+        Args:
+            prompt: Text and encoded media.
+            answer: The answer, or the number of its tokens.
+        """
+        length = self.length(prompt)
         if not length:
             return EMPTY_PROMPT
-        return too_long(length, len(self.answer_ids(answer)), context_of(self.llm.config))
+        count = answer if isinstance(answer, int) else len(self.answer_ids(answer))
+        return too_long(length, count, context_of(self.llm.config))
 
     def embed_prompts(self, prompts: Sequence[Prompt]) -> list[Float[Tensor, "tokens out"]]:
         """Return each prompt as a sequence in the language model's embedding space."""

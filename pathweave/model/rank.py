@@ -35,7 +35,7 @@ def log_likelihoods(
         pairs = [[-model([prompt], [choice])[0] for choice in choices] for prompt in prompts]
         return torch.stack([torch.stack(row) for row in pairs])
     ids = [model.answer_ids(choice) for choice in choices]
-    prefilled = model.prefill(prompts, max(map(len, ids)))
+    prefilled = model.prefill(prompts, [max(map(len, ids))] * len(prompts))
     rows, mask = pad(prefilled.remainder, side="left")
     inputs = prefilled.decoder_inputs(mask.to(model.device))
     mask, positions = inputs["attention_mask"], inputs["position_ids"]

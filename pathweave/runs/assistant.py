@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pathweave.data.examples import AnyReader, NativeReader, as_prompt
@@ -11,7 +10,7 @@ from pathweave.decoders.pair import pack_pair
 from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium, Native, blanked
+from pathweave.model.prompt import Medium, Native, Prompt, blanked
 from pathweave.runs.loading import load_base, load_run, make_readers
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.validation import unknown
@@ -63,23 +62,46 @@ class Assistant:
                 read.
             MediaError: If a medium is missing or cannot be decoded.
         """
+        prompts = [
+            self.prompt(content, f"question {number}", path, blind)
+            for number, content in enumerate(contents, start=1)
+        ]
+        return generate(self.model, prompts, max_tokens, beams)
+
+    def prompt(
+        self,
+        content: str | Sequence[Mapping[str, Any]],
+        place: str = "question",
+        path: str | None = None,
+        blind: bool = False,
+    ) -> Prompt:
+        """Return a question with its media encoded; threads may call it at once.
+
+        Args:
+            content: See ``ask``.
+            place: Which question it is, for error messages.
+            path: See ``ask``.
+            blind: See ``ask``.
+
+        Raises:
+            RequestError: See ``ask``.
+            PathError: See ``ask``.
+            MediaError: See ``ask``.
+        """
         memory: dict[str, Mapping[str, Any]] = {}
-        named = [_without_data(c, f"question {n}", memory) for n, c in enumerate(contents, start=1)]
-        parsed = [parse_question(c, f"question {n}") for n, c in enumerate(named, start=1)]
+        turns = parse_question(_without_data(content, place, memory), place)
 
         def read(part: Part) -> str | Medium | Native:
             return part.text or "" if part.is_text else self._medium(part, path, memory)
 
-        prompts = [as_prompt(turns, read) for turns in parsed]
-        if blind:
-            prompts = [blanked(prompt) for prompt in prompts]
-        return generate(self.model, prompts, max_tokens, beams)
+        prompt = as_prompt(turns, read)
+        return blanked(prompt) if blind else prompt
 
     def _medium(
         self,
         part: Part,
         path: str | None,
-        memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        memory: Mapping[str, Mapping[str, Any]],
     ) -> Medium | Native:
         name = path or part.type
         if name not in self.model.paths and (path or not self._is_native(name)):

@@ -6,7 +6,7 @@ OUT ?= runs/mcl_mini
 SUITE ?= everyday
 PYTEST = $(PY) -m pytest -q
 
-.PHONY: evolve quick test setup check everyday unchecked vision slow all clean
+.PHONY: evolve quick test site setup check everyday unchecked vision slow all clean
 
 evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
 	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
@@ -16,6 +16,9 @@ quick: $(VENV)/.ready-mini  ## The same five stages in a few minutes: it runs, i
 
 test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
 	@$(MAKE) --no-print-directory $(SUITE)
+
+site: $(VENV)/.ready-docs  ## Build the documentation into site/; it can be opened from there.
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # One process a core, one thread each; a file's tests stay together, and share what they set up.
 everyday:
@@ -59,6 +62,11 @@ $(VENV)/.ready-mini: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.ready-dev: pyproject.toml | $(VENV)/bin/python
 	$(PY) -m pip install --quiet "$(TORCH)"
 	$(PY) -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/.ready-docs: pyproject.toml | $(VENV)/bin/python
+	$(PY) -m pip install --quiet "$(TORCH)"
+	$(PY) -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 TORCHVISION ?= torchvision==0.28.0

@@ -92,11 +92,12 @@ def test_verify_inspect_and_ask_work_on_the_run(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_work_as_they_stand(run):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [line.partition("#")[0] for line in readme.splitlines() if "runs/mcl_mini" in line]
-    commands = [shlex.split(line)[1:] for line in lines if line.startswith("pathweave ")]
-    assert [words[0] for words in commands] == ["ask", "ask", "inspect", "verify", "evaluate"]
+def test_the_commands_to_begin_with_work_as_they_stand(run):
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/start.md")]
+    lines = [line for page in pages for line in page.splitlines() if "runs/mcl_mini" in line]
+    typed = {line.partition("#")[0].strip() for line in lines if line.startswith("pathweave ")}
+    commands = [shlex.split(line)[1:] for line in sorted(typed)]
+    assert {words[0] for words in commands} == {"ask", "inspect", "verify", "evaluate"}
     for words in commands:
         done = command(*(str(run) if word == "runs/mcl_mini" else word for word in words))
         assert done.returncode == 0, done.stderr

@@ -179,9 +179,9 @@ def _hash(run: RunDirectory, name: str) -> str:
 
 
 def _flat(tree: dict[str, Any], at: str = "") -> dict[str, Any]:
-    """Return the values of a tree by dotted field; an empty tree is a value."""
+    """Return the values of a tree by dotted field."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         field = f"{at}.{name}".strip(".")
-        flat |= _flat(value, field) if isinstance(value, dict) and value else {field: value}
+        flat |= _flat(value, field) if isinstance(value, dict) else {field: value}
     return flat

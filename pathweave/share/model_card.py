@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from pathweave.bases.hub import is_hub_id
-from pathweave.bases.mini import KIND, PARTS
+from pathweave.bases.mini import KIND, LLM
 from pathweave.bases.weights_manifest import manifest
 from pathweave.evaluate.report import points
 from pathweave.evaluate.results import Results
@@ -50,14 +50,14 @@ def model_card(run: RunDirectory, contents: Contents, repository: str, licence: 
     ]
     if contents.results is not None and (scores := _scores(contents, contents.results)):
         parts.append(scores)
-    parts += [_predecessors(contents, about), _licences(about)]
+    parts += [_predecessors(contents, about), _licences(about, recipe.encoder_kinds(name))]
     return "\n\n".join(parts) + "\n"
 
 
 def _base_models(base: str, llm: str | None) -> list[str]:
     """Return the ids on the hub of what a base is made of, as far as there are any."""
     listed = manifest()
-    names = [*(PARTS.values() if base == KIND else [base]), *([] if llm is None else [llm])]
+    names = [LLM if base == KIND and llm is None else base, llm or ""]
     found = [listed[name].origin if name in listed else name for name in names]
     return [name for name in found if is_hub_id(name)]
 
@@ -111,8 +111,9 @@ def _predecessors(contents: Contents, about: dict[str, Any]) -> str:
     return "## It builds on\n\n" + ("\n".join(lines) or "The base alone.")
 
 
-def _licences(about: dict[str, Any]) -> str:
+def _licences(about: dict[str, Any], kinds: list[str]) -> str:
     stated = {**about.get("licences", {})}
+    stated["encoder"] = f"{', '.join(kinds)}: {stated.get('encoder', 'not stated')}"
     stated["data"] = ", ".join(stated.get("data") or []) or "not stated"
     rows = "\n".join(f"| {part} | {licence} |" for part, licence in stated.items())
     return f"## Licences of its parts\n\n| part | licence |\n|---|---|\n{rows}"

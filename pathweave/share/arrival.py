@@ -1,8 +1,8 @@
 """Arrival of a pack: a run of its own, or a path more in a run of the same base, proved there."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,7 @@ def _new_paths(contents: Contents, before: Recipe, have: Mapping[str, str]) -> l
     return [name for name in contents.paths if name not in have]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _staging(run: RunDirectory) -> Iterator[RunDirectory]:
     """Yield a directory within a run, which is gone afterwards; the caller holds the run alone."""
     staging = run.root / ".arriving"
@@ -323,5 +323,6 @@ def _place(
     except BaseException:
         for name in names:
             shutil.rmtree(run.path(name), ignore_errors=True)
-            arrived(run, name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                arrived(run, name).unlink()
         raise

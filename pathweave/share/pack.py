@@ -206,10 +206,10 @@ class Pack:
         """Refuse an archive of which a member is no plain file of a fixed name and true size."""
         sizes: dict[str, int] = {}
         for entry in entries:
-            mode = entry.external_attr >> 16
+            kind = stat.S_IFMT(entry.external_attr >> 16)
             if not MEMBER.fullmatch(entry.orig_filename) or entry.orig_filename in sizes:
                 raise self._damaged(f"a member {entry.orig_filename!r:.80}")
-            if mode and not stat.S_ISREG(mode):
+            if kind not in (0, stat.S_IFREG):  # some writers do not say it of plain files
                 raise self._damaged(f"{entry.filename}, which is a link or no file")
             if entry.compress_type != ZIP_STORED or entry.flag_bits & 1:
                 raise self._damaged(f"{entry.filename} compressed or encrypted")

@@ -39,7 +39,7 @@ def test_a_pack_holds_the_files_of_a_run_bit_for_bit(finished_run, packs, tmp_pa
 def test_hashes_are_checked_without_writing(packs, tmp_path):
     Pack(packs / "tilt").check()
     content = forge.members(packs / "tilt")
-    content["base/connector.safetensors"] = content["base/connector.safetensors"][:-1] + b"?"
+    content["base/connector.safetensors"] = content["base/connector.safetensors"][:-4] + b"else"
     pack = Pack(forge.write(tmp_path / "pack", content))
     with pytest.raises(PathError, match=r"connector\.safetensors of sha256 .* in place of"):
         pack.check()
@@ -73,7 +73,7 @@ def test_a_truncated_pack_is_refused(packs, part):
         refused(file, "must be a whole pack")
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(place=st.floats(0, 1, exclude_max=True), bits=st.integers(1, 255))
 def test_a_pack_with_a_damaged_byte_is_refused_or_gives_what_it_was(packs, place, bits):
     whole = bytearray((packs / "alone").read_bytes())
@@ -168,7 +168,7 @@ def test_a_description_without_end_is_refused_before_it_is_read(packs, tmp_path)
 )
 def test_a_member_of_another_hash_is_refused(packs, member, message, tmp_path):
     content = forge.members(packs / "alone")
-    content[member] = content[member][:-2] + b"??"
+    content[member] = content[member][:-4] + b"else"
     refused(forge.write(tmp_path / "pack", content), message)
 
 

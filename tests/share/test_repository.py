@@ -1,12 +1,14 @@
 """A directory as the hub: what is pushed is pulled, pinned, and never mistaken for another."""
 
 import json
+from threading import Thread
 
 import pytest
 import yaml
 
 from pathweave.share.pack import Pack
 from tests.full_disk import full_disk
+from tests.share.hub_server import COMMIT, Hub
 from tests.share.packs import changed, tree
 from tests.whole_runs import command
 
@@ -124,3 +126,40 @@ def test_the_card_is_that_of_the_path(hub, finished_run):
     assert (told["library_name"], told["license"]) == ("pathweave", "other")
     assert "tilt" in told["tags"]
     assert f"pathweave pull {hub}\n" in body
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A hub on this machine, and an empty cache for what is downloaded from it."""
+    from huggingface_hub import constants
+
+    with Hub() as hub:
+        thread = Thread(target=hub.serve_forever)
+        thread.start()
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub
+        hub.shutdown()
+        thread.join()
+
+
+def test_the_hub_itself_takes_and_gives(server, finished_run, packs, tmp_path, capsys):
+    assert command("push", finished_run, "tilt", "me/tilt", "--license", "mit") == 0
+    assert "private" in (
+        server.created.get("visibility"),
+        *(k for k, v in server.created.items() if v is True),
+    )
+    assert server.files["tilt.pathweave"] == (packs / "tilt").read_bytes()
+    assert b"license: mit" in server.files["README.md"]
+    assert f"revision {COMMIT}" in capsys.readouterr().out
+    assert command("pull", "me/tilt", tmp_path / "mine", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["repository"], told["revision"]) == ("me/tilt", COMMIT)
+    assert (tmp_path / "mine" / "tilt.pathweave").read_bytes() == (packs / "tilt").read_bytes()
+    assert command("push", finished_run, "sound", "me/tilt") == 2
+    assert "got tilt.pathweave in me/tilt already" in capsys.readouterr().err
+    assert command("pull", "me/none", tmp_path / "mine") == 2
+    assert "me/none on the hub must give a path, got: " in capsys.readouterr().err

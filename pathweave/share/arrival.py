@@ -167,15 +167,19 @@ def add(root: Path, file: Path, overrides: Mapping[str, Any] | None = None) -> A
                 f"{fingerprint[:SHOWN]}...; unpack it as a run of its own (pathweave unpack)"
             )
         for name in new:
-            if (verdict := _arrive(model, staging.path(name), contents, name)) is not None:
-                verdicts.append(verdict)
-                elsewhere[name] = _elsewhere(model, staging.path(name))
+            if (proved := _arrive(model, staging.path(name), contents, name)) is not None:
+                verdicts.append(proved[0])
+                elsewhere[name] = proved[1]
         _place(staging, run, recipe, contents, new)
     return Arrival(tuple(new), present, verdicts, elsewhere)
 
 
-def _arrive(model: PathWeave, place: Path, contents: Contents, name: str) -> Verdict | None:
+def _arrive(
+    model: PathWeave, place: Path, contents: Contents, name: str
+) -> tuple[Verdict, dict[str, tuple[Any, Any]]] | None:
     """Load a path and compute its proof again; None if it has no proof.
+
+    Beside the verdict stands what the proof was recorded on, there and here, where that differs.
 
     Raises:
         PathError: If it is another path than the pack says, or computes something else than it did.
@@ -192,7 +196,10 @@ def _arrive(model: PathWeave, place: Path, contents: Contents, name: str) -> Ver
         return None
     try:
         verdict = verify_path(model, name, proof, about)
-    except (KeyError, TypeError, IndexError, ValueError, RuntimeError) as error:
+        there, here = about["machine"], machine(model)
+        elsewhere = {k: (there.get(k), here[k]) for k in here if there.get(k) != here[k]}
+    # A stranger's proof may hold anything.
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise PathError(
             f"the proof of path {name!r} must be of its own inputs, got {error!r:.200}; {REMEDY}"
         ) from error
@@ -203,13 +210,7 @@ def _arrive(model: PathWeave, place: Path, contents: Contents, name: str) -> Ver
             f"{'' if verdict.answers_equal else ' and other answers'}; nothing was added: compare "
             "versions with those of its sender (path.json in the pack)"
         )
-    return verdict
-
-
-def _elsewhere(model: PathWeave, place: Path) -> dict[str, tuple[Any, Any]]:
-    """Return what a proof was recorded on, there and here, where that differs."""
-    there, here = describe_path(place)["proof"]["machine"], machine(model)
-    return {k: (there.get(k), here[k]) for k in here if there.get(k) != here[k]}
+    return verdict, elsewhere
 
 
 def _new_paths(contents: Contents, before: Recipe, have: Mapping[str, str]) -> list[str]:

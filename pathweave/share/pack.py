@@ -275,11 +275,12 @@ class Pack:
         about = PATH.read(directory)
         known = self.contents.paths | self.contents.left_out
         spec, earlier = about["spec"], about["predecessors"]
+        listed = earlier if isinstance(earlier, dict) else {}
         said = {
             "spec.name": (spec.get("name") if isinstance(spec, dict) else None, name),
             "content_hash": (about["content_hash"], known[name]),
             "base_fingerprint": (about["base_fingerprint"], self.contents.base),
-            "predecessors": (earlier, {each: known.get(each) for each in earlier}),
+            "predecessors": (earlier, {each: known.get(each) for each in listed}),
         }
         for field, (found, told) in said.items():
             if found != told:

@@ -217,6 +217,8 @@ def test_a_description_that_is_wrong_is_refused(packs, change, message, tmp_path
         (lambda told: told.update(content_hash="0" * 64), r"content_hash of 'tilt' '000"),
         (lambda told: told.update(base_fingerprint="1" * 64), r"base_fingerprint of 'tilt' '111"),
         (lambda told: told["predecessors"].update(heat="2" * 64), r"predecessors of 'tilt'"),
+        (lambda told: told.update(predecessors=[["sound"]]), "predecessors of 'tilt'"),
+        (lambda told: told.update(spec=[]), r"spec\.name of 'tilt' None in place"),
         (lambda told: told["files"].update({"../x": "3" * 64}), "other files than the pack"),
         (lambda told: told["files"].clear(), "other files than the pack"),
         (lambda told: told["spec"].update(num_queries=10**9), "sizes in the spec of 'tilt'"),

@@ -50,7 +50,7 @@ def model_card(run: RunDirectory, contents: Contents, repository: str, licence: 
     ]
     if contents.results is not None and (scores := _scores(contents, contents.results)):
         parts.append(scores)
-    parts += [_predecessors(contents, about), _licences(about, recipe.encoder_kinds(name))]
+    parts += [_predecessors(contents, about), _licences(run, contents)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -111,9 +111,14 @@ def _predecessors(contents: Contents, about: dict[str, Any]) -> str:
     return "## It builds on\n\n" + ("\n".join(lines) or "The base alone.")
 
 
-def _licences(about: dict[str, Any], kinds: list[str]) -> str:
-    stated = {**about.get("licences", {})}
-    stated["encoder"] = f"{', '.join(kinds)}: {stated.get('encoder', 'not stated')}"
-    stated["data"] = ", ".join(stated.get("data") or []) or "not stated"
-    rows = "\n".join(f"| {part} | {licence} |" for part, licence in stated.items())
-    return f"## Licences of its parts\n\n| part | licence |\n|---|---|\n{rows}"
+def _licences(run: RunDirectory, contents: Contents) -> str:
+    """Return the licences of all that the paths in a pack are made of and with."""
+    rows: dict[str, str] = {}
+    for name in contents.paths:
+        stated = {**describe_path(run.path(name)).get("licences", {})}
+        kinds = ", ".join(contents.recipe.encoder_kinds(name))
+        rows[f"{name}: encoder {kinds}"] = stated.pop("encoder", "not stated")
+        rows[f"{name}: data"] = ", ".join(stated.pop("data", None) or []) or "not stated"
+        rows |= stated
+    table = "\n".join(f"| {part} | {licence} |" for part, licence in rows.items())
+    return f"## Licences of its parts\n\n| part | licence |\n|---|---|\n{table}"

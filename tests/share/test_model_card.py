@@ -74,8 +74,9 @@ def test_the_head_names_base_and_licence(base, llm, models, finished_run, conten
 def test_licences_and_predecessors_are_listed(finished_run, contents, packs):
     text = card(finished_run, contents)
     assert "| tiny | Apache-2.0 |" in text
-    assert "| encoder | precomputed: not stated |" in text
-    assert "| data | CC0-1.0 |" in text
+    for name in ("sound", "tilt"):
+        assert f"| {name}: encoder precomputed | not stated |" in text
+        assert f"| {name}: data | CC0-1.0 |" in text
     assert re.search(r"- `sound` `[0-9a-f]{12}`, in the file", text)
     alone = card(finished_run, Pack(packs / "alone").contents)
     assert re.search(r"- `sound` `[0-9a-f]{12}`, not in it", alone)

@@ -312,7 +312,7 @@ def test_5_dropping_a_path_leaves_the_others_as_they_are():
 LEVELS = [
     *("errors", "extras", "validation", "display", "storage", "parts", "nn", "model", "methods"),
     *("bases", "encoders", "decoders", "metrics", "recipe", "data", "runs", "evaluate"),
-    *("estimate", "train", "compare", "datasets", "released", "serve", "cli"),
+    *("estimate", "train", "compare", "datasets", "released", "share", "serve", "cli"),
 ]
 
 

@@ -16,6 +16,7 @@ from pathweave.cli.chat import chat
 from pathweave.cli.compare import compare
 from pathweave.cli.curve import curve
 from pathweave.cli.data import data_app
+from pathweave.cli.diff import diff
 from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
 from pathweave.cli.evolve import evolve
@@ -26,6 +27,7 @@ from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
 from pathweave.cli.modality import modality_app
 from pathweave.cli.recipes import recipes
+from pathweave.cli.share import add, pack, pull, push, unpack
 from pathweave.cli.verify import verify
 from pathweave.cli.waiting import choose_waiting
 from pathweave.errors import PathWeaveError
@@ -47,6 +49,8 @@ app.command()(export)
 app.command()(chat)
 app.command()(compare)
 app.command()(curve)
+for shared in (pack, unpack, add, push, pull, diff):
+    app.command()(shared)
 app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
 app.add_typer(data_app, name="data")
 app.add_typer(modality_app, name="modality")

@@ -64,7 +64,7 @@ def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool
             raise RecipeError(f"{path} must have a section quick: for --quick, got none")
         overrides = {**tree["quick"], **(overrides or {})}
     for field, value in (overrides or {}).items():
-        _set(tree, field, value)
+        set_field(tree, field, value)
     recipe = parse_recipe(tree, str(path))
     recipe = parse_recipe(_resolved(recipe, path.parent.absolute()))
     _check_own(recipe)
@@ -197,7 +197,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {field}: the value must be YAML, got {value!r}") from error
 
 
-def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
+def set_field(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
+    """Set a dotted field of a recipe as plain values.
+
+    Raises:
+        RecipeError: If a part of the name stands for a value.
+    """
     *parents, last = field.split(".")
     for name in parents:
         if tree.get(name) is None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.track import Track
 from pathweave.cli.trust import TrustCode
 from pathweave.errors import RecipeError
 
@@ -26,6 +27,7 @@ def compare(
         list[str] | None,
         typer.Option("--only", metavar="METHOD", help="Run this method alone; may be repeated."),
     ] = None,
+    track: Track = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Cells that run side by side, sharing the processors.")
     ] = 1,
@@ -48,7 +50,7 @@ def compare(
     pathweave compare --report runs/grid --out docs
     """
     if report is not None:
-        if grid is not None or only or dry_run or jobs > 1:
+        if grid is not None or only or dry_run or jobs > 1 or track:
             raise RecipeError(
                 "--report must be given alone or with --out, got a grid or its options; run the "
                 "grid first, then report its directory"
@@ -63,7 +65,7 @@ def compare(
     if dry_run:
         _list(grid, out, only or [], as_json)
     else:
-        _run(grid, out, only or [], jobs, as_json)
+        _run(grid, out, only or [], jobs, track or [], as_json)
 
 
 def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
@@ -81,14 +83,16 @@ def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
     typer.echo(f"{sum(s.is_done for s in states)} of {len(states)} cells done")
 
 
-def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> None:
+def _run(
+    grid: Path, out: Path, only: list[str], jobs: int, track: list[str], as_json: bool
+) -> None:
     from pathweave.cli import EXIT_FAILED, EXIT_INTERRUPTED
     from pathweave.compare.grid import load_grid
     from pathweave.compare.run_grid import run_grid
     from pathweave.train.stop import Interrupted
 
     try:
-        outcome = run_grid(load_grid(grid), out, only, jobs, quiet=as_json)
+        outcome = run_grid(load_grid(grid), out, only, jobs, quiet=as_json, track=track)
     except Interrupted as stop:
         typer.echo(f"{stop}; run the same command again to go on", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from stop

@@ -12,7 +12,7 @@ from pathweave.cli.trust import TrustCode
 from pathweave.errors import RecipeError
 
 
-def compare(
+def compare(  # noqa: PLR0913 (all are options of one command)
     grid: Annotated[
         Path | None, typer.Argument(metavar="GRID", help="The file of a grid, YAML.")
     ] = None,

@@ -37,6 +37,12 @@ def compare(  # noqa: PLR0913 (all are options of one command)
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Report the grid in this directory.")
     ] = None,
+    submit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the finished grid as one checked file into this directory."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -48,9 +54,11 @@ def compare(  # noqa: PLR0913 (all are options of one command)
     Examples: pathweave compare recipes/mcl_grid.yaml --out runs/grid
 
     pathweave compare --report runs/grid --out docs
+
+    pathweave compare recipes/mcl_grid.yaml --out runs/grid --submit leaderboard
     """
     if report is not None:
-        if grid is not None or only or dry_run or jobs > 1 or track:
+        if grid is not None or only or dry_run or jobs > 1 or track or submit is not None:
             raise RecipeError(
                 "--report must be given alone or with --out, got a grid or its options; run the "
                 "grid first, then report its directory"
@@ -62,7 +70,9 @@ def compare(  # noqa: PLR0913 (all are options of one command)
             "compare must be given GRID and --out DIR, or --report DIR, got neither; try pathweave "
             "compare recipes/mcl_grid.yaml --out runs/grid"
         )
-    if dry_run:
+    if submit is not None:
+        _submit(grid, out, only or [], submit, as_json)
+    elif dry_run:
         _list(grid, out, only or [], as_json)
     else:
         _run(grid, out, only or [], jobs, track or [], as_json)
@@ -105,6 +115,14 @@ def _run(
         typer.echo(f"report: pathweave compare --report {out}")
     if outcome.failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _submit(grid: Path, out: Path, only: list[str], directory: Path, as_json: bool) -> None:
+    from pathweave.compare.grid import load_grid
+    from pathweave.compare.submission import submit
+
+    file = submit(load_grid(grid), out, directory, only)
+    typer.echo(json.dumps(str(file)) if as_json else f"wrote {file}")
 
 
 def _report(directory: Path, out: Path, as_json: bool) -> None:

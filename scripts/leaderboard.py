@@ -2,9 +2,9 @@
 
     python -m scripts.leaderboard DIR --out page.html
 
-Submissions are what `pathweave compare GRID --out DIR --submit DIR` writes. Each is checked; one that
-does not hold is left out and named with the reason, and the exit status is 1. Those with the same
-test samples are in one table. The page needs no other file and no network.
+Submissions are what `pathweave compare GRID --out DIR --submit DIR` writes. Each is checked; one
+that does not hold is left out and named with the reason, and the exit status is 1. Those with the
+same test samples are in one table. The page needs no other file and no network.
 """
 
 import argparse
@@ -27,13 +27,14 @@ STYLE = """
 #9198a1); --back: light-dark(#ffffff, #0d1117); --ink: light-dark(#1f2328, #f0f6fc);
 --good: light-dark(#116329, #56d364); }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 68rem; padding: 1rem; background: var(--back); color: var(--ink);
+body { margin: 0 auto; max-width: 84rem; padding: 1rem; background: var(--back); color: var(--ink);
 font: 1rem/1.5 system-ui, sans-serif }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem }
 p, li, summary { overflow-wrap: anywhere } .soft, small { color: var(--soft) }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; white-space: nowrap; font-variant-numeric: tabular-nums }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right }
+thead tr:first-child th { text-align: center }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
 background: var(--back) }
 .good { color: var(--good); font-weight: 600 }

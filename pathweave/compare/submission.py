@@ -21,6 +21,7 @@ from pathweave.compare.quantities import APART, MEAN, Key, Quantity, quantities
 from pathweave.compare.run_grid import select, state_of
 from pathweave.compare.uncertainty import half_width
 from pathweave.errors import RunError
+from pathweave.evaluate.results import StageResults
 from pathweave.evaluate.scores import ScoreMatrix
 from pathweave.recipe.schema import Recipe
 from pathweave.storage.atomic import sha256_bytes, sha256_file, write_json
@@ -47,7 +48,7 @@ class SubmittedMean(BaseModel, extra="forbid", frozen=True):
 
 
 class SubmittedCell(BaseModel, extra="forbid", frozen=True):
-    """A run: its seed, hashes of its recipe and of what each sample got, scores by ``Scored.key``."""
+    """A run: hashes of its recipe and of what each sample got, scores by ``Scored.key``."""
 
     seed: int
     recipe_hash: str
@@ -255,13 +256,19 @@ def _entry(analysis: Analysis, group: tuple[str, str]) -> Entry:
         cells=tuple(
             SubmittedCell(
                 **cell.result.model_dump(include={"seed", "recipe_hash", "samples", "versions"}),
-                trained=max(stage.trained for stage in cell.result.results.stages),
+                trained=max(stage.trained for stage in _later(cell)),
                 scores={s.key: score for s, _, score in cell.result.scores() if s.after},
             )
             for cell in members
         ),
         means=means,
     )
+
+
+def _later(cell: LoadedCell) -> list[StageResults]:
+    """Return the stages after the first, which makes the base that all methods start from."""
+    stages = cell.result.results.stages
+    return stages[1:] or stages
 
 
 def _before_and_after(cell: LoadedCell) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -29,7 +29,7 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 def read(file):
-    return yaml.load(file.read_text(encoding="utf-8"), Loader)  # noqa: S506
+    return yaml.load(file.read_text(encoding="utf-8"), Loader)
 
 
 def test_every_set_is_a_task_that_asks_and_scores_as_the_recipe_does():
@@ -43,7 +43,9 @@ def test_every_set_is_a_task_that_asks_and_scores_as_the_recipe_does():
         assert shared["generation_kwargs"]["max_new_tokens"] == test_set.max_tokens
         [metric] = shared["metric_list"]
         assert metric["metric"] == test_set.metric
-        for function in re.findall(r"!function (\S+)\.(\w+)", (FILES / own["include"]).read_text()):
+        for function in re.findall(
+            r"!function (\S+)\.(\w+)", (FILES / own["include"]).read_text("utf-8")
+        ):
             assert function[0] == task.__name__
             assert callable(getattr(task, function[1]))
 

@@ -3,8 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ class RunLog:
             # A full disk may have left a part of a line at the end.
             os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
             if writer is not None:
-                for line in path.read_bytes().splitlines():
-                    with suppress(ValueError, RecursionError, KeyError, TypeError):
-                        self._count(json.loads(line))
+                for event in events(path.read_bytes()):
+                    self._count(event)
 
     def event(self, name: str, **values: Any) -> None:  # noqa: ANN401
         """Append one event with the time in seconds since 1970."""
@@ -57,6 +55,17 @@ class RunLog:
         stages = list(self._steps)
         earlier = stages[: stages.index(stage)] if stage in stages else stages
         return sum(self._steps[name] for name in earlier) + step
+
+
+def events(data: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the events of a log, or of a part of one; its first and last line may have been cut."""
+    for line in data.split(b"\n"):
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict) and "event" in event:
+            yield event
 
 
 def _numbers(name: str, values: dict[str, Any]) -> dict[str, float]:

@@ -91,3 +91,12 @@ def test_a_tracker_that_is_not_known_is_refused(recipe_file, tmp_path, capsys, w
     assert command(*words, recipe_file, "--out", tmp_path / "run", "--track", "tensorbord") == 2
     assert "got 'tensorbord'; did you mean 'tensorboard'?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_every_cell_of_a_grid_is_tracked(recipe_file, tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+    grid = write_grid(recipe_file, seeds=[0], methods={"pathweave": {}})
+    out = tmp_path / "grid"
+    assert command("compare", grid, "--out", out, "--track", "tensorboard", "--json") == 0
+    written = {file.relative_to(out).parts[0] for file in out.rglob("events.out.tfevents*")}
+    assert "runs" in written

@@ -82,4 +82,6 @@ def _first_tracked(log: Path) -> bytes:
 def stop_trackers(accelerator: Accelerator) -> None:
     """End the trackers and the group of processes."""
     with redirect_stdout(sys.stderr):
+        if any(tracker.name == "trackio" for tracker in accelerator.trackers):
+            import_extra("trackio", "trackio").finish()  # or it does so, and says so, at exit
         accelerator.end_training()

@@ -50,6 +50,7 @@ def test_trackio_has_the_numbers_of_the_log_and_goes_on_with_a_run(
     trackio = pytest.importorskip("trackio", reason="the extra trackio is not installed")
     out = tracked_run(recipe_file, tmp_path, "trackio")
     assert capfd.readouterr().out.startswith("{")  # results alone
+    assert trackio.context_vars.current_run.get() is None  # nothing more to say at exit
     losses, _ = in_log(out)
     assert [run.name for run in trackio.Api().runs("pathweave")] == [str(out)]
     with closing(sqlite3.connect(tmp_path / "trackio" / "pathweave.db")) as database:

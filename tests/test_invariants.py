@@ -25,6 +25,7 @@ FOREIGN = {
     ("decoders/clip.py", "video"),
     ("bases/pretrained.py", "image"),
     *(("bases/vision_llm.py", name) for name in ("image", "video")),
+    *(("lmms_eval/mcl_mini_task.py", name) for name in ("image", "audio")),
     *(("released/layout.py", name) for name in ("image", "depth", "pc", "point_cloud")),
 }
 SENSES = ("sight", "motion", "sound", "range", "shape")
@@ -312,7 +313,7 @@ def test_5_dropping_a_path_leaves_the_others_as_they_are():
 LEVELS = [
     *("errors", "extras", "validation", "display", "storage", "parts", "nn", "model", "methods"),
     *("bases", "encoders", "decoders", "metrics", "recipe", "data", "runs", "evaluate"),
-    *("estimate", "train", "compare", "datasets", "released", "share", "serve", "cli"),
+    *("estimate", "train", "compare", "datasets", "released", "lmms_eval", "share", "serve", "cli"),
 ]
 
 

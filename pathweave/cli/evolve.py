@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.track import Track
 from pathweave.cli.trust import TrustCode
 
 
@@ -20,9 +21,7 @@ def evolve(  # noqa: PLR0913 (all are options of one command)
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
     ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write DIR/tensorboard too (extra tensorboard).")
-    ] = False,
+    track: Track = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would happen and what is missing; do nothing."),
@@ -57,6 +56,6 @@ def evolve(  # noqa: PLR0913 (all are options of one command)
         raise typer.Exit(1 if plan.problems else 0)
     from pathweave.train.evolve import evolve_recipe
 
-    results = evolve_recipe(run, out, as_json, tensorboard)
+    results = evolve_recipe(run, out, as_json, track or ())
     if as_json and results is not None:
         typer.echo(json.dumps(results.model_dump(exclude_none=True)))

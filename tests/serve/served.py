@@ -1,6 +1,8 @@
 """A server in a thread of this process, on a free port, as ``pathweave serve`` makes it."""
 
+import base64
 import io
+import socket
 import threading
 from contextlib import contextmanager
 
@@ -97,9 +99,11 @@ FILES = {
 
 
 @contextmanager
-def served(service, sandbox=None, key=None, is_local=True):
+def served(service, sandbox=None, key=None, is_local=True, buffer=None):
     """Yield the address of a server, which ends with the block."""
     door = open_door("127.0.0.1", 0)
+    if buffer is not None:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     app = build_app(service, sandbox, key, is_local)
     config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
@@ -111,3 +115,29 @@ def served(service, sandbox=None, key=None, is_local=True):
         server.should_exit = True
         thread.join(timeout=20)
         assert not thread.is_alive()
+
+
+def uri(data, mime="application/octet-stream"):
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+def part(name, data=None, mime="application/octet-stream"):
+    data = FILES[name] if data is None else data
+    return {"type": f"{name}_url", f"{name}_url": {"url": uri(data, mime)}}
+
+
+def user(*content):
+    return [{"role": "user", "content": list(content)}]
+
+
+WHAT = {"type": "text", "text": "What is it?"}
+
+
+def ask(client, messages, max_tokens=5, model="tiny", **more):
+    return client.chat.completions.create(
+        model=model, messages=messages, max_tokens=max_tokens, **more
+    )
+
+
+def said(made):
+    return made.choices[0].message.content

@@ -6,64 +6,7 @@ import openai
 import pytest
 
 from pathweave.model.rank import log_likelihoods
-from pathweave.serve.in_process import InProcess
-from pathweave.serve.sandbox import Sandbox
-from pathweave.serve.service import Limits, Service
-from tests.serve.served import CSV, FILES, make_assistant, png, served, wav
-
-LIMITS = Limits(max_body=1 << 20, max_parts=20, max_messages=20, max_tokens=40, seconds=30.0)
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    return Sandbox(1, seconds=20.0)
-
-
-@pytest.fixture(scope="module")
-def assistant(tmp_path_factory, sandbox):
-    return make_assistant(tmp_path_factory.mktemp("features"), sandbox.guard)
-
-
-@pytest.fixture(scope="module")
-def service(assistant):
-    return Service(assistant, InProcess(assistant.model), "tiny", LIMITS)
-
-
-@pytest.fixture(scope="module")
-def address(service, sandbox):
-    with served(service, sandbox) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def client(address):
-    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
-def uri(data, mime="application/octet-stream"):
-    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
-
-
-def part(name, data=None, mime="application/octet-stream"):
-    return {"type": f"{name}_url", f"{name}_url": {"url": uri(data or FILES[name], mime)}}
-
-
-def user(*content):
-    return [{"role": "user", "content": list(content)}]
-
-
-WHAT = {"type": "text", "text": "What is it?"}
-
-
-def ask(client, messages, max_tokens=5, model="tiny", **more):
-    return client.chat.completions.create(
-        model=model, messages=messages, max_tokens=max_tokens, **more
-    )
-
-
-def said(made):
-    return made.choices[0].message.content
+from tests.serve.served import CSV, FILES, WHAT, ask, part, png, said, uri, user, wav
 
 
 def expected(assistant, *content, tokens=5, path=None, blind=False):
@@ -102,9 +45,7 @@ def test_a_medium_is_answered_as_the_assistant_answers(client, assistant, name):
 )
 def test_a_stock_client_sends_any_medium_by_what_it_has(client, assistant, content, name):
     if name is None:
-        with pytest.raises(
-            openai.BadRequestError, match="turn 1, part 1 must be a whole picture"
-        ):
+        with pytest.raises(openai.BadRequestError, match="turn 1, part 1 must be a whole picture"):
             ask(client, user(content, WHAT))
         return
     made = ask(client, user(content, WHAT))
@@ -181,7 +122,7 @@ def test_models_are_the_base_and_one_for_each_path(client):
     assert models[-1].parent == "tiny"
     assert client.models.retrieve("tiny:tilt").id == "tiny:tilt"
     with pytest.raises(
-        openai.NotFoundError, match="model must be one of .*did you mean 'tiny:tilt'"
+        openai.NotFoundError, match=r"model must be one of .*did you mean 'tiny:tilt'"
     ):
         client.models.retrieve("tiny:til")
 
@@ -230,12 +171,15 @@ def test_responses_answer_as_completions_do(client):
     assert plain.output_text == said(ask(client, user({"type": "text", "text": "Say hello."}), 3))
 
 
+COLOURS = {"red": None, "blue": None}
+
+
 def test_typed_questions_give_every_allowed_answer_its_probability(address, assistant):
     body = {
         "model": "tiny",
         "state": [part("image")],
         "questions": {
-            "colour": {"type": "choice", "instructions": "Which?", "criteria": {"red": None, "blue": None}},
+            "colour": {"type": "choice", "instructions": "Which?", "criteria": COLOURS},
             "round": {"type": "noul", "instructions": "Is it round?"},
             "size": {"type": "score", "instructions": "How large?", "criteria": ["small", "large"]},
         },

@@ -188,8 +188,9 @@ def part_of(
         return _at(uri, None, place, reads, str(inner.get("filename", "")))
     if kind == "input_image":
         kind, part = "image_url", {"image_url": part.get("image_url")}
-    if isinstance(kind, str) and kind.endswith(URL):
-        return _at(_field(part, kind, "url", place), kind.removesuffix(URL), place, reads)
+    name = str(kind).removesuffix(URL)
+    if kind == name + URL and (kind == "image_url" or name in reads):
+        return _at(_field(part, kind, "url", place), name, place, reads)
     kinds = ["text", "input_audio", "file", *(name + URL for name in reads)]
     raise RequestError(f"{place}: {unknown('type', str(kind)[:80], kinds)}")
 

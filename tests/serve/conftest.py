@@ -8,11 +8,10 @@ from pathweave.serve.in_process import InProcess
 from pathweave.serve.sandbox import Sandbox
 from pathweave.serve.service import Limits, Service
 from tests.serve import own_decoders
-from tests.serve.served import make_assistant, served
+from tests.serve.served import DECODERS, make_assistant, served
 
-LIMITS = Limits(max_body=1 << 20, max_parts=20, max_messages=20, max_tokens=40, seconds=60.0)
+LIMITS = Limits(max_body=1 << 20, max_parts=20, max_messages=20, max_tokens=1500, seconds=60.0)
 OWN = {
-    "sleeper": (own_decoders.Sleeper(), Array),
     "hog": (own_decoders.Hog(), Array),
     "crash": (own_decoders.Crash(), Array),
 }
@@ -20,12 +19,12 @@ OWN = {
 
 @pytest.fixture(scope="package")
 def sandbox():
-    return Sandbox(2, seconds=3.0, memory=300 << 20)
+    return Sandbox(2, seconds=20.0, memory=300 << 20)
 
 
 @pytest.fixture(scope="package")
 def assistant(tmp_path_factory, sandbox):
-    return make_assistant(tmp_path_factory.mktemp("features"), sandbox.guard, **OWN)
+    return make_assistant(tmp_path_factory.mktemp("features"), sandbox.guard, {**OWN, **DECODERS})
 
 
 @pytest.fixture(scope="package")

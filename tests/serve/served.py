@@ -48,15 +48,14 @@ DECODERS = {
 }
 
 
-def make_assistant(home, guard, **more):
-    """An assistant of a random model that reads a medium of each kind, with decoders guarded."""
-    kinds = {**DECODERS, **more}
+def make_assistant(home, guard, kinds):
+    """An assistant of a random model that reads media of some kinds, with decoders guarded."""
     cache = FeatureCache(home)
     readers = {
         name: FeatureReader(guard(decoder), Cut(accepts), cache)
         for name, (decoder, accepts) in kinds.items()
     }
-    readers["both"] = JointReader("both", ("audio", "array"), readers)
+    readers["both"] = JointReader("both", tuple(kinds)[-2:], readers)
     model = tiny_model(*chain(*kinds, "both"))
     model.llm.generation_config.eos_token_id = None  # answers are as long as they may be
     return Assistant(model, readers)
@@ -99,13 +98,15 @@ FILES = {
 
 
 @contextmanager
-def served(service, sandbox=None, key=None, is_local=True, buffer=None):
+def served(service, sandbox=None, key=None, is_local=True, buffer=None, closes=True):
     """Yield the address of a server, which ends with the block."""
     door = open_door("127.0.0.1", 0)
     if buffer is not None:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     app = build_app(service, sandbox, key, is_local)
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, log_level="warning", lifespan="on" if closes else "off", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()

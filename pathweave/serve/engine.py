@@ -57,7 +57,11 @@ class Piece:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Answers prompts. All methods may be called by many tasks of one event loop at once."""
+    """Answers prompts. All methods may be called by many tasks of one event loop at once.
+
+    It may have the attributes ``waiting``, callers who wait; ``steps``, steps decoded so far; and
+    ``is_alive``, whether it can answer at all. A server tells them.
+    """
 
     def stream(self, asked: Asked) -> AsyncGenerator[Piece, None]:
         """Yield an answer in pieces; a caller who closes the iterator ends the work for it.

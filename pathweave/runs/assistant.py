@@ -154,18 +154,20 @@ def _without_data(
     return named
 
 
-def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:
+def load(run: str | Path, paths: Sequence[str] | None = None, layers: bool = True) -> Assistant:
     """Return an assistant over a directory that ``pathweave evolve`` wrote.
 
     Args:
         run: The directory.
         paths: Load these paths and those they build on; None loads all.
+        layers: Whether the language model is to answer; an assistant without its layers makes
+            prompts alone.
 
     Raises:
         RunError: If the directory is no run.
         PathError: If a path is damaged.
     """
-    model, recipe = load_run(Path(run), None if paths is None else list(paths))
+    model, recipe = load_run(Path(run), None if paths is None else list(paths), layers)
     return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run))))
 
 

@@ -181,7 +181,9 @@ def recorded_answers(run: RunDirectory, names: Sequence[str]) -> list[tuple[Prom
     changed = run.newest_connector(kept) is not None
     for name in kept[-1:] if changed else kept:
         tensors, proof = load_proof(run.path(name)), describe_path(run.path(name)).get("proof")
-        for i, answer in enumerate(proof["answers"] if tensors and proof else ()):
+        if not tensors or not proof:
+            continue
+        for i, answer in enumerate(proof["answers"]):
             features = tensors[f"features_{i}"].float()
             found.append(([Medium(name, features), proof["texts"][i]], answer))
     return found

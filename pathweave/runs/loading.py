@@ -146,8 +146,7 @@ def model_directory(field: str, name: str, fetch: bool = True) -> Path:
 def llm_place(recipe: Recipe) -> str:
     """Return the directory or hub id of a recipe's language model by itself, for other programs.
 
-    Where it is inside a base of transformers, it is what that checkpoint names as its source, or
-    else a directory that has to be made of it.
+    It is ``LLM`` where it is but a part of a checkpoint, and has to be saved by itself first.
     """
     if recipe.llm is not None:
         is_known = recipe.llm in language_models()

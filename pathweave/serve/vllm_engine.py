@@ -1,8 +1,8 @@
 """The engine behind a URL: a stock vLLM, given whole prompts as embeddings.
 
-This process encodes media, connects them and lays prompts out; the rows go to ``/v1/completions`` of
-``vllm serve LLM --enable-prompt-embeds``, and tokens come back. Text is made of tokens here, as the
-in-process engine makes it, so that answers are cut and handed on alike.
+This process encodes media, connects them and lays prompts out; the rows go to ``/v1/completions``
+of ``vllm serve LLM --enable-prompt-embeds``, and tokens come back. Text is made of tokens here, as
+the in-process engine makes it, so that answers are cut and handed on alike.
 """
 
 import asyncio
@@ -203,8 +203,12 @@ class VllmEngine(OneThread):
         """
         try:
             piece = json.loads(data)
+            if "error" in piece:
+                raise self.remote.error("answer what it is asked", _said(data.encode()))
             choice = piece["choices"][0]
             tokens, why = [int(token) for token in choice["token_ids"]], choice["finish_reason"]
+        except PathWeaveError:
+            raise
         except (ValueError, RecursionError, LookupError, TypeError) as error:
             said = _said(data.encode())
             raise self.remote.error("send tokens, as vLLM 0.10.2 and later do", said) from error
@@ -248,7 +252,7 @@ def remote_assistant(
     directory = RunDirectory(Path(run))
     assistant = load(run, paths, layers=False)
     model = assistant.model
-    if inside := [path.spec.name for path in model.paths if path.experts_in_llm]:
+    if inside := [path.spec.name for path in model.paths if path.experts_in_llm()]:
         raise RunError(
             f"paths must have their adapters outside the language model to be answered by another "
             f"engine, got {', '.join(inside)} with some inside; leave --engine out, or choose "
@@ -352,7 +356,8 @@ def _exchange(
 def _settings() -> dict[str, Any]:
     key = os.environ.get(KEY)
     return {
-        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "headers": {"Content-Type": "application/json"}
+        | ({"Authorization": f"Bearer {key}"} if key else {}),
         "timeout": httpx.Timeout(PATIENCE, connect=CONNECT, pool=None),
         "trust_env": False,  # a proxy would not find what listens on loopback
     }

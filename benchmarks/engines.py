@@ -3,8 +3,8 @@
     vllm serve LLM --enable-prompt-embeds --host 127.0.0.1 --dtype float32   # on its own
     python benchmarks/engines.py runs/mcl_mini http://127.0.0.1:8000
 
-Prompts are taken from the test sets of the run, evenly spaced and by turns. Both engines answer all,
-asked by so many clients at once. Where answers differ, their log-likelihoods are compared: two that
+Prompts are taken from the test sets of the run, evenly spaced and by turns. Both engines answer all
+of so many clients at once. Where answers differ, their log-likelihoods are compared: two that
 are nearly equal are a tie, which rounding decides. Then some prompts are timed by turns, with media
 encoded before. Last, what loading with and without the language model's layers takes, in a process
 of its own each.

@@ -24,7 +24,7 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
 from pathweave.encoders import BASE
 from pathweave.encoders.base_tower import VisionLlmReader
-from pathweave.errors import FetchError, RecipeError
+from pathweave.errors import FetchError, RecipeError, RunError
 from pathweave.methods.settings import Reducer
 from pathweave.model.base import (
     DESCRIPTION,
@@ -183,14 +183,29 @@ def load_run(
         layers: See ``load_base``.
 
     Raises:
-        RunError: If the directory is no run.
+        RunError: If the directory is no run, or without ``layers`` a path changes them.
         PathError: If a path is damaged, or a predecessor is missing or another.
     """
     run = RunDirectory(root)
     recipe = run.recipe()
     model = new_model(recipe, layers)
     load_finished(model, run, recipe, only)
+    if not layers:
+        refuse_hosts(model)
     return model, recipe
+
+
+def refuse_hosts(model: PathWeave) -> None:
+    """Refuse paths that change the language model from within.
+
+    Raises:
+        RunError: If there are any.
+    """
+    if inside := [path.spec.name for path in model.paths if path.experts_in_llm()]:
+        raise RunError(
+            "paths must have their adapters outside the language model to be answered by another "
+            f"engine, got {', '.join(inside)} with some inside; leave --engine out, or load others"
+        )
 
 
 def load_finished(

@@ -252,12 +252,6 @@ def remote_assistant(
     directory = RunDirectory(Path(run))
     assistant = load(run, paths, layers=False)
     model = assistant.model
-    if inside := [path.spec.name for path in model.paths if path.experts_in_llm()]:
-        raise RunError(
-            f"paths must have their adapters outside the language model to be answered by another "
-            f"engine, got {', '.join(inside)} with some inside; leave --engine out, or choose "
-            "others with --paths"
-        )
     kind = str(model.llm.dtype).removeprefix("torch.")
     serve = f"vllm serve {llm_place(directory.recipe())} --dtype {kind} --enable-prompt-embeds"
     remote = find_engine(url, f"{serve} --host 127.0.0.1")

@@ -125,8 +125,7 @@ class _Shard:
         number = 1 + max((int(file.stem) for file in self._out.glob("*.jsonl")), default=-1)
         shard = f"{number:05}.safetensors"
         write_tensors(self._out / shard, self._rows)
-        lines = [json.dumps({**line, "shard": shard}, ensure_ascii=False) for line in self._lines]
-        text = "\n".join(line.replace("\u2028", "\\u2028") for line in lines) + "\n"
+        text = "".join(json.dumps({**line, "shard": shard}) + "\n" for line in self._lines)
         write_atomic((self._out / shard).with_suffix(".jsonl"), text.encode())
         self._clear()
 

@@ -119,10 +119,10 @@ def main() -> None:
     args = parser.parse_args()
 
     from pathweave.runs.loading import load_run
-    from pathweave.serve.vllm_engine import remote_assistant
+    from pathweave.serve.vllm_engine import remote_engine
 
     model, _ = load_run(args.run)
-    _, remote = remote_assistant(args.run, args.url)
+    remote = remote_engine(load_run(args.run, layers=False)[0], args.run, args.url)
     report = asyncio.run(measure(args, model, remote))
     for kind in ("layers", "words"):
         command = [sys.executable, "-c", LOADING, str(args.run), kind]

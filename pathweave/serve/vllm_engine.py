@@ -26,14 +26,14 @@ from pathweave.evaluate.verify import PROOF_TOKENS, QUESTION, recorded_answers
 from pathweave.model.generate import spoken
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
-from pathweave.runs.assistant import Assistant, load
-from pathweave.runs.loading import llm_place
+from pathweave.runs.loading import llm_place, refuse_hosts
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.serve.engine import Asked, EngineError, Piece
+from pathweave.serve.engine import Asked, EngineError, OverloadError, Piece
 from pathweave.serve.one_thread import GONE, OneThread, Row
 
 KEY = "PATHWEAVE_ENGINE_KEY"  # environment variable of the engine's API key
 CONNECT, PATIENCE = 10.0, 300.0  # seconds for a connection, and without a word from the engine
+FULL = (429, 503)
 ALIKE = 0.75  # share of recorded answers that an engine must give
 
 
@@ -66,11 +66,14 @@ class Remote:
 
         Raises:
             EngineError: With what the engine says.
+            OverloadError: If it has too much to do.
         """
         if status == 401:
             raise EngineError(
                 f"the engine at {self.url} must be given its key, got 401; set {KEY} to the key"
             )
+        if status in FULL:
+            raise OverloadError(f"the engine at {self.url} is full, got {status}; ask later")
         if status != 200:
             raise self.error("answer what it is asked", f"{status} {_said(body)}")
 
@@ -229,34 +232,30 @@ def wire(embeds: Float[Tensor, "tokens dim"]) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def remote_assistant(
-    run: str | Path, url: str, paths: Sequence[str] | None = None, max_waiting: int = 256
-) -> tuple[Assistant, VllmEngine]:
-    """Return an assistant over a run, and the vLLM at a URL that answers its prompts.
+def remote_engine(
+    model: PathWeave, run: Path, url: str, max_batch: int = 16, max_waiting: int = 256
+) -> VllmEngine:
+    """Return the vLLM at a URL, which answers prompts of a run, once it has proved to be the right.
 
-    The run is loaded without the language model's layers: take ``prompt`` of the assistant, and ask
-    the engine. Call it where no event loop runs; the engine may then be used in one.
+    Call it where no event loop runs; the engine may then be used in one.
 
     Args:
+        model: The model of the run, which needs no layers: ``load(run, layers=False).model``.
         run: The directory that ``pathweave evolve`` wrote.
         url: Where the engine listens, such as ``http://127.0.0.1:8000``.
-        paths: Load these paths and those they build on; None loads all.
-        max_waiting: Most callers; see ``VllmEngine``.
+        max_batch: See ``VllmEngine``.
+        max_waiting: See ``VllmEngine``.
 
     Raises:
-        RunError: If the directory is no run, or a path has adapters inside the language model.
-        RecipeError: If its base reads media by itself.
-        PathError: If a path is damaged.
+        RunError: If a path has adapters inside the language model.
         EngineError: If the engine is away, does not take embeddings, or serves another model.
     """
-    directory = RunDirectory(Path(run))
-    assistant = load(run, paths, layers=False)
-    model = assistant.model
-    kind = str(model.llm.dtype).removeprefix("torch.")
+    refuse_hosts(model)
+    directory, kind = RunDirectory(run), str(model.llm.dtype).removeprefix("torch.")
     serve = f"vllm serve {llm_place(directory.recipe())} --dtype {kind} --enable-prompt-embeds"
     remote = find_engine(url, f"{serve} --host 127.0.0.1")
     prove(model, directory, remote)
-    return assistant, VllmEngine(model, remote, max_waiting=max_waiting)
+    return VllmEngine(model, remote, max_batch, max_waiting)
 
 
 def find_engine(url: str, command: str) -> Remote:

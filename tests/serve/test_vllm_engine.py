@@ -18,7 +18,7 @@ from pathweave.serve.vllm_engine import (
     VllmEngine,
     find_engine,
     prove,
-    remote_assistant,
+    remote_engine,
 )
 from tests.serve.stand_in import LIMIT, Refused, stand_in
 from tests.tiny import byte_tokenizer, chain, medium, tiny_base, tiny_llm, tiny_model
@@ -219,6 +219,13 @@ def test_a_prompt_that_cannot_be_answered_fails_alone(model, server, prompt, err
     assert [first, last] == run(InProcess(model), ask_all([asked[0], asked[2]]))
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_engine_that_is_full_is_no_failure(model, server, status):
+    server.mood = refuse(status, {"error": {"message": "full"}})
+    with pytest.raises(OverloadError, match="is full, got"):
+        ask(model, server, ask_all([Asked(["hi"], 5)]))
+
+
 def test_ranking_is_refused_with_the_reason(model, server):
     with pytest.raises(RequestError, match=r"gives no likelihoods .* without --engine"):
         ask(model, server, lambda engine: engine.rank(["hi"], ["yes", "no"]))
@@ -290,8 +297,9 @@ def served(recipe_file):
 
 @pytest.mark.usefixtures("home")
 def test_a_run_is_answered_through_an_engine_as_in_this_process(served, finished_run, recipe_file):
-    assistant, engine = remote_assistant(finished_run, served.url)
+    assistant = load(finished_run, layers=False)
     assistant.root = recipe_file.parent
+    engine = remote_engine(assistant.model, finished_run, served.url)
     contents = [
         [{"type": name, "path": f"{name}-test-{i}.npy"}, {"type": "text", "text": "How is it?"}]
         for name in ("sight", "sound", "tilt")
@@ -304,16 +312,20 @@ def test_a_run_is_answered_through_an_engine_as_in_this_process(served, finished
     assert [answer.text for answer in answers] == local.ask(contents, max_tokens=6)
 
 
+def takes_no_embeddings(body, step):
+    raise Refused(400, {"error": {"message": "You must set `--enable-prompt-embeds`"}})
+
+
 @pytest.mark.usefixtures("home")
 def test_an_engine_of_another_model_is_refused(served, finished_run):
+    model = load(finished_run, layers=False).model
     torch.manual_seed(3)
     served.llm = tiny_llm(byte_tokenizer())
     with pytest.raises(EngineError, match=r"must serve the language model of the run, got 'tiny',"):
-        remote_assistant(finished_run, served.url)
-    served.mood = refuse(400, {"error": {"message": "unused"}})
-    served.llm = tiny_llm(byte_tokenizer(), hidden_size=48)
+        remote_engine(model, finished_run, served.url)
+    served.mood = takes_no_embeddings
     with pytest.raises(EngineError, match=r"llm --dtype \w+ --enable-prompt-embeds --host 127.0.0"):
-        remote_assistant(finished_run, served.url)
+        remote_engine(model, finished_run, served.url)
 
 
 def test_where_nothing_is_recorded_ids_and_embeddings_must_be_answered_alike(server, tmp_path):

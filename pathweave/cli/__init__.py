@@ -29,6 +29,7 @@ from pathweave.cli.modality import modality_app
 from pathweave.cli.recipes import recipes
 from pathweave.cli.serve import serve
 from pathweave.cli.share import add, pack, pull, push, unpack
+from pathweave.cli.tokens import tokens
 from pathweave.cli.verify import verify
 from pathweave.cli.waiting import choose_waiting
 from pathweave.errors import PathWeaveError
@@ -43,7 +44,7 @@ app = typer.Typer(
     help="Add senses to a pretrained vision language model one at a time, without forgetting. "
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
-for command in (evolve, extend, inspect, verify, evaluate, estimate, recipes, serve, fetch):
+for command in (evolve, extend, inspect, verify, evaluate, tokens, estimate, recipes, serve, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)

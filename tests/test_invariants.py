@@ -24,6 +24,7 @@ PACKAGE = Path(__file__).parents[1] / "pathweave"
 FOREIGN = {
     ("decoders/clip.py", "video"),
     ("bases/pretrained.py", "image"),
+    ("serve/openai_requests.py", "audio"),
     *(("bases/vision_llm.py", name) for name in ("image", "video")),
     *(("released/layout.py", name) for name in ("image", "depth", "pc", "point_cloud")),
 }

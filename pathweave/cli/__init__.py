@@ -22,6 +22,7 @@ from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
 from pathweave.cli.modality import modality_app
+from pathweave.cli.serve import serve
 from pathweave.cli.verify import verify
 from pathweave.cli.waiting import choose_waiting
 from pathweave.errors import PathWeaveError
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="Add senses to a pretrained vision language model one at a time, without forgetting. "
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
-for command in (evolve, extend, inspect, verify, evaluate, estimate, fetch):
+for command in (evolve, extend, inspect, verify, evaluate, estimate, serve, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)

@@ -170,6 +170,7 @@ class Readers(Mapping[str, AnyReader]):
             path and part. A reader of such a path is refused if the part is another now.
         native: Kinds of media that the base reads by itself, and the kind of their decoder.
         base: The base where it is a vision LLM: the encoder ``base`` is its tower.
+        guard: Wraps each decoder, such as in one that works in another process.
     """
 
     def __init__(
@@ -179,7 +180,9 @@ class Readers(Mapping[str, AnyReader]):
         learnt: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
         native: Mapping[str, str] = MappingProxyType({}),
         base: VisionLlmReader | None = None,
+        guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
     ) -> None:
+        self._guard = guard
         self._native = {kind: of for kind, of in native.items() if kind not in modalities}
         self._modalities = dict(modalities)
         self._cache = cache
@@ -190,7 +193,7 @@ class Readers(Mapping[str, AnyReader]):
 
     def __getitem__(self, name: str) -> AnyReader:
         if name in self._native:
-            return NativeReader(name, build_decoder(self._native[name]))
+            return NativeReader(name, self._guard(build_decoder(self._native[name])))
         declared = self._modalities[name]
         if name not in self._built and declared.reads:
             self._built[name] = JointReader(name, declared.reads, self)
@@ -198,7 +201,7 @@ class Readers(Mapping[str, AnyReader]):
             decoder, encoder = declared.parts
             for path, sources in self._learnt.items():
                 check_sources((decoder.kind, encoder.kind), sources, path)
-            built = build_decoder(decoder.kind, **decoder.options)
+            built = self._guard(build_decoder(decoder.kind, **decoder.options))
             key = json.dumps([encoder.kind, encoder.options], sort_keys=True)
             if key not in self._encoders:
                 self._encoders[key] = (

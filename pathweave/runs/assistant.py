@@ -1,11 +1,12 @@
 """Ask a model about media: messages in, answers out. Prompts of one call may mix paths freely."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pathweave.data.examples import AnyReader, NativeReader, as_prompt
 from pathweave.data.messages import Part, parse_question
+from pathweave.decoders import Decoder
 from pathweave.decoders.pair import pack_pair
 from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
@@ -154,30 +155,38 @@ def _without_data(
     return named
 
 
-def load(run: str | Path, paths: Sequence[str] | None = None) -> Assistant:
+def load(
+    run: str | Path,
+    paths: Sequence[str] | None = None,
+    guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
+) -> Assistant:
     """Return an assistant over a directory that ``pathweave evolve`` wrote.
 
     Args:
         run: The directory.
         paths: Load these paths and those they build on; None loads all.
+        guard: Wraps each decoder, such as in one that works in another process.
 
     Raises:
         RunError: If the directory is no run.
         PathError: If a path is damaged.
     """
     model, recipe = load_run(Path(run), None if paths is None else list(paths))
-    return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run))))
+    return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run)), guard))
 
 
-def load_alone(base: str) -> Assistant:
+def load_alone(
+    base: str, guard: Callable[[Decoder], Decoder] = lambda decoder: decoder
+) -> Assistant:
     """Return an assistant over a base and the paths it comes with, without any run.
 
     Args:
         base: See ``pathweave.runs.loading.load_base``.
+        guard: See ``load``.
 
     Raises:
         RecipeError: If there is no such base.
         FetchError: If weights cannot be fetched, or are incomplete.
     """
     loaded = load_base(base)
-    return Assistant(PathWeave(loaded), make_readers(None, loaded))
+    return Assistant(PathWeave(loaded), make_readers(None, loaded, guard=guard))

@@ -1,5 +1,6 @@
 """Loading of a model and its readers from a recipe and a directory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from pathweave.bases.vision_llm import (
 from pathweave.bases.weights_manifest import find_weights, language_models
 from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Readers
+from pathweave.decoders import Decoder
 from pathweave.encoders import BASE
 from pathweave.encoders.base_tower import VisionLlmReader
 from pathweave.errors import FetchError, RecipeError
@@ -207,7 +209,10 @@ def load_finished(
 
 
 def make_readers(
-    recipe: Recipe | None, base: Base | None = None, run: RunDirectory | None = None
+    recipe: Recipe | None,
+    base: Base | None = None,
+    run: RunDirectory | None = None,
+    guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
 ) -> Readers:
     """Return readers of the declared modalities over the shared cache of features.
 
@@ -216,6 +221,7 @@ def make_readers(
         base: The paths that it comes with are read as it says, where the recipe does not declare
             their modality. A vision LLM reads its own media, and its tower is the encoder ``base``.
         run: Its finished paths are read with code that is what it was when they were learnt.
+        guard: Wraps each decoder.
 
     Raises:
         RecipeError: If an encoder is the tower of a base that has none.
@@ -237,7 +243,7 @@ def make_readers(
     reader = None
     if base is not None and base.native:
         reader = VisionLlmReader(base.llm, base.reader, picture_kind(base.native))
-    readers = Readers({**native, **declared}, cache, learnt, by_itself, reader)
+    readers = Readers({**native, **declared}, cache, learnt, by_itself, reader, guard)
     for name, modality in declared.items():
         if modality.encoder is not None and modality.encoder.kind == BASE:
             readers[name]  # it is refused now, and not when its turn comes

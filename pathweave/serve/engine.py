@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pathweave.errors import PathWeaveError
 from pathweave.model.prompt import Prompt
@@ -55,8 +55,13 @@ class Piece:
     finish: Literal["stop", "length"] | None = None
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """Answers prompts. All methods may be called by many tasks of one event loop at once."""
+    """Answers prompts. All methods may be called by many tasks of one event loop at once.
+
+    It may have the attributes ``waiting``, callers who wait; ``steps``, steps decoded so far; and
+    ``is_alive``, whether it can answer at all. A server tells them.
+    """
 
     def stream(self, asked: Asked) -> AsyncIterator[Piece]:
         """Yield an answer in pieces; a caller who closes the iterator ends the work for it.

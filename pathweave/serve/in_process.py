@@ -91,6 +91,11 @@ class InProcess:
         """Number of callers who wait to be let in."""
         return self._waiting.qsize()
 
+    @property
+    def is_alive(self) -> bool:
+        """Return whether its thread works."""
+        return self._thread.is_alive()
+
     async def close(self) -> None:
         """End the work; callers who still wait are told."""
         with self._door:

@@ -1,0 +1,67 @@
+"""``pathweave serve``: answer over HTTP, in the shapes of OpenAI's API."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pathweave.cli.trust import TrustCode
+from pathweave.extras import import_extra
+
+
+def serve(  # noqa: PLR0913 (all are options of one command)
+    model: Annotated[str, typer.Argument(metavar="DIR|BASE", help="A run, or a base by itself.")],
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="PATHWEAVE_API_KEY", help="Key that callers must show.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Id of the model; by default that of the directory.")
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest answer, in tokens, and the usual one.")
+    ] = 512,
+    max_batch: Annotated[int, typer.Option(min=1, help="Answers decoded together.")] = 16,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Callers that may wait.")] = 256,
+    max_body: Annotated[int, typer.Option(min=1, help="Size of a request, in MB.")] = 64,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds of a request.")] = 300.0,
+    decode_seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds that decoding a medium may take.")
+    ] = 20.0,
+    decode_memory: Annotated[
+        int, typer.Option(min=64, help="Memory that decoding a medium may take, in MB.")
+    ] = 2048,
+    decoders: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 2,
+    fetch: Annotated[
+        list[str] | None,
+        typer.Option(help="Host that media may be fetched from; once for each. None is usual."),
+    ] = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Answer requests of OpenAI's clients until Ctrl-C.
+
+    Example: pathweave serve runs/mcl_mini
+
+    Example: pathweave serve Salesforce/instructblip-vicuna-7b --port 9000 --api-key secret
+    """
+    for module in ("fastapi", "uvicorn", "sse_starlette", "prometheus_client", "httpx"):
+        import_extra(module, "serve")
+    from pathweave.serve.fetching import Fetcher
+    from pathweave.serve.in_process import InProcess
+    from pathweave.serve.sandbox import Sandbox
+    from pathweave.serve.server import announce, build_app, is_local, open_door, run_until_stopped
+    from pathweave.serve.service import Limits, Service, load_served
+
+    door = open_door(host, port)
+    sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
+    assistant = load_served(model, sandbox.guard)
+    engine = InProcess(assistant.model, max_batch, max_waiting)
+    limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)
+    service = Service(
+        assistant, engine, name or Path(model).name, limits, Fetcher(tuple(fetch or ()))
+    )
+    app = build_app(service, sandbox, api_key, is_local(host))
+    for line in announce(app, service, door, has_key=api_key is not None):
+        typer.echo(line)
+    run_until_stopped(app, door)

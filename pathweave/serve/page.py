@@ -21,7 +21,7 @@ from starlette.types import Scope
 
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Part, Sample
-from pathweave.decoders import Decoder, Points, RangeMap
+from pathweave.decoders import Clip, Decoder, Points, RangeMap
 from pathweave.decoders.decoder import SIGNATURES
 from pathweave.errors import MediaError, PathWeaveError
 from pathweave.evaluate.gates import gate_usage_by_site
@@ -148,19 +148,27 @@ def look(
         if modality not in decoders:
             raise MediaError(unknown("a medium", modality[:100], list(decoders)))
         return preview(decoders[modality], data, name) | {"modality": modality}
-    reasons = []
-    for one in sorted(decoders, key=lambda n: _refuses_little(unguarded(decoders[n]))):
+    reasons, still = [], None
+    for one in sorted(decoders, key=lambda n: _tried(unguarded(decoders[n]))):
         try:
-            return preview(decoders[one], data, name) | {"modality": one}
+            shown = preview(decoders[one], data, name) | {"modality": one}
         except PathWeaveError as error:
             reasons.append(f"as {one}: {error}")
-    raise MediaError(
-        f"{name} must be a medium that a path reads, got none; it was tried {'; '.join(reasons)}"
-    )
+            continue
+        if not isinstance(unguarded(decoders[one]), Clip) or len(set(shown["frames"])) > 1:
+            return shown
+        still = still or shown  # a clip in which nothing moves is a picture, if one is read
+    if still is None:
+        raise MediaError(
+            f"{name} must be a medium that a path reads, got none; tried {'; '.join(reasons)}"
+        )
+    return still
 
 
-def _refuses_little(decoder: Decoder) -> bool:
-    return not isinstance(decoder, (RangeMap, Points)) or decoder == RangeMap(scaling="none")
+def _tried(decoder: Decoder) -> int:
+    """Return when a decoder is tried: those that refuse most come first."""
+    is_map = isinstance(decoder, RangeMap) and decoder.scaling == "own"
+    return [is_map, isinstance(decoder, Points), isinstance(decoder, Clip), True].index(True)
 
 
 def paths_taken(model: PathWeave, prompt: Prompt) -> list[dict[str, Any]]:

@@ -162,9 +162,13 @@ def _series(media: Series, decoder: Decoder) -> dict[str, Any]:
 
 def _extremes(values: Float[np.ndarray, " samples"]) -> list[tuple[float, float] | None]:
     """Return the least and the greatest value of equal times; None where all are missing."""
-    parts = np.array_split(values, min(len(values), _BINS))
+    ends = np.linspace(0, len(values), min(len(values), _BINS) + 1).astype(int)
+    parts = np.split(values, ends[1:-1])
     known = [part[np.isfinite(part)] for part in parts]
-    return [(_short(part.min()), _short(part.max())) if len(part) else None for part in known]
+    return [
+        (_short(float(part.min())), _short(float(part.max()))) if len(part) else None
+        for part in known
+    ]
 
 
 def _short(value: float) -> float:
@@ -189,8 +193,11 @@ def _points(points: Float[np.ndarray, "points 3"]) -> dict[str, Any]:
 def _array(media: Array) -> dict[str, Any]:
     rows, columns = media.values.shape
     shown = media.values[:: -(-rows // _MOST_CELLS), :: -(-columns // _MOST_CELLS)]
+    shown = shown.astype(np.float64)  # differences of large numbers do not overflow
     least, greatest = float(shown.min()), float(shown.max())
-    spread = (greatest / 2 - least / 2) * 2 or 1.0
-    grey = np.rint(64 + 191 * np.clip((shown - least) / spread, 0, 1)).astype(np.uint8)
+    grey = 64 + 191 * (shown - least) / (greatest - least or 1.0)
     caption = f"{rows:,} x {columns:,} numbers"
-    return _map(grey, (least, greatest)) | {"caption": caption, "cells": True}
+    return _map(np.rint(grey).astype(np.uint8), (least, greatest)) | {
+        "caption": caption,
+        "cells": True,
+    }

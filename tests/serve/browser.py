@@ -87,9 +87,7 @@ class Browser:
 
     def run(self, code):
         """Return what an expression of JavaScript comes to; a promise is awaited."""
-        made = self.call(
-            "Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True
-        )
+        made = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in made, made["exceptionDetails"]
         return made["result"].get("value")
 
@@ -126,8 +124,15 @@ class Browser:
     def press(self, key, shift=False):
         """Press a key."""
         text = {"Enter": "\r", " ": " "}.get(key)
-        about = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key], "modifiers": 8 * shift}
-        self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
+        about = {
+            "key": key,
+            "code": key,
+            "windowsVirtualKeyCode": KEYS[key],
+            "modifiers": 8 * shift,
+        }
+        self.call(
+            "Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {})
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def write(self, text):

@@ -9,10 +9,10 @@ from pathweave.serve.server import build_app, open_door
 
 
 @contextmanager
-def served(service, sandbox=None, key=None, is_local=True):
+def served(service, sandbox=None, key=None, is_local=True, root=None):
     """Yield the address of a server, which ends with the block."""
     door = open_door("127.0.0.1", 0)
-    app = build_app(service, sandbox, key, is_local)
+    app = build_app(service, sandbox, key, is_local, root)
     config = uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)

@@ -293,17 +293,17 @@ async function showExamples() {
   const examples = await json("page/examples");
   const groups = Map.groupBy(examples, ({ modality }) => modality);
   $("examples").replaceChildren(...[...groups].map(([modality, own]) => h("section", {}, h("h3", {}, modality),
-    h("ul", {}, own.map((example) => {
-      const from = [example.dataset, example.licence].filter(Boolean).join(", ");
-      const button = h("button", { type: "button", title: example.attribution ?? example.source ?? "" },
-        example.text || "(no text)", " ", h("small", {}, from));
-      button.addEventListener("click", () => whole(take(example)));
-      return h("li", {}, button);
-    })))));
+    h("ul", {}, [...Map.groupBy(own, ({ dataset, text }) => `${text || "(no text)"} [${dataset}]`)].map(([words, alike]) =>
+      h("li", {}, h("span", {}, words), alike.map((example, i) => {
+        const from = [example.attribution ?? example.source, example.licence].filter(Boolean).join(", ");
+        const button = h("button", { type: "button", title: from, ariaLabel: `${modality}: ${words}, example ${i + 1}` }, String(i + 1));
+        button.addEventListener("click", () => whole(take(example, from)));
+        return button;
+      })))))));
   if (!examples.length) $("examples").replaceChildren(h("p", { className: "quiet" }, "The test sets of this run are not on this machine."));
 }
 
-async function take(example) {
+async function take(example, from) {
   clear();
   for (const { url, name, modality } of example.media) {
     await add(await (await request(url)).blob(), name, modality);
@@ -311,6 +311,7 @@ async function take(example) {
   $("question").value = example.text;
   $("choices").value = example.choices.filter((choice) => !choice.includes(",")).join(", ");
   $("ask-title").scrollIntoView({ block: "start" });
+  $("from").textContent = from;
   await ask(`The test set says: ${example.references.join("; ")}`);
 }
 
@@ -319,7 +320,10 @@ function clear() {
   media.forEach(({ url }) => URL.revokeObjectURL(url));
   media = [];
   showMedia();
+  const key = $("key").value;
   $("form").reset();
+  $("key").value = key;
+  $("from").textContent = "";
   for (const id of ["error", "answers", "shares-box", "ways-box", "stop"]) $(id).hidden = true;
 }
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from websockets.sync.client import connect
@@ -24,19 +25,25 @@ class Browser:
     """
 
     def __init__(self):
-        self.home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.open_things = ExitStack()
+        self.home = self.open_things.enter_context(
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        )
         self.process = subprocess.Popen(
             [
                 *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--mute-audio"),
                 *("--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"),
-                *("--remote-debugging-port=0", f"--user-data-dir={self.home.name}", "about:blank"),
+                *("--remote-debugging-port=0", f"--user-data-dir={self.home}", "about:blank"),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         try:
             port, way = self._port().split()
-            self.socket = connect(f"ws://127.0.0.1:{port}{way}", max_size=None, proxy=None)
+            address = f"ws://127.0.0.1:{port}{way}"
+            self.socket = self.open_things.enter_context(
+                connect(address, max_size=None, proxy=None)
+            )
             self.requests, self.problems, self.numbers = [], [], itertools.count(1)
             self.session = None
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -49,7 +56,7 @@ class Browser:
             raise
 
     def _port(self):
-        file = Path(self.home.name) / "DevToolsActivePort"
+        file = Path(self.home) / "DevToolsActivePort"
         for _ in range(600):
             if file.exists() and len(lines := file.read_text(encoding="utf-8").split("\n")) > 1:
                 return " ".join(lines)
@@ -60,7 +67,7 @@ class Browser:
     def close(self):
         self.process.kill()
         self.process.wait()
-        self.home.cleanup()
+        self.open_things.close()
 
     def call(self, method, **parameters):
         """Call a method of the protocol and return its result."""

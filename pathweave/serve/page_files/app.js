@@ -281,7 +281,7 @@ function showScores() {
     columns.map(({ modality, name }) => cell(number(scored(stage, modality, name)), learnt === modality ? "number learnt" : "number"))));
   const lines = [["whole test set", "whole"], ["95 % interval", null], ["without the medium", "text_only"],
     ["most frequent answer", "majority"], ["linear probe", "probe"]];
-  const summary = lines.map(([words, field]) => h("tr", {}, title(words, "", "row"), columns.map((set) => {
+  const summary = lines.filter(([, field]) => columns.some((set) => set[field ?? "low"] !== null)).map(([words, field]) => h("tr", {}, title(words, "", "row"), columns.map((set) => {
     const interval = set.low === null ? "" : `${number(set.low)} - ${number(set.high)}`;
     return cell(field ? number(set[field]) : interval, "number");
   })));

@@ -51,7 +51,7 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     from pathweave.serve.in_process import InProcess
     from pathweave.serve.sandbox import Sandbox
     from pathweave.serve.server import announce, build_app, is_local, open_door, run_until_stopped
-    from pathweave.serve.service import Limits, Service, load_served
+    from pathweave.serve.service import Limits, Service, load_served, run_of
 
     door = open_door(host, port)
     sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
@@ -61,7 +61,7 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     service = Service(
         assistant, engine, name or Path(model).name, limits, Fetcher(tuple(fetch or ()))
     )
-    app = build_app(service, sandbox, api_key, is_local(host))
-    for line in announce(app, service, door, has_key=api_key is not None):
+    app = build_app(service, sandbox, api_key, is_local(host), run_of(model))
+    for line in announce(service, door, has_key=api_key is not None):
         typer.echo(line)
     run_until_stopped(app, door)

@@ -80,12 +80,7 @@ class Points(Decoder):
             MediaError: If they are an empty cloud or mesh, or one that is not finite.
             PathWeaveError: If trimesh is needed and not installed.
         """
-        max_points = max(self.max_points, self.count or 0)
-        points = _usable(read_points(data, max_points), max_points)
-        if points.dtype == np.float64:
-            points = points - points[0]  # else the mean, too, would be rounded far from the origin
-        if self.up == "z":
-            points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
+        points = self.cloud(data)
         if self.count is not None:
             # In float64 neither the sum nor the norm of large numbers overflows.
             centred = points - points.mean(axis=0, dtype=np.float64)
@@ -100,6 +95,21 @@ class Points(Decoder):
         azimuths = [_FIRST_AZIMUTH + 2 * math.pi * i / self.views for i in range(self.views)]
         grey = np.stack([render(ball, azimuth, self.size) for azimuth in azimuths])
         return Frames(np.repeat(grey[..., None], 3, axis=-1))
+
+    def cloud(self, data: bytes) -> Float[np.ndarray, "points 3"]:
+        """Return the points themselves, turned upright: at most ``max_points``, or ``count``.
+
+        Raises:
+            MediaError: See ``decode``.
+            PathWeaveError: See ``decode``.
+        """
+        max_points = max(self.max_points, self.count or 0)
+        points = _usable(read_points(data, max_points), max_points)
+        if points.dtype == np.float64:
+            points = points - points[0]  # else the mean, too, would be rounded far from the origin
+        if self.up == "z":
+            points = points[:, [0, 2, 1]] * np.array([1, 1, -1], dtype=np.float32)
+        return points
 
 
 def check_points(array: object) -> None:

@@ -115,19 +115,39 @@ class RangeMap(Decoder):
         )
         return np.array(ImageOps.exif_transpose(turned))
 
+    def limits(self, data: bytes) -> tuple[float, float]:
+        """Return the least and the greatest measurement of a map, in its own unit.
+
+        Raises:
+            MediaError: See ``decode``.
+        """
+        medium = unpack_pair(data)[1] if is_pair(data) else data
+        if medium.startswith(MAGIC):
+            values = read_npy(medium)
+        else:
+            values = np.asarray(open_picture(medium, self.max_pixels))
+        values, is_measured = _measured(values)
+        return float(values[is_measured].min()), float(values[is_measured].max())
+
     def _scaled(self, values: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
-        is_measured = np.isfinite(values) & (values != 0)
-        if not is_measured.any():
-            raise MediaError("must hold at least one measurement, got zeros or NaN; leave it out")
-        if (least := values[is_measured].min()) < 0:
-            raise MediaError(
-                f"must hold distances above 0 (0: not measured), got {least:g}; shift or clip them"
-            )
+        values, is_measured = _measured(values)
         nearness = np.where(is_measured, values, 0)
         nearness = nearness if self.larger_is == "nearer" else -nearness
         return np.repeat(brightness(nearness, is_measured)[..., None], 3, axis=-1)
+
+
+def _measured(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a map as float32, and where something was measured."""
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    is_measured = np.isfinite(values) & (values != 0)
+    if not is_measured.any():
+        raise MediaError("must hold at least one measurement, got zeros or NaN; leave it out")
+    if (least := values[is_measured].min()) < 0:
+        raise MediaError(
+            f"must hold distances above 0 (0: not measured), got {least:g}; shift or clip them"
+        )
+    return values, is_measured
 
 
 def brightness(

@@ -14,7 +14,6 @@ from pathweave.runs.path_directory import describe_path, load_proof
 from pathweave.runs.run_directory import RunDirectory
 
 
-@torch.no_grad()
 def gate_usage(
     model: PathWeave, name: str, features: Sequence[Tensor], texts: Sequence[str]
 ) -> dict[str, float]:
@@ -29,14 +28,37 @@ def gate_usage(
     Returns:
         By name of the path that an expert's adapter belongs to; empty for a path without gates.
     """
-    totals: defaultdict[str, list[float]] = defaultdict(list)
+    by_site = gate_usage_by_site(model, name, features, texts).values()
+    # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
+    experts = dict.fromkeys(expert for site in by_site for expert in site)
+    return {e: sum(site.get(e, 0.0) for site in by_site) / len(by_site) for e in experts}
+
+
+@torch.no_grad()
+def gate_usage_by_site(
+    model: PathWeave, name: str, features: Sequence[Tensor], texts: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return the mean weight of each expert of a path at each site with a gate, over tokens.
+
+    Args:
+        model: The model.
+        name: The path.
+        features: Encoded media of the path.
+        texts: Instruction beside each.
+
+    Returns:
+        By site, then by name of the path that an expert's adapter belongs to.
+    """
+    totals: defaultdict[str, defaultdict[str, list[float]]]
+    totals = defaultdict(lambda: defaultdict(list))
     earlier = model.paths[name].spec.predecessors
     noted: dict[str, Mixture] = {}
     for site, mixture in model.paths.mixtures(name).items():
+        if mixture.gate is None:
+            noted[site] = mixture
+            continue
         owners = [p for p in earlier if model.paths[p].adapter(site) is not None]
-        weighs = mixture.gate is not None
-        experts = (*owners, name) if weighs else ()
-        noted[site] = _Noted(**vars(mixture), experts=experts, totals=totals) if weighs else mixture
+        noted[site] = _Noted(**vars(mixture), experts=(*owners, name), totals=totals[site])
     model.eval()
     prompts: list[Prompt] = [
         [Medium(name, f.float()), text] for f, text in zip(features, texts, strict=True)
@@ -45,8 +67,11 @@ def gate_usage(
         model.logits_after(prompts, {name: noted})
     else:
         model.lay_out(prompts, {name: noted})
-    # The path's own adapter is an expert at every site; where a predecessor is none, it counts 0.
-    return {expert: sum(values) / len(totals[name]) for expert, values in totals.items()}
+    return {
+        site: {expert: sum(values) / len(values) for expert, values in experts.items()}
+        for site, experts in totals.items()
+        if experts
+    }
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -34,6 +35,7 @@ from pathweave.serve.openai_requests import (
     response,
     usage_of,
 )
+from pathweave.serve.page import PageFiles, page_routes
 from pathweave.serve.sandbox import Sandbox
 from pathweave.serve.service import Answer, Service
 from pathweave.serve.typed_questions import TypedRequest
@@ -49,6 +51,7 @@ def build_app(
     sandbox: Sandbox | None = None,
     key: str | None = None,
     is_local: bool = True,
+    root: Path | None = None,
 ) -> FastAPI:
     """Return the application of a server.
 
@@ -58,6 +61,7 @@ def build_app(
         key: What callers must show; None asks for nothing.
         is_local: Whether, without a key, it answers under the names of this machine alone, so that
             no page of the web can ask in its reader's name.
+        root: Directory of the run that is served, whose paths and scores its page shows.
     """
 
     @asynccontextmanager
@@ -96,6 +100,8 @@ def build_app(
         alive = getattr(service.engine, "is_alive", True)
         return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
 
+    app.include_router(page_routes(service, root), dependencies=[Depends(check)])
+    app.mount("/", PageFiles())  # the last: it takes what no route does
     return app
 
 
@@ -353,14 +359,16 @@ def is_local(host: str) -> bool:
     return host.startswith("127.") or host in ("localhost", "::1")
 
 
-def announce(app: FastAPI, service: Service, door: socket.socket, has_key: bool) -> list[str]:
+def announce(service: Service, door: socket.socket, has_key: bool) -> list[str]:
     """Return what is said when a server starts: where it is, and what can be asked."""
     host, port = door.getsockname()[:2]
     named = f"[{host}]" if ":" in host else host
     address = f"http://{named}:{port}"
-    lines = [f"address: {address}/v1", f"models: {', '.join(service.paths)}"]
-    if any(getattr(route, "path", None) == "/" for route in app.routes):
-        lines.append(f"page: {address}/")
+    lines = [
+        f"address: {address}/v1",
+        f"models: {', '.join(service.paths)}",
+        f"page: {address}/",
+    ]
     if not has_key and not is_local(host):
         lines.append(f"warning: whoever reaches {host} can ask; give --api-key")
     return lines

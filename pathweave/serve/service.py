@@ -21,6 +21,7 @@ from pathweave.runs.assistant import Assistant, load, load_alone
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.serve.engine import Asked, Engine, OverloadError, Piece
 from pathweave.serve.fetching import Fetcher
+from pathweave.serve.in_process import InProcess
 from pathweave.serve.openai_messages import RefusedError, turns_of
 from pathweave.serve.openai_requests import ChatRequest, ResponsesRequest
 from pathweave.serve.typed_questions import TypedRequest, probabilities
@@ -235,6 +236,27 @@ class Service:
         usage = {"input_tokens": tokens, "output_tokens": 0}
         return {"model": model, "answers": answers, "usage": usage}
 
+    async def prompt(self, request: ChatRequest) -> Prompt:
+        """Return the prompt of a request, with its media encoded.
+
+        Raises:
+            PathWeaveError: If the request is refused.
+        """
+        _, path = self.path_of(request.model)
+        limits = self.limits.max_messages, self.limits.max_parts
+        turns = await asyncio.to_thread(turns_of, request.messages, self.reads[path], *limits)
+        return (await self._prompt(turns, path, request.pathweave.blind))[0]
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """Return what a function returns that calls the model, while no one else does.
+
+        Raises:
+            PathWeaveError: If the engine is busy, or the function fails.
+        """
+        if isinstance(self.engine, InProcess):
+            return await self.engine.call(function)
+        return await self._in_thread(function)
+
     async def _prompt(
         self, turns: Sequence[dict[str, Any]], path: str | None, blind: bool = False
     ) -> tuple[Prompt, dict[str, int]]:
@@ -290,6 +312,11 @@ def _decoders(assistant: Assistant) -> dict[str | None, dict[str, Decoder]]:
     return reads
 
 
+def run_of(model: str) -> Path | None:
+    """Return the directory of a run; None if a model is a base by itself."""
+    return Path(model) if RunDirectory(Path(model)).recipe_file.is_file() else None
+
+
 def load_served(model: str, guard: Callable[[Decoder], Decoder]) -> Assistant:
     """Return the assistant of a run or of a base, with all it reads media with.
 
@@ -300,8 +327,7 @@ def load_served(model: str, guard: Callable[[Decoder], Decoder]) -> Assistant:
     Raises:
         PathWeaveError: If it cannot be loaded whole.
     """
-    is_run = RunDirectory(Path(model)).recipe_file.is_file()
-    assistant = load(model, guard=guard) if is_run else load_alone(model, guard)
+    assistant = load_alone(model, guard) if run_of(model) is None else load(model, guard=guard)
     _decoders(assistant)  # encoders are loaded now: threads would load them twice
     return assistant
 

@@ -98,12 +98,12 @@ FILES = {
 
 
 @contextmanager
-def served(service, sandbox=None, key=None, is_local=True, buffer=None, closes=True):
+def served(service, sandbox=None, key=None, is_local=True, buffer=None, closes=True, root=None):
     """Yield the address of a server, which ends with the block."""
     door = open_door("127.0.0.1", 0)
     if buffer is not None:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-    app = build_app(service, sandbox, key, is_local)
+    app = build_app(service, sandbox, key, is_local, root)
     config = uvicorn.Config(
         app, log_level="warning", lifespan="on" if closes else "off", timeout_graceful_shutdown=1
     )

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 
 def chat(
-    model: Annotated[
-        str, typer.Argument(metavar="DIR|BASE", help="A run, or with --base a base by itself.")
-    ],
-    is_base: Annotated[bool, typer.Option("--base", help="DIR|BASE is a base, not a run.")] = False,
+    model: Annotated[str, typer.Argument(metavar="DIR|BASE", help="A run, or a base by itself.")],
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 256,
     trust_code: TrustCode = False,
 ) -> None:
@@ -33,11 +30,11 @@ def chat(
 
     Example: pathweave chat runs/mcl_mini
     """
-    from pathweave.runs.assistant import load, load_alone
+    from pathweave.runs.assistant import load, load_alone, run_of
     from pathweave.serve.chat_session import ChatSession
     from pathweave.serve.in_process import InProcess
 
-    assistant = load_alone(model) if is_base else load(model)
+    assistant = load_alone(model) if run_of(model) is None else load(model)
 
     async def converse() -> None:
         engine = InProcess(assistant.model, max_batch=1)

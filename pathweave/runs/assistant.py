@@ -193,3 +193,8 @@ def load_alone(
     """
     loaded = load_base(base)
     return Assistant(PathWeave(loaded), make_readers(None, loaded, guard=guard))
+
+
+def run_of(model: str) -> Path | None:
+    """Return the directory of a run; None if a name is that of a base by itself."""
+    return Path(model) if RunDirectory(Path(model)).recipe_file.is_file() else None

@@ -104,8 +104,9 @@ def served(service, sandbox=None, key=None, is_local=True, buffer=None, closes=T
     if buffer is not None:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     app = build_app(service, sandbox, key, is_local, root)
+    lifespan = "on" if closes else "off"
     config = uvicorn.Config(
-        app, log_level="warning", lifespan="on" if closes else "off", timeout_graceful_shutdown=1
+        app, log_level="warning", lifespan=lifespan, timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)

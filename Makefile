@@ -5,8 +5,14 @@ RUN = $(VENV)/bin/pathweave
 OUT ?= runs/mcl_mini
 SUITE ?= everyday
 PYTEST = $(PY) -m pytest -q
+# One process a core, one thread each; a file's tests stay together, and share what they set up.
+SPREAD = -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: evolve quick test setup check everyday unchecked vision slow all clean
+# Tests start many processes, which read what an earlier one has compiled, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+test check everyday unchecked vision slow whole all: export OMP_NUM_THREADS = 1
+
+.PHONY: evolve quick test setup check everyday unchecked vision slow whole all clean
 
 evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
 	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
@@ -17,11 +23,14 @@ quick: $(VENV)/.ready-mini  ## The same five stages in a few minutes: it runs, i
 test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
 	@$(MAKE) --no-print-directory $(SUITE)
 
-# One process a core, one thread each; a file's tests stay together, and share what they set up.
 everyday:
-	OMP_NUM_THREADS=1 $(PYTEST) -n auto --dist loadfile
+	$(PYTEST) $(SPREAD)
 
-all: check unchecked vision slow everyday
+# The two that take one core each go side by side.
+all:
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check unchecked
+	@$(MAKE) --no-print-directory vision
+	@$(MAKE) --no-print-directory whole
 
 check:
 	$(VENV)/bin/ruff format --check .
@@ -35,12 +44,16 @@ unchecked:
 # Vision LLMs whose processors need torchvision, which is not in the other suites: the packaged
 # build is for GPUs, and importing it beside another build of torch fails.
 vision: $(VENV)/.ready-vision
-	OMP_NUM_THREADS=1 PYTHONPATH=$(VENV)/vision $(PYTEST) -n auto -p tests.torchvision_ops \
+	PYTHONPATH=$(VENV)/vision $(PYTEST) -n auto --dist worksteal -p tests.torchvision_ops \
 	  tests/model/test_vision_llms.py tests/model/test_chat.py tests/bases/test_vision_llm.py \
 	  tests/encoders/test_base_tower.py tests/estimate/test_vision_llms.py
 
 slow:
-	$(PYTEST) -m slow tests
+	$(PYTEST) $(SPREAD) -m slow tests
+
+# Everyday and slow tests by the same processes: the latter go first, and nobody waits for them.
+whole:
+	$(PYTEST) $(SPREAD) -m "not unchecked"
 
 setup: $(VENV)/.ready-dev
 

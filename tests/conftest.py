@@ -22,7 +22,7 @@ settings.load_profile("any_speed")
 
 
 def pytest_collection_modifyitems(items):
-    """Put files with slow tests first: they would keep one process busy when all others are done."""
+    """Put files with slow tests first: at the end one process would have them all to itself."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 

@@ -46,7 +46,8 @@ unchecked:
 vision: $(VENV)/.ready-vision
 	PYTHONPATH=$(VENV)/vision $(PYTEST) -n auto --dist worksteal -p tests.torchvision_ops \
 	  tests/model/test_vision_llms.py tests/model/test_chat.py tests/bases/test_vision_llm.py \
-	  tests/encoders/test_base_tower.py tests/estimate/test_vision_llms.py
+	  tests/encoders/test_base_tower.py \
+	  tests/estimate/test_vision_llms.py::test_the_tower_as_an_encoder
 
 slow:
 	$(PYTEST) $(SPREAD) -m slow tests

@@ -5,6 +5,9 @@ RUN = $(VENV)/bin/pathweave
 OUT ?= runs/mcl_mini
 SUITE ?= everyday
 PYTEST = $(PY) -m pytest -q
+# pip compiles what it installs on one core; some files of packages are none of this Python.
+PIP = $(PY) -m pip install --quiet --no-compile
+COMPILE = $(PY) -m compileall -qq --workers 0 $(VENV)/lib || true
 # One process a core, one thread each; a file's tests stay together, and share what they set up.
 SPREAD = -n auto --dist loadfile --no-loadscope-reorder
 
@@ -60,24 +63,26 @@ setup: $(VENV)/.ready-dev
 
 $(VENV)/bin/python:
 	python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet --upgrade pip
+	$(PIP) --upgrade pip
 
 # The version of torch is fixed here, not in pyproject.toml: a looser range would fetch a build of
 # several GB for GPUs. Change TORCH to use another.
 TORCH ?= torch==2.13.0
 $(VENV)/.ready-mini: pyproject.toml | $(VENV)/bin/python
-	$(PY) -m pip install --quiet "$(TORCH)"
-	$(PY) -m pip install --quiet --editable ".[mini]"
+	$(PIP) "$(TORCH)"
+	$(PIP) --editable ".[mini]"
+	$(COMPILE)
 	touch $@
 
 $(VENV)/.ready-dev: pyproject.toml | $(VENV)/bin/python
-	$(PY) -m pip install --quiet "$(TORCH)"
-	$(PY) -m pip install --quiet --editable ".[dev]"
+	$(PIP) "$(TORCH)"
+	$(PIP) --editable ".[dev]"
+	$(COMPILE)
 	touch $@
 
 TORCHVISION ?= torchvision==0.28.0
 $(VENV)/.ready-vision: $(VENV)/.ready-dev
-	$(PY) -m pip install --quiet --no-deps --target $(VENV)/vision "$(TORCHVISION)" num2words docopt
+	$(PIP) --no-deps --target $(VENV)/vision "$(TORCHVISION)" num2words docopt
 	touch $@
 
 clean:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pathweave.errors import PathWeaveError, RequestError, RunError
 from pathweave.evaluate.verify import PROOF_TOKENS, QUESTION, recorded_answers
+from pathweave.model.base import ends_of
 from pathweave.model.generate import spoken
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
@@ -79,7 +80,7 @@ class Remote:
 
     def body(self, model: PathWeave, asked: Asked, **prompt: object) -> dict[str, Any]:
         """Return a request. What a model's own settings would change is set to no effect."""
-        end = model.base.template.end.strip()
+        stops = (model.base.template.end.strip(), *asked.stop)
         return {
             "model": self.name,
             **prompt,
@@ -87,7 +88,8 @@ class Remote:
             "temperature": asked.temperature,
             "top_p": asked.top_p,
             "seed": asked.seed,
-            "stop": [*([end] if end else []), *asked.stop],
+            "stop": [stop for stop in stops if stop],
+            "stop_token_ids": ends_of(model.llm),
             **{"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
             **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
             "skip_special_tokens": True,

@@ -102,7 +102,7 @@ def test_requests_say_all_that_a_models_own_settings_could_change(model, server)
         "model": "tiny", "stream": True, "max_tokens": 3, "temperature": 0.5, "top_p": 0.9,
         "seed": 7, "stop": ["x"], "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
         "presence_penalty": 0.0, "frequency_penalty": 0.0, "skip_special_tokens": True,
-        "return_token_ids": True,
+        "return_token_ids": True, "stop_token_ids": [0],
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ class VllmEngine(OneThread):
         await super().close()
         for row, task in self._asking.items():
             row.fail(EngineError(GONE))
-            task.cancel()
+            _cancel(task)
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
@@ -175,8 +176,8 @@ class VllmEngine(OneThread):
     def _start(self, row: Row, body: bytes) -> None:
         if row.is_left:
             return
-        task = row.loop.create_task(self._ask(row, body))
-        row.on_leave, self._asking[row] = task.cancel, task
+        self._asking[row] = task = row.loop.create_task(self._ask(row, body))
+        row.on_leave = partial(_cancel, task)
         task.add_done_callback(lambda _: self._asking.pop(row, None))
 
     async def _ask(self, row: Row, body: bytes) -> None:
@@ -192,6 +193,8 @@ class VllmEngine(OneThread):
                 async for line in response.aiter_lines():
                     if line.startswith("data: {") and not is_whole:
                         is_whole = self._hear(row, line.removeprefix("data: "))
+                    if is_whole:  # the rest is read too, so that the connection can be kept
+                        row.on_leave = lambda: None
             if not is_whole:
                 raise remote.error("end its answers", "an answer that breaks off")
         except httpx.HTTPError as error:
@@ -225,6 +228,11 @@ class VllmEngine(OneThread):
         elif why is not None:
             raise self.remote.error("end its answers", f"one that ended for {why!r}")
         return why is not None
+
+
+def _cancel(task: "asyncio.Task[None]") -> None:
+    if not task.cancelling():  # a second time would stop it from closing its connection
+        task.cancel()
 
 
 def wire(embeds: Float[Tensor, "tokens dim"]) -> str:

@@ -184,7 +184,9 @@ class VllmEngine(OneThread):
         """Hand on what the engine says, to its end or to what goes wrong."""
         remote, is_whole = self.remote, False
         if self._client is None:
-            self._client = httpx.AsyncClient(**_settings(), limits=httpx.Limits())
+            # Each request has a connection of its own: the engine may be closing one that is idle.
+            limits = httpx.Limits(max_keepalive_connections=0)
+            self._client = httpx.AsyncClient(**_settings(), limits=limits)
         try:
             url = f"{remote.url}/v1/completions"
             async with self._client.stream("POST", url, content=body) as response:
@@ -193,7 +195,7 @@ class VllmEngine(OneThread):
                 async for line in response.aiter_lines():
                     if line.startswith("data: {") and not is_whole:
                         is_whole = self._hear(row, line.removeprefix("data: "))
-                    if is_whole:  # the rest is read too, so that the connection can be kept
+                    if is_whole:  # the engine ends by itself
                         row.on_leave = lambda: None
             if not is_whole:
                 raise remote.error("end its answers", "an answer that breaks off")

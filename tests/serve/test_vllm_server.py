@@ -183,8 +183,10 @@ def test_shards_are_answered_offline_as_the_page_says(finished, assistant, tmp_p
     assert done.returncode == 0, done.stderr[-3000:]
     examples = Examples(small, load(finished).readers)
     expected = generate(load(finished).model, [examples.prompt(i) for i in range(8)], 16)
-    said = dict(line.split("\t") for line in done.stdout.splitlines() if "\t" in line)
-    assert said == {sample.id: answer for sample, answer in zip(samples, expected, strict=True)}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("audio-qa")]
+    assert lines == [
+        f"{sample.id}\t{answer}" for sample, answer in zip(samples, expected, strict=True)
+    ]
 
 
 def test_an_engine_that_is_killed_in_mid_answer_is_told(serve, finished, assistant):

@@ -157,7 +157,6 @@ class VllmEngine(OneThread):
         with torch.no_grad():
             embedded = self.model.embed_prompts([row.asked.prompt for row in rows])
         for row, embeds in zip(rows, embedded, strict=True):
-            row.is_done = True  # for this thread
             count = len(embeds) + row.asked.max_tokens
             if count > self.remote.context:
                 row.fail(
@@ -170,6 +169,7 @@ class VllmEngine(OneThread):
                 continue
             wanted = {"prompt_embeds": wire(embeds), "stream": True}
             body = json.dumps(self.remote.body(self.model, row.asked, **wanted)).encode()
+            row.is_done = True  # for this thread
             if not row.loop.is_closed():
                 row.loop.call_soon_threadsafe(self._start, row, body)
 
@@ -184,9 +184,7 @@ class VllmEngine(OneThread):
         """Hand on what the engine says, to its end or to what goes wrong."""
         remote, is_whole = self.remote, False
         if self._client is None:
-            # Each request has a connection of its own: the engine may be closing one that is idle.
-            limits = httpx.Limits(max_keepalive_connections=0)
-            self._client = httpx.AsyncClient(**_settings(), limits=limits)
+            self._client = httpx.AsyncClient(**_settings())
         try:
             url = f"{remote.url}/v1/completions"
             async with self._client.stream("POST", url, content=body) as response:
@@ -221,7 +219,7 @@ class VllmEngine(OneThread):
             raise
         except (ValueError, RecursionError, LookupError, TypeError) as error:
             said = _said(data.encode())
-            raise self.remote.error("send tokens, as vLLM 0.10.2 and later do", said) from error
+            raise self.remote.error("send tokens (return_token_ids)", said) from error
         if any(self.heard(row, token) for token in tokens):
             return True
         if why in ("stop", "length"):
@@ -342,7 +340,7 @@ def _answers(
         choices = sorted(told["choices"], key=lambda choice: choice["index"])
         return [spoken(model, choice["token_ids"])[0] for choice in choices]
     except (LookupError, TypeError) as error:
-        raise remote.error("send tokens, as vLLM 0.10.2 and later do", str(told)) from error
+        raise remote.error("send tokens (return_token_ids)", str(told)) from error
 
 
 def _exchange(
@@ -364,6 +362,8 @@ def _settings() -> dict[str, Any]:
         "headers": {"Content-Type": "application/json"}
         | ({"Authorization": f"Bearer {key}"} if key else {}),
         "timeout": httpx.Timeout(PATIENCE, connect=CONNECT, pool=None),
+        # Each request has a connection of its own: the engine may be closing one that is idle.
+        "limits": httpx.Limits(max_keepalive_connections=0),
         "trust_env": False,  # a proxy would not find what listens on loopback
     }
 

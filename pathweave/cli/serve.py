@@ -55,6 +55,7 @@ def serve(  # noqa: PLR0913 (all are options of one command)
 
     with open_door(host, port) as door:
         sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
+        sandbox.start()
         assistant = load_served(model, sandbox.guard)
         engine = InProcess(assistant.model, max_batch, max_waiting)
         limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)

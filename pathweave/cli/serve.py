@@ -53,15 +53,15 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     from pathweave.serve.server import announce, build_app, is_local, open_door, run_until_stopped
     from pathweave.serve.service import Limits, Service, load_served, run_of
 
-    door = open_door(host, port)
-    sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
-    assistant = load_served(model, sandbox.guard)
-    engine = InProcess(assistant.model, max_batch, max_waiting)
-    limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)
-    service = Service(
-        assistant, engine, name or Path(model).name, limits, Fetcher(tuple(fetch or ()))
-    )
-    app = build_app(service, sandbox, api_key, is_local(host), run_of(model))
-    for line in announce(service, door, has_key=api_key is not None):
-        typer.echo(line)
-    run_until_stopped(app, door)
+    with open_door(host, port) as door:
+        sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
+        sandbox.start()
+        assistant = load_served(model, sandbox.guard)
+        engine = InProcess(assistant.model, max_batch, max_waiting)
+        limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)
+        fetcher = Fetcher(fetch or (), max_body << 20)
+        service = Service(assistant, engine, name or Path(model).name, limits, fetcher)
+        app = build_app(service, sandbox, api_key, is_local(host), run_of(model))
+        for line in announce(service, door, has_key=api_key is not None):
+            typer.echo(line)
+        run_until_stopped(app, door)

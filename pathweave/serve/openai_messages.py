@@ -99,21 +99,22 @@ def turns_of(
     """
     if not 1 <= len(messages) <= max_messages:
         raise RequestError(
-            f"messages must be 1 to {max_messages}, got {len(messages):,}; send the last ones"
+            f"the request must have 1 to {max_messages} messages, got {len(messages):,}; send the "
+            "last ones"
         )
     turns: list[dict[str, Any]] = []
     for number, message in enumerate(messages, start=1):
-        turn = _turn(message, f"message {number}", reads, max_parts)
+        turn = _turn(message, f"the request, turn {number}", reads, max_parts)
         if turn["role"] == "system" and any(each["role"] != "system" for each in turns):
             raise RequestError(
-                f"message {number}: a system message must come before all others, got it after "
-                f"one of the {turns[-1]['role']}; put it first"
+                f"the request, turn {number}: a system message must come before all others, got "
+                f"it after one of the {turns[-1]['role']}; put it first"
             )
         turns.append(turn)
     if turns[-1]["role"] != "user":
         raise RequestError(
-            f"the last message must be of the user, got {turns[-1]['role']!r}; add what is to be "
-            "answered"
+            f"the request: the last turn must be of the user, got {turns[-1]['role']!r}; add what "
+            "is to be answered"
         )
     return turns
 
@@ -187,8 +188,9 @@ def part_of(
         return _at(uri, None, place, reads, str(inner.get("filename", "")))
     if kind == "input_image":
         kind, part = "image_url", {"image_url": part.get("image_url")}
-    if isinstance(kind, str) and kind.endswith(URL):
-        return _at(_field(part, kind, "url", place), kind.removesuffix(URL), place, reads)
+    name = str(kind).removesuffix(URL)
+    if kind == name + URL and (kind == "image_url" or name in reads):
+        return _at(_field(part, kind, "url", place), name, place, reads)
     kinds = ["text", "input_audio", "file", *(name + URL for name in reads)]
     raise RequestError(f"{place}: {unknown('type', str(kind)[:80], kinds)}")
 

@@ -1,5 +1,6 @@
 """The HTTP server: routes in the shapes of OpenAI's API, keys, metrics, start and end."""
 
+import asyncio
 import hmac
 import json
 import logging
@@ -69,7 +70,7 @@ def build_app(
         yield
         await service.close()
         if sandbox is not None:
-            sandbox.close()
+            await asyncio.to_thread(sandbox.close)
 
     app = FastAPI(title="PathWeave", lifespan=lifespan, docs_url=None, redoc_url=None)
     meter = _Meter(service, sandbox)

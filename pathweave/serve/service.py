@@ -267,7 +267,7 @@ class Service:
             for number, turn in enumerate(turns, start=1):
                 for place, part in enumerate(turn["content"], start=1):
                     if (url := part.pop("url", None)) is not None:
-                        where = f"message {number}, part {place}"
+                        where = f"the request, turn {number}, part {place}"
                         part["data"] = await self.fetcher.fetch(url, where)
 
             def made() -> tuple[Prompt, dict[str, int]]:

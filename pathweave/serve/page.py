@@ -110,7 +110,7 @@ def page_routes(service: Service, root: Path | None) -> APIRouter:
     @routes.post("/paths")
     async def paths(http: Request) -> list[dict[str, Any]]:
         request = read_request(ChatRequest, await service.body(http))
-        prompt = await service.attended(http, service.prompt(request))
+        prompt, _ = await service.attended(http, service.prompt(request))
         return await service.call(lambda: paths_taken(service.assistant.model, prompt))
 
     @routes.get("/examples")

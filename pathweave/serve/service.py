@@ -185,11 +185,9 @@ class Service:
         Raises:
             PathWeaveError: If the request is refused, or the engine fails.
         """
-        model, path = self.path_of(request.model)
+        model, _ = self.path_of(request.model)
         asked = request.asked(self.limits.max_tokens)
-        limits = self.limits.max_messages, self.limits.max_parts
-        turns = await asyncio.to_thread(turns_of, request.messages, self.reads[path], *limits)
-        prompt, media = await self._prompt(turns, path, request.pathweave.blind)
+        prompt, media = await self.prompt(request)
         pieces = self._pieces(replace(asked, prompt=prompt), media)
         first = await anext(pieces)
         return Answer(model, _with_first(first, pieces), media)
@@ -236,8 +234,10 @@ class Service:
         usage = {"input_tokens": tokens, "output_tokens": 0}
         return {"model": model, "answers": answers, "usage": usage}
 
-    async def prompt(self, request: ChatRequest) -> Prompt:
-        """Return the prompt of a request, with its media encoded.
+    async def prompt(
+        self, request: ChatRequest | ResponsesRequest
+    ) -> tuple[Prompt, dict[str, int]]:
+        """Return the prompt of a request with its media encoded, and the tokens of these.
 
         Raises:
             PathWeaveError: If the request is refused.
@@ -245,7 +245,7 @@ class Service:
         _, path = self.path_of(request.model)
         limits = self.limits.max_messages, self.limits.max_parts
         turns = await asyncio.to_thread(turns_of, request.messages, self.reads[path], *limits)
-        return (await self._prompt(turns, path, request.pathweave.blind))[0]
+        return await self._prompt(turns, path, request.pathweave.blind)
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Return what a function returns that calls the model, while no one else does.

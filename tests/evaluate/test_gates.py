@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pathweave.evaluate.gates import gate_usage
+from pathweave.evaluate.gates import gate_usage, gate_usage_by_site
 from pathweave.model.prompt import Template
 from tests.tiny import chain, medium, tiny_model
 
@@ -63,3 +63,17 @@ def test_words_before_a_medium_are_on_no_path():
     assert set(both) == {"sound", "range"}
     mean = {name: sum(found[name] for found in alone) / 2 for name in both}
     assert both == pytest.approx(mean, abs=1e-5)
+
+
+def test_usage_by_site_is_that_of_each_gate():
+    model = tiny_model(*SPECS)
+    sites = [site for site, m in model.paths.mixtures("shape").items() if m.gate is not None]
+    for experts in model.paths["shape"].experts.values():
+        if experts.gate is not None:
+            experts.gate.weight.data.zero_()
+    model.paths["shape"].experts[sites[0]].gate.weight.data[-1] = 0.0
+    features = [medium("shape", units=2).features]
+    found = gate_usage_by_site(model, "shape", features, ["What?"])
+    assert list(found) == sites
+    third = dict.fromkeys(("sound", "range", "shape"), 1 / 3)
+    assert all(found[site] == pytest.approx(third) for site in sites)

@@ -86,7 +86,12 @@ def page_routes(service: Service, root: Path | None) -> APIRouter:
     @routes.get("/about")
     def about() -> dict[str, Any]:
         model = service.assistant.model
-        known = {"run": None, "base": model.base.kind, "paths": {}, "curriculum": []}
+        known: dict[str, Any] = {
+            "run": None,
+            "base": model.base.kind,
+            "paths": {},
+            "curriculum": [],
+        }
         return (known if root is None else inspect_run(root, gates=False)) | {
             "modalities": [
                 {"name": name, "reads": unguarded(decoder).noun}

@@ -67,13 +67,12 @@ def test_words_before_a_medium_are_on_no_path():
 
 def test_usage_by_site_is_that_of_each_gate():
     model = tiny_model(*SPECS)
-    sites = [site for site, m in model.paths.mixtures("shape").items() if m.gate is not None]
-    for experts in model.paths["shape"].experts.values():
-        if experts.gate is not None:
-            experts.gate.weight.data.zero_()
-    model.paths["shape"].experts[sites[0]].gate.weight.data[-1] = 0.0
-    features = [medium("shape", units=2).features]
-    found = gate_usage_by_site(model, "shape", features, ["What?"])
-    assert list(found) == sites
-    third = dict.fromkeys(("sound", "range", "shape"), 1 / 3)
-    assert all(found[site] == pytest.approx(third) for site in sites)
+    flat, *others = [s for s, mixed in model.paths.mixtures("shape").items() if mixed.gate]
+    model.paths["shape"].experts[flat].gate.weight.data.zero_()
+    features = [medium("shape", units=2, seed=s).features for s in range(2)]
+    found = gate_usage_by_site(model, "shape", features, ["What is it?", "How far?"])
+    assert list(found) == [flat, *others]
+    assert found[flat] == pytest.approx(dict.fromkeys(("sound", "range", "shape"), 1 / 3))
+    assert all(found[site] != pytest.approx(found[flat], abs=1e-3) for site in others)
+    mean = {name: sum(site[name] for site in found.values()) / len(found) for name in found[flat]}
+    assert usage(model, "shape") == pytest.approx(mean)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 def unknown(what: str, value: str, valid: Iterable[str]) -> str:
     """Return the message for a name that is not one of ``valid``, with the nearest that is."""
     known = sorted(valid)
-    return f"{what} must be one of {known}, got {value!r}{_nearest(value, known)}"
+    return f"{what} must be one of {known}, got {value!r}{nearest(value, known)}"
 
 
 def explain(error: ValidationError, schema: type[BaseModel], inside: str = "") -> str:
@@ -35,12 +35,13 @@ def explain(error: ValidationError, schema: type[BaseModel], inside: str = "") -
             message += f", got {problem['input']!r:.60}"
         if problem["type"] == "literal_error":
             valid = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
-            message += _nearest(str(problem["input"]), valid)
+            message += nearest(str(problem["input"]), valid)
         lines.append(f"{where}: {message}" if where else message)
     return "; ".join(lines)
 
 
-def _nearest(value: str, known: Iterable[str]) -> str:
+def nearest(value: str, known: Iterable[str]) -> str:
+    """Return the end of a message that asks whether the most similar of ``known`` was meant."""
     near = get_close_matches(value, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

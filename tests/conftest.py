@@ -1,7 +1,14 @@
 """Settings of every test: small models are fastest on one thread. One run for those that read."""
 
+from collections import Counter
+
+# Before the package: what is first imported from within it would be compiled anew every time,
+# since the shape checks give files that they compile another name.
+import accelerate  # noqa: F401
 import pytest
 import torch
+import transformers.modeling_utils
+import transformers.models.auto.modeling_auto  # noqa: F401
 from hypothesis import settings
 
 from tests import whole_runs as runs
@@ -12,6 +19,12 @@ collect_ignore = ["torchvision_ops.py"]  # a plug-in, and no test
 # No test asserts how long something takes: on a busy machine a deadline fails by chance.
 settings.register_profile("any_speed", deadline=None)
 settings.load_profile("any_speed")
+
+
+def pytest_collection_modifyitems(items):
+    """Put files with slow tests first: at the end one process would have them all to itself."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")

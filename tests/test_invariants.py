@@ -26,6 +26,7 @@ FOREIGN = {
     ("bases/pretrained.py", "image"),
     ("serve/openai_requests.py", "audio"),
     *(("bases/vision_llm.py", name) for name in ("image", "video")),
+    *(("lmms_eval/mcl_mini_task.py", name) for name in ("image", "audio")),
     *(("released/layout.py", name) for name in ("image", "depth", "pc", "point_cloud")),
 }
 SENSES = ("sight", "motion", "sound", "range", "shape")
@@ -313,7 +314,7 @@ def test_5_dropping_a_path_leaves_the_others_as_they_are():
 LEVELS = [
     *("errors", "extras", "validation", "display", "storage", "parts", "nn", "model", "methods"),
     *("bases", "encoders", "decoders", "metrics", "recipe", "data", "runs", "evaluate"),
-    *("estimate", "train", "compare", "datasets", "released", "serve", "cli"),
+    *("estimate", "train", "compare", "datasets", "released", "lmms_eval", "share", "serve", "cli"),
 ]
 
 

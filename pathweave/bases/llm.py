@@ -27,6 +27,7 @@ from pathweave.model.base import (
     Base,
     ends_of,
     freeze,
+    keep_words,
     native_dtype,
     sampled_hash,
     with_contiguous_head,
@@ -113,6 +114,7 @@ def load_llm(
     source: Path,
     dtype: torch.dtype | None = None,
     quantise: str | None = None,
+    layers: bool = True,
 ) -> Llm:
     """Return a frozen language model whose weights are ``tensors``.
 
@@ -126,6 +128,7 @@ def load_llm(
         dtype: Type of the weights; None takes what the processor multiplies natively, unless that
             is wider than what is stored.
         quantise: ``8bit`` or ``4bit`` to hold the weights of linear layers in so many bits.
+        layers: Whether it is to answer; otherwise its layers stay as stored (``keep_words``).
 
     Raises:
         RecipeError: If it is no model that can take the projector's tokens.
@@ -139,7 +142,7 @@ def load_llm(
             f"{config.model_type!r}, whose layers look up the words too; name another one as llm"
         )
     kind = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
-    return load_frozen(kind, config, tensors, source, dtype, quantise)
+    return load_frozen(kind, config, tensors, source, dtype, quantise, layers)
 
 
 def load_frozen(
@@ -149,6 +152,7 @@ def load_frozen(
     source: Path,
     dtype: torch.dtype | None = None,
     quantise: str | None = None,
+    layers: bool = True,
 ) -> Llm:
     """Return a frozen model of a kind that transformers has; see ``load_llm``.
 
@@ -165,9 +169,9 @@ def load_frozen(
             None,
             config=config,
             state_dict=dict(tensors),
-            dtype=chosen,
+            dtype=chosen if layers else stored,
             output_loading_info=True,
-            **_quantisation(quantise, chosen),
+            **_quantisation(quantise if layers else None, chosen),
         )
     except RuntimeError as error:
         if "mismatched" not in str(error):
@@ -191,6 +195,8 @@ def load_frozen(
             f"got {config.model_type!r}; choose another model"
         )
     freeze(with_contiguous_head(llm))
+    if not layers:
+        keep_words(llm, chosen)
     return Llm(llm, sampled_hash(tensors, seed=quantise) if quantise else None)
 
 
@@ -212,7 +218,10 @@ def _quantisation(quantise: str | None, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def load_llm_directory(
-    directory: Path, dtype: torch.dtype | None = None, quantise: str | None = None
+    directory: Path,
+    dtype: torch.dtype | None = None,
+    quantise: str | None = None,
+    layers: bool = True,
 ) -> Llm:
     """Return the causal language model in a directory; see ``load_llm``.
 
@@ -223,7 +232,7 @@ def load_llm_directory(
     """
     config = read_config(directory)
     shards = Shards(directory)
-    llm = load_llm(config, shards.read(shards.names), directory, dtype, quantise)
+    llm = load_llm(config, shards.read(shards.names), directory, dtype, quantise, layers)
     read_generation(directory, llm.model)
     return llm
 
@@ -246,7 +255,11 @@ def read_generation(directory: Path, model: PreTrainedModel) -> None:
 
 
 def use_llm(
-    base: Base, directory: Path, quantise: str | None = None, dtype: torch.dtype | None = None
+    base: Base,
+    directory: Path,
+    quantise: str | None = None,
+    dtype: torch.dtype | None = None,
+    layers: bool = True,
 ) -> None:
     """Put another language model into a base, with a fresh projector if its width differs.
 
@@ -255,6 +268,7 @@ def use_llm(
         directory: Holds the language model and its tokenizer.
         quantise: See ``load_llm``.
         dtype: See ``load_llm``.
+        layers: See ``load_llm``.
 
     Raises:
         RecipeError: If it is another kind of model.
@@ -262,7 +276,7 @@ def use_llm(
         PathWeaveError: If ``quantise`` is asked for and bitsandbytes is not installed.
     """
     base.tokenizer = load_tokenizer(directory)
-    base.llm, base.llm_identity = load_llm_directory(directory, dtype, quantise)
+    base.llm, base.llm_identity = load_llm_directory(directory, dtype, quantise, layers)
     base.template = replace(base.template, bos=starts_with_bos(base.tokenizer))
     if base.tokenizer.chat_template:
         base.reader, base.template = base.tokenizer, chat_words(base.tokenizer)

@@ -20,6 +20,7 @@ from pathweave.model.base import (
     LLM_DIRECTORY,
     Base,
     freeze,
+    keep_words,
     native_dtype,
     read_description,
     with_contiguous_head,
@@ -77,21 +78,25 @@ def is_connector(directory: Path) -> bool:
     return bool(read_description(directory)["kind"] == KIND)
 
 
-def load_mini(dtype: torch.dtype | None = None) -> Base:
+def load_mini(dtype: torch.dtype | None = None, layers: bool = True) -> Base:
     """Return the small base, fetching its weights if they are not here.
 
     Args:
         dtype: Type of the language model's weights; by default bfloat16 where the processor
             multiplies it natively, else float32.
+        layers: Whether the language model is to answer; see ``keep_words``.
 
     Raises:
         FetchError: If weights are missing and cannot be fetched.
     """
     directory = weights_dir(LLM)
+    dtype = dtype or native_dtype()
     llm = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype or native_dtype(), attn_implementation=attention()
+        directory, dtype=dtype if layers else "auto", attn_implementation=attention()
     )
     freeze(with_contiguous_head(llm))
+    if not layers:
+        keep_words(llm, dtype)
     text_directory = weights_dir(TEXT)
     qformer = minilm_qformer(text_directory)
     return Base(

@@ -40,6 +40,7 @@ def load_pretrained(
     llm_directory: Path | None = None,
     dtype: torch.dtype | None = None,
     quantise: str | None = None,
+    layers: bool = True,
 ) -> Base:
     """Return the base in a directory as transformers saves it; weights are mapped, not copied.
 
@@ -52,6 +53,7 @@ def load_pretrained(
         llm_directory: Holds a language model to take instead of the checkpoint's own.
         dtype: Type of the language model's weights; see ``load_llm``.
         quantise: See ``load_llm``.
+        layers: See ``load_llm``.
 
     Raises:
         RecipeError: If it is another kind of model.
@@ -60,9 +62,10 @@ def load_pretrained(
     """
     config, shards, tokenizer, text_tokenizer = open_pretrained(directory, llm_directory)
     if llm_directory is None:
-        llm = load_llm(config.text_config, shards.under(LLM), directory, dtype, quantise)
+        tensors = shards.under(LLM)
+        llm = load_llm(config.text_config, tensors, directory, dtype, quantise, layers)
     else:
-        llm = load_llm_directory(llm_directory, dtype, quantise)
+        llm = load_llm_directory(llm_directory, dtype, quantise, layers)
     with torch.device("meta"):
         qformer = QFormer(qformer_shape(config))
         projector = Projector(config.qformer_config.hidden_size, config.text_config.hidden_size)

@@ -6,13 +6,17 @@ Commands import what they need when they run, so that ``--help`` answers at once
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from pathweave import __version__
 from pathweave.cli.ask import AskCommand, ask
+from pathweave.cli.chat import chat
 from pathweave.cli.compare import compare
 from pathweave.cli.curve import curve
 from pathweave.cli.data import data_app
+from pathweave.cli.diff import diff
 from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
 from pathweave.cli.evolve import evolve
@@ -22,7 +26,10 @@ from pathweave.cli.fetch import fetch
 from pathweave.cli.import_ import import_
 from pathweave.cli.inspect import inspect
 from pathweave.cli.modality import modality_app
+from pathweave.cli.recipes import recipes
 from pathweave.cli.serve import serve
+from pathweave.cli.share import add, pack, pull, push, unpack
+from pathweave.cli.tokens import tokens
 from pathweave.cli.verify import verify
 from pathweave.cli.waiting import choose_waiting
 from pathweave.errors import PathWeaveError
@@ -37,17 +44,39 @@ app = typer.Typer(
     help="Add senses to a pretrained vision language model one at a time, without forgetting. "
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
-for command in (evolve, extend, inspect, verify, evaluate, estimate, serve, fetch):
+for command in (evolve, extend, inspect, verify, evaluate, tokens, estimate, recipes, serve, fetch):
     app.command()(command)
 app.command("import")(import_)
 app.command()(export)
+app.command()(chat)
 app.command()(compare)
 app.command()(curve)
+for shared in (pack, unpack, add, push, pull, diff):
+    app.command()(shared)
 app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
 app.add_typer(data_app, name="data")
 app.add_typer(modality_app, name="modality")
 # The options of ask are the modalities of the run, which only the run knows.
 app.command(cls=AskCommand, context_settings={"ignore_unknown_options": True})(ask)
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"pathweave {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _before_any_command(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:

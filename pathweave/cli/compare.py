@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.track import Track
 from pathweave.cli.trust import TrustCode
 from pathweave.errors import RecipeError
 
 
-def compare(
+def compare(  # noqa: PLR0913 (all are options of one command)
     grid: Annotated[
-        Path | None, typer.Argument(metavar="GRID", help="The file of a grid, YAML.")
+        Path | None,
+        typer.Argument(metavar="GRID", help="The grid: a YAML file, or one that ships."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -26,6 +28,7 @@ def compare(
         list[str] | None,
         typer.Option("--only", metavar="METHOD", help="Run this method alone; may be repeated."),
     ] = None,
+    track: Track = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Cells that run side by side, sharing the processors.")
     ] = 1,
@@ -35,6 +38,12 @@ def compare(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Report the grid in this directory.")
     ] = None,
+    submit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write the finished grid as one checked file into this directory."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -43,12 +52,14 @@ def compare(
     Ctrl-C saves and stops; the same command goes on from there. A cell that fails is reported, the
     others go on, and the exit code is 1.
 
-    Examples: pathweave compare recipes/mcl_grid.yaml --out runs/grid
+    Examples: pathweave compare mcl_grid --out runs/grid
 
     pathweave compare --report runs/grid --out docs
+
+    pathweave compare recipes/mcl_grid.yaml --out runs/grid --submit leaderboard
     """
     if report is not None:
-        if grid is not None or only or dry_run or jobs > 1:
+        if grid is not None or only or dry_run or jobs > 1 or track or submit is not None:
             raise RecipeError(
                 "--report must be given alone or with --out, got a grid or its options; run the "
                 "grid first, then report its directory"
@@ -58,12 +69,14 @@ def compare(
     if grid is None or out is None:
         raise RecipeError(
             "compare must be given GRID and --out DIR, or --report DIR, got neither; try pathweave "
-            "compare recipes/mcl_grid.yaml --out runs/grid"
+            "compare mcl_grid --out runs/grid"
         )
-    if dry_run:
+    if submit is not None:
+        _submit(grid, out, only or [], submit, as_json)
+    elif dry_run:
         _list(grid, out, only or [], as_json)
     else:
-        _run(grid, out, only or [], jobs, as_json)
+        _run(grid, out, only or [], jobs, track or [], as_json)
 
 
 def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
@@ -81,14 +94,16 @@ def _list(grid: Path, out: Path, only: list[str], as_json: bool) -> None:
     typer.echo(f"{sum(s.is_done for s in states)} of {len(states)} cells done")
 
 
-def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> None:
+def _run(
+    grid: Path, out: Path, only: list[str], jobs: int, track: list[str], as_json: bool
+) -> None:
     from pathweave.cli import EXIT_FAILED, EXIT_INTERRUPTED
     from pathweave.compare.grid import load_grid
     from pathweave.compare.run_grid import run_grid
     from pathweave.train.stop import Interrupted
 
     try:
-        outcome = run_grid(load_grid(grid), out, only, jobs, quiet=as_json)
+        outcome = run_grid(load_grid(grid), out, only, jobs, quiet=as_json, track=track)
     except Interrupted as stop:
         typer.echo(f"{stop}; run the same command again to go on", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from stop
@@ -101,6 +116,14 @@ def _run(grid: Path, out: Path, only: list[str], jobs: int, as_json: bool) -> No
         typer.echo(f"report: pathweave compare --report {out}")
     if outcome.failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _submit(grid: Path, out: Path, only: list[str], directory: Path, as_json: bool) -> None:
+    from pathweave.compare.grid import load_grid
+    from pathweave.compare.submission import submit
+
+    file = submit(load_grid(grid), out, directory, only)
+    typer.echo(json.dumps(str(file)) if as_json else f"wrote {file}")
 
 
 def _report(directory: Path, out: Path, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from pathweave.cli.trust import TrustCode
 
 
 def curve(  # noqa: PLR0913 (all are options of one command)
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, or one that ships.")],
     samples: Annotated[
         str,
         typer.Option(

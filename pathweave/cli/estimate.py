@@ -10,7 +10,7 @@ from pathweave.cli.trust import TrustCode
 
 
 def estimate(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, or one that ships.")],
     modalities: Annotated[
         int | None,
         typer.Option(min=1, help="Show growth up to so many paths; by default all stages'."),
@@ -34,7 +34,7 @@ def estimate(
 
     Everything follows from shapes: no weights are fetched and no data is read.
 
-    Example: pathweave estimate recipes/pathweave_vicuna7b.yaml --batch-size 4
+    Example: pathweave estimate pathweave_vicuna7b --batch-size 4
     """
     from rich.console import Console
 

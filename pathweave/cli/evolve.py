@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.track import Track
 from pathweave.cli.trust import TrustCode
 
 
 def evolve(  # noqa: PLR0913 (all are options of one command)
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="The recipe: a YAML file, or one that ships.")],
     out: Annotated[Path, typer.Option(help="Directory of the run; resumed if it exists.")],
     quick: Annotated[
         bool, typer.Option("--quick", help="All stages, in minutes: the recipe's quick section.")
@@ -20,9 +21,7 @@ def evolve(  # noqa: PLR0913 (all are options of one command)
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
     ] = None,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write DIR/tensorboard too (extra tensorboard).")
-    ] = False,
+    track: Track = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Say what would happen and what is missing; do nothing."),
@@ -39,7 +38,7 @@ def evolve(  # noqa: PLR0913 (all are options of one command)
     Ctrl-C saves and stops; the same command goes on from there. With --dry-run nothing is loaded,
     fetched or written, and the exit code is 1 if something is missing.
 
-    Example: pathweave evolve recipes/mcl_mini.yaml --out runs/mcl_mini
+    Example: pathweave evolve mcl_mini --out runs/mcl_mini
     """
     from pathweave.recipe.reading import load_recipe, parse_override
     from pathweave.train.stop import stop_with_parent
@@ -57,6 +56,6 @@ def evolve(  # noqa: PLR0913 (all are options of one command)
         raise typer.Exit(1 if plan.problems else 0)
     from pathweave.train.evolve import evolve_recipe
 
-    results = evolve_recipe(run, out, as_json, tensorboard)
+    results = evolve_recipe(run, out, as_json, track or ())
     if as_json and results is not None:
         typer.echo(json.dumps(results.model_dump(exclude_none=True)))

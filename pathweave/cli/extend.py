@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.track import Track
 from pathweave.cli.trust import TrustCode
 
 
@@ -22,6 +23,7 @@ def extend(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the recipe."),
     ] = None,
+    track: Track = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was added as JSON.")] = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -45,11 +47,12 @@ def extend(
                 f"{run} must be the directory of a run, or a base with --out DIR for the run to "
                 "be, got no recipe.json in it; add --out, or correct the directory"
             )
-        results = evolve_recipe(load_recipe(recipe, {**values, "base": run}), out, as_json)
+        first = load_recipe(recipe, {**values, "base": run})
+        results = evolve_recipe(first, out, as_json, track or ())
         if as_json and results is not None:
             typer.echo(json.dumps(results.model_dump(exclude_none=True)))
         return
-    extension = extend_run(Path(run), load_recipe(recipe, values), out, as_json)
+    extension = extend_run(Path(run), load_recipe(recipe, values), out, as_json, track or ())
     found = extension.as_json()
     if as_json:
         typer.echo(json.dumps(found))

@@ -19,6 +19,10 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     name: Annotated[
         str | None, typer.Option(help="Id of the model; by default that of the directory.")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A vLLM that answers in place of this process."),
+    ] = None,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Longest answer, in tokens, and the usual one.")
     ] = 512,
@@ -43,24 +47,26 @@ def serve(  # noqa: PLR0913 (all are options of one command)
 
     Example: pathweave serve runs/mcl_mini
 
+    Example: pathweave serve runs/mcl_mini --engine http://127.0.0.1:8001
+
     Example: pathweave serve Salesforce/instructblip-vicuna-7b --port 9000 --api-key secret
     """
     for module in ("fastapi", "uvicorn", "sse_starlette", "prometheus_client", "httpx"):
         import_extra(module, "serve")
+    from pathweave.runs.assistant import run_of
     from pathweave.serve.fetching import Fetcher
-    from pathweave.serve.in_process import InProcess
     from pathweave.serve.sandbox import Sandbox
     from pathweave.serve.server import announce, build_app, is_local, open_door, run_until_stopped
-    from pathweave.serve.service import Limits, Service, load_served, run_of
+    from pathweave.serve.service import Limits, Service, load_served, make_engine
 
     with open_door(host, port) as door:
         sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
         sandbox.start()
-        assistant = load_served(model, sandbox.guard)
-        engine = InProcess(assistant.model, max_batch, max_waiting)
+        assistant = load_served(model, sandbox.guard, has_layers=engine is None)
+        answering = make_engine(assistant, model, engine, max_batch, max_waiting)
         limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)
         fetcher = Fetcher(fetch or (), max_body << 20)
-        service = Service(assistant, engine, name or Path(model).name, limits, fetcher)
+        service = Service(assistant, answering, name or Path(model).name, limits, fetcher)
         app = build_app(service, sandbox, api_key, is_local(host), run_of(model))
         for line in announce(service, door, has_key=api_key is not None):
             typer.echo(line)

@@ -24,6 +24,7 @@ from pathweave.methods.settings import Training
 from pathweave.model.paths import NAME
 from pathweave.recipe.reading import load_recipe, read_yaml
 from pathweave.recipe.schema import Recipe
+from pathweave.recipe.shipped import find_recipe
 from pathweave.storage.atomic import sha256_bytes, sha256_file
 from pathweave.validation import explain, unknown
 
@@ -73,7 +74,7 @@ class Declaration(BaseModel, extra="forbid", frozen=True):
     name: str = Field(
         pattern="[A-Za-z0-9]", description="Name of the grid, for titles and the files of a report."
     )
-    recipe: str = Field(description="The recipe, relative to this file.")
+    recipe: str = Field(description="The recipe, relative to this file, or one that ships.")
     set: dict[str, Any] = Field({}, description="Overrides for all cells, by dotted field.")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         min_length=1, description="Seeds of the runs."
@@ -184,12 +185,13 @@ class Grid:
 
 
 def load_grid(path: Path) -> Grid:
-    """Read the file of a grid and the recipes of all its cells.
+    """Read the file of a grid, or one that ships by its name, and the recipes of all its cells.
 
     Raises:
         RecipeError: If the file or its recipe is missing or malformed, or a cell's recipe is not
             valid; the message names the cell.
     """
+    path = find_recipe(path)
     tree = read_yaml(path, "the file of a grid", "methods:")
     try:
         declared = Declaration.model_validate(tree)
@@ -207,7 +209,7 @@ def load_grid(path: Path) -> Grid:
 
 def _recipe(declared: Declaration, method: str, order: Order, seed: int, grid: Path) -> Recipe:
     overrides = {**declared.set, **declared.methods[method]}
-    file = grid.parent / str(overrides.pop("recipe", declared.recipe))
+    file = find_recipe(Path(str(overrides.pop("recipe", declared.recipe))), grid.parent)
     for field, own in (("seed", "seeds"), ("curriculum", "orders")):
         if field in overrides:
             raise RecipeError(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pathweave.compare.grid import Cell
@@ -31,13 +32,20 @@ class RunningCell:
         directory: Its directory.
         num_threads: Threads of one operation.
         cell: The cell that it is; None for a first stage.
+        track: Trackers of the run.
 
     Raises:
         DiskError: If the directory cannot be written.
     """
 
     def __init__(
-        self, name: str, recipe: Recipe, directory: Path, num_threads: int, cell: Cell | None = None
+        self,
+        name: str,
+        recipe: Recipe,
+        directory: Path,
+        num_threads: int,
+        cell: Cell | None = None,
+        track: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.cell = cell
@@ -48,6 +56,7 @@ class RunningCell:
         write_atomic(directory / GIVEN, dump_recipe(recipe).encode())
         words = [sys.executable, "-m", "pathweave.cli", "evolve", str(directory / GIVEN)]
         words += ["--out", str(directory), "--json", "--stop-with-parent"]
+        words += [word for name in track for word in ("--track", name)]
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
         with disk_errors(directory), (directory / OUTPUT).open("wb") as output:
             self._process = subprocess.Popen(

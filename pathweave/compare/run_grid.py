@@ -21,6 +21,7 @@ from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sole_writer, write_json
 from pathweave.train.log import RunLog
 from pathweave.train.stop import Interrupted, StopRequest
+from pathweave.train.trackers import check_trackers
 from pathweave.validation import unknown
 
 _POLL = 0.1  # seconds between two looks at the cells
@@ -115,6 +116,7 @@ def run_grid(
     jobs: int = 1,
     quiet: bool = False,
     shared: Shared = first_stage,
+    track: Sequence[str] = (),
 ) -> GridOutcome:
     """Run the cells of a grid that are not done yet.
 
@@ -125,19 +127,21 @@ def run_grid(
         jobs: Cells that run side by side; they share the threads of this process.
         quiet: Show nothing.
         shared: Gives the stages that a cell begins with and shares with others, learnt once.
+        track: Trackers of every run, of ``TRACKERS``.
 
     Raises:
-        RecipeError: If there is no method of a name in ``only``.
+        RecipeError: If there is no method of a name in ``only``, or no such tracker.
         Interrupted: After a request to stop; running again goes on from there.
         BusyError: If another process runs a grid in the directory.
         RunError: If there is a result that is damaged or of another recipe.
         DiskError: If the directory cannot be written.
     """
+    check_trackers(track)
     cells = select(grid, only)
     with sole_writer(out):
         states = [state_of(cell, out) for cell in cells]
         write_json(out / "results" / ABOUT, grid.about().model_dump())
-        return _Schedule(grid.declared.name, out, states, jobs, quiet, shared).run()
+        return _Schedule(grid.declared.name, out, states, jobs, quiet, shared, track).run()
 
 
 class _Schedule:
@@ -151,9 +155,10 @@ class _Schedule:
         jobs: int,
         quiet: bool,
         shared: Shared,
+        track: Sequence[str],
     ) -> None:
         done = [state for state in states if state.is_done]
-        self._out, self._jobs, self._shared = out, jobs, shared
+        self._out, self._jobs, self._shared, self._track = out, jobs, shared, track
         self._threads = max(1, torch.get_num_threads() // jobs)
         self._todo = [state.cell for state in states if not state.is_done]
         self._costs = [state.seconds for state in done]
@@ -211,15 +216,19 @@ class _Schedule:
                 if not RunDirectory(stage).results.is_file():
                     self._log.event("first_stage", directory=stage.name)
                     name = f"shared {stage.name}"
-                    self._running.append(RunningCell(name, recipe, stage, self._threads))
+                    self._running.append(self._running_cell(name, recipe, stage))
                     return
                 start_from(stage, directory)
             self._log.event("cell", cell=cell.name)
-            running = RunningCell(cell.name, cell.recipe, directory, self._threads, cell)
-            self._running.append(running)
+            self._running.append(self._running_cell(cell.name, cell.recipe, directory, cell))
         except PathWeaveError as error:
             self._failed(cell, error)
         self._todo.remove(cell)
+
+    def _running_cell(
+        self, name: str, recipe: Recipe, directory: Path, cell: Cell | None = None
+    ) -> RunningCell:
+        return RunningCell(name, recipe, directory, self._threads, cell, self._track)
 
     def _end(self, running: RunningCell) -> None:
         """Record what came of a run that has ended."""

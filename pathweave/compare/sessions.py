@@ -1,9 +1,9 @@
 """Sessions of a run as its log tells them: what they have cost, what the newest is doing."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from pathweave.train.log import events
 
 _TAIL = 4096
 
@@ -16,7 +16,7 @@ def sessions(log: Path) -> dict[str, Any]:
         own sessions; ``shared_seconds``, the time of the first stage it was given.
     """
     own, shared, peak = 0.0, 0.0, 0
-    for event in _events(log.read_bytes()):
+    for event in events(log.read_bytes()):
         if event["event"] == "session":
             own += event.get("seconds", 0.0)
             peak = max(peak, event.get("peak_memory_bytes", 0))
@@ -36,10 +36,10 @@ def current(log: Path, recipe_steps: dict[str, int]) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))
-            events = list(_events(file.read()))
+            found = list(events(file.read()))
     except OSError:
         return "starting"
-    for event in reversed(events):
+    for event in reversed(found):
         if event["event"] == "step":
             steps = recipe_steps.get(event["stage"], 0)
             return f"train {event['stage']} {event['step']}/{steps}, loss {event['loss']:.2f}"
@@ -48,14 +48,3 @@ def current(log: Path, recipe_steps: dict[str, int]) -> str:
         if event["event"] in ("stage", "saved"):
             return f"{event['event']} {event['stage']}"
     return "starting"
-
-
-def _events(data: bytes) -> Iterator[dict[str, Any]]:
-    """Return the whole lines of a log; the first and the last may have been cut."""
-    for line in data.split(b"\n"):
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict) and "event" in event:
-            yield event

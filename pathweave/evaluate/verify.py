@@ -26,6 +26,7 @@ from pathweave.storage.bundle import Bundle
 
 PROOF_TOKENS = 8
 TOLERANCE = 0.05
+QUESTION = "What is the capital of France?"
 BASE_LOGITS = "logits.safetensors"
 BASE_PROOF = Bundle(
     "a proof of the base",
@@ -153,7 +154,7 @@ def verify_base(model: PathWeave, run: RunDirectory) -> list[Verdict]:
 def _compute_base(model: PathWeave) -> tuple[list[Tensor], list[str]]:
     """Return the logits after each of a few prompts of no path, and the answers."""
     model.eval()
-    asked: list[Prompt] = [["What is the capital of France?"]]
+    asked: list[Prompt] = [[QUESTION]]
     if (kind := picture_kind(model.base.native)) is not None:
         noise = torch.randint(256, (64, 64, 3), generator=torch.Generator().manual_seed(0))
         picture = Image.fromarray(noise.byte().numpy())
@@ -161,6 +162,31 @@ def _compute_base(model: PathWeave) -> tuple[list[Tensor], list[str]]:
     # Each by itself: some bases read one number of pictures at a time.
     logits = [model.logits_after([prompt])[0] for prompt in asked]
     return logits, [generate(model, [prompt], PROOF_TOKENS)[0] for prompt in asked]
+
+
+def recorded_answers(run: RunDirectory, names: Sequence[str]) -> list[tuple[Prompt, str]]:
+    """Return prompts whose answers, of ``PROOF_TOKENS`` tokens, are kept with a run.
+
+    Where stages have changed the connector, of the paths only the newest answers as it did.
+
+    Args:
+        run: The run.
+        names: Its paths that are loaded, in the order in which they were learnt.
+    """
+    found: list[tuple[Prompt, str]] = []
+    if recover_directory(run.base_proof):
+        answers = BASE_PROOF.read(run.base_proof)["answers"]
+        found += [([QUESTION], answers[0])]
+    kept = [name for name in names if run.path(name).exists()]
+    changed = run.newest_connector(kept) is not None
+    for name in kept[-1:] if changed else kept:
+        tensors, proof = load_proof(run.path(name)), describe_path(run.path(name)).get("proof")
+        if not tensors or not proof:
+            continue
+        for i, answer in enumerate(proof["answers"]):
+            features = tensors[f"features_{i}"].float()
+            found.append(([Medium(name, features), proof["texts"][i]], answer))
+    return found
 
 
 def verify_run(model: PathWeave, run: RunDirectory, names: list[str]) -> list[Verdict]:

@@ -52,6 +52,17 @@ def with_contiguous_head(llm: PreTrainedModel) -> PreTrainedModel:
     return llm
 
 
+def keep_words(llm: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give a language model's table of words a type of its own; its layers stay as they are.
+
+    Layers of the type they are stored in stay mapped from their file: none of them is read but for
+    the few values of the fingerprint. It then makes embeddings, and no answers.
+    """
+    words = llm.get_input_embeddings().to(dtype)
+    for name, buffer in words.named_buffers():  # a factor of Gemma's, rounded to the type before
+        buffer.fill_(getattr(words, f"scalar_{name}", buffer))
+
+
 def ends_of(llm: PreTrainedModel) -> list[int]:
     """Return the tokens at which a language model stops generating, as far as it says."""
     ends = getattr(llm.generation_config, "eos_token_id", None)
@@ -221,12 +232,13 @@ def save_base(base: Base, directory: Path, whole: bool = False) -> None:
         SAVED_BASE.describe(temporary, about)
 
 
-def load_directory(directory: Path, dtype: torch.dtype) -> Base:
+def load_directory(directory: Path, dtype: torch.dtype, layers: bool = True) -> Base:
     """Return the base in a directory that ``save_base(..., whole=True)`` wrote.
 
     Args:
         directory: The directory.
         dtype: Type of the language model's weights.
+        layers: Whether the language model is to answer; see ``keep_words``.
 
     Raises:
         PathError: If something is missing or damaged.
@@ -234,7 +246,8 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
     about, shape, template = open_directory(directory)
     parts = [LLM_DIRECTORY, *([TEXT_DIRECTORY] if shape.vocab_size else [])]
     try:
-        llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=dtype)
+        wanted = dtype if layers else "auto"
+        llm = AutoModelForCausalLM.from_pretrained(directory / LLM_DIRECTORY, dtype=wanted)
         tokenizer, *text = [AutoTokenizer.from_pretrained(directory / part) for part in parts]
     # A damaged model or tokenizer makes the readers fail in many ways.
     except Exception as error:
@@ -243,6 +256,8 @@ def load_directory(directory: Path, dtype: torch.dtype) -> Base:
             f"{' '.join(repr(error).split())[:200]}; copy the whole directory again"
         ) from error
     freeze(with_contiguous_head(llm))
+    if not layers:
+        keep_words(llm, dtype)
     dim = cast(nn.Embedding, llm.get_input_embeddings()).embedding_dim
     base = Base(
         kind=about["kind"],

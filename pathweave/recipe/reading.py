@@ -19,6 +19,8 @@ from pathweave.methods import METHODS
 from pathweave.metrics import METRICS
 from pathweave.parts import is_own
 from pathweave.recipe.schema import Recipe, explain
+from pathweave.recipe.shipped import find_recipe, shipped_recipes
+from pathweave.validation import nearest
 
 
 class _Loader(yaml.SafeLoader):
@@ -42,26 +44,27 @@ WEIGHT_OPTIONS = ("directory", "model")  # of encoders: where they are read from
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None, quick: bool = False) -> Recipe:
     """Read a recipe from YAML or JSON.
 
-    A field ``extends`` names another recipe, relative to the file: that one holds, with the fields
-    that are given here changed.
+    A field ``extends`` names another recipe, relative to the file or one that ships: that one
+    holds, with the fields that are given here changed.
 
     Args:
-        path: The file.
+        path: The file, or the name of a recipe that ships (``find_recipe``).
         overrides: Values by dotted field, such as ``{"training.lr": 1e-3}``.
         quick: Apply the recipe's own ``quick`` overrides first.
 
     Raises:
-        RecipeError: If the file is missing, malformed, extends one that is missing or itself, or
-            holds an unknown field or a bad value; or if it names code that is not trusted, does not
-            exist, or is no such part.
+        RecipeError: If the file is missing, may be either of two, is malformed, extends one that is
+            missing or itself, or holds an unknown field or a bad value; or if it names code that is
+            not trusted, does not exist, or is no such part.
     """
+    path = find_recipe(path)
     tree = _read_tree(path)
     if quick:
         if not tree.get("quick"):
             raise RecipeError(f"{path} must have a section quick: for --quick, got none")
         overrides = {**tree["quick"], **(overrides or {})}
     for field, value in (overrides or {}).items():
-        _set(tree, field, value)
+        set_field(tree, field, value)
     recipe = parse_recipe(tree, str(path))
     recipe = parse_recipe(_resolved(recipe, path.parent.absolute()))
     _check_own(recipe)
@@ -104,7 +107,11 @@ def read_yaml(path: Path, what: str, field: str) -> dict[str, Any]:
     try:
         tree = yaml.load(path.read_bytes(), Loader=_Loader)
     except OSError as error:
-        raise RecipeError(f"{path} must be {what}, got {error.strerror}") from error
+        named = path.as_posix().removesuffix(path.suffix).removeprefix("recipes/")
+        raise RecipeError(
+            f"{path} must be {what}, got {error.strerror}; pathweave recipes lists those that "
+            f"ship{nearest(named, shipped_recipes())}"
+        ) from error
     # Lists in lists without end are too deep for the parser.
     except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"{path} must be YAML, got {' '.join(str(error).split())}") from error
@@ -120,14 +127,15 @@ def _read_tree(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]
     if name is None:
         return tree
     here = Path(os.path.normpath(path.absolute()))
-    extended = Path(os.path.normpath(here.parent / str(name)))
+    extended = Path(os.path.normpath(find_recipe(Path(str(name)), here.parent)))
     chain = (*extended_by, here)
     if extended in chain:
         names = " -> ".join(file.name for file in (*chain, extended))
         raise RecipeError(f"extends must not lead back to a recipe before it, got {names}; end it")
     if not isinstance(name, str) or not extended.is_file():
         raise RecipeError(
-            f"{path}: extends must name a recipe, relative to the file, got {name!r}; correct it"
+            f"{path}: extends must name a recipe, relative to the file, or one that ships, got "
+            f"{name!r}; correct it"
         )
     # By itself, so that an error in it is told of it, and its paths are relative to it.
     recipe = parse_recipe(_read_tree(extended, chain), str(extended))
@@ -189,7 +197,12 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {field}: the value must be YAML, got {value!r}") from error
 
 
-def _set(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
+def set_field(tree: dict[str, Any], field: str, value: Any) -> None:  # noqa: ANN401
+    """Set a dotted field of a recipe as plain values.
+
+    Raises:
+        RecipeError: If a part of the name stands for a value.
+    """
     *parents, last = field.split(".")
     for name in parents:
         if tree.get(name) is None:

@@ -159,6 +159,7 @@ def load(
     run: str | Path,
     paths: Sequence[str] | None = None,
     guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
+    layers: bool = True,
 ) -> Assistant:
     """Return an assistant over a directory that ``pathweave evolve`` wrote.
 
@@ -166,12 +167,14 @@ def load(
         run: The directory.
         paths: Load these paths and those they build on; None loads all.
         guard: Wraps each decoder, such as in one that works in another process.
+        layers: Whether the language model is to answer; an assistant without its layers makes
+            prompts alone.
 
     Raises:
         RunError: If the directory is no run.
         PathError: If a path is damaged.
     """
-    model, recipe = load_run(Path(run), None if paths is None else list(paths))
+    model, recipe = load_run(Path(run), None if paths is None else list(paths), layers)
     return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run)), guard))
 
 
@@ -190,3 +193,8 @@ def load_alone(
     """
     loaded = load_base(base)
     return Assistant(PathWeave(loaded), make_readers(None, loaded, guard=guard))
+
+
+def run_of(model: str) -> Path | None:
+    """Return the directory of a run; None if a name is that of a base by itself."""
+    return Path(model) if RunDirectory(Path(model)).recipe_file.is_file() else None

@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 from pathweave.bases.fetch import fetched_dir, weights_dir
 from pathweave.bases.hub import is_remote, local_directory, snapshot
 from pathweave.bases.llm import CONFIG, read_config, use_llm
+from pathweave.bases.mini import LLM as MINI_LLM
 from pathweave.bases.mini import is_connector, load_mini
 from pathweave.bases.pretrained import load_pretrained
 from pathweave.bases.vision_llm import (
@@ -25,10 +26,11 @@ from pathweave.data.examples import Readers
 from pathweave.decoders import Decoder
 from pathweave.encoders import BASE
 from pathweave.encoders.base_tower import VisionLlmReader
-from pathweave.errors import FetchError, RecipeError
+from pathweave.errors import FetchError, RecipeError, RunError
 from pathweave.methods.settings import Reducer
 from pathweave.model.base import (
     DESCRIPTION,
+    LLM_DIRECTORY,
     Base,
     freeze,
     load_connector,
@@ -51,6 +53,7 @@ def load_base(
     llm: str | None = None,
     quantise: str | None = None,
     reducer: Reducer | None = None,
+    layers: bool = True,
 ) -> Base:
     """Return a base; what it has no pretrained weights for starts random, from ``seed``.
 
@@ -62,6 +65,8 @@ def load_base(
             weights that can be fetched, or a hub id.
         quantise: ``8bit`` or ``4bit`` to hold the language model's weights in so many bits.
         reducer: Sizes of the Q-Former of each path on a vision LLM; None takes the usual ones.
+        layers: Whether the language model is to answer. Otherwise its layers are not loaded, but
+            for the few values of the fingerprint: another engine answers.
 
     Raises:
         RecipeError: If there is no such base, or it is no model of the right kind.
@@ -78,8 +83,14 @@ def load_base(
         if (directory / CONFIG).is_file():
             if is_vision_llm(read_config(directory)):
                 refuse_llm(llm, kind)
+                if not layers:
+                    raise RecipeError(
+                        "a language model that is loaded without its layers must read text alone, "
+                        f"got the vision LLM {kind!r}, which takes more than embeddings; load it "
+                        "whole: ask it in this process, without --engine"
+                    )
                 return load_vision_base(directory, (reducer or Reducer()).shape, quantise=quantise)
-            return load_pretrained(directory, own, quantise=quantise)
+            return load_pretrained(directory, own, quantise=quantise, layers=layers)
         if not (directory / DESCRIPTION).is_file():
             raise FetchError(
                 f"{directory} must hold a base ({DESCRIPTION}), or an InstructBLIP, a BLIP-2 or a "
@@ -91,16 +102,16 @@ def load_base(
             f"{kind!r}; leave quantise out"
         )
     if kind == "mini":
-        base = load_mini()
+        base = load_mini(layers=layers)
     elif is_connector(directory):
-        base = load_mini()
+        base = load_mini(layers=layers)
         load_connector(base, directory)
     else:
-        base = load_directory(directory, native_dtype())
+        base = load_directory(directory, native_dtype(), layers)
     if own is not None:
         known = {name: find_weights(name).licence for name in language_models()}
         # These are small: as the small base's, they may be wider than what is stored.
-        use_llm(base, own, quantise, native_dtype() if llm in known else None)
+        use_llm(base, own, quantise, native_dtype() if llm in known else None, layers)
         others = {part: of for part, of in base.licences.items() if part not in known}
         name = llm if llm in known else "llm"
         base.licences = {**others, name: known.get(name, "not stated")}
@@ -134,30 +145,69 @@ def model_directory(field: str, name: str, fetch: bool = True) -> Path:
     )
 
 
-def new_model(recipe: Recipe) -> PathWeave:
-    """Return the base of a recipe, with cues and with no paths but those it comes with."""
+def llm_place(recipe: Recipe) -> str:
+    """Return the directory or hub id of a recipe's language model by itself, for other programs.
+
+    It is ``LLM`` where it is but a part of a checkpoint, and has to be saved by itself first.
+    """
+    if recipe.llm is not None:
+        is_known = recipe.llm in language_models()
+        return str(fetched_dir(recipe.llm)) if is_known else recipe.llm
+    if recipe.base == "mini":
+        return str(fetched_dir(MINI_LLM))
+    directory = model_directory("base", recipe.base, fetch=False)
+    if is_connector(directory):
+        return str(fetched_dir(MINI_LLM))
+    return str(directory / LLM_DIRECTORY) if (directory / LLM_DIRECTORY).is_dir() else "LLM"
+
+
+def new_model(recipe: Recipe, layers: bool = True) -> PathWeave:
+    """Return the base of a recipe, with cues and with no paths but those it comes with.
+
+    Args:
+        recipe: The recipe.
+        layers: See ``load_base``.
+    """
     cues = {name: modality.cue for name, modality in recipe.modalities.items()}
     reducer = recipe.method.reducer
-    base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise, reducer)
+    base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise, reducer, layers)
     return PathWeave(base, cues)
 
 
-def load_run(root: Path, only: list[str] | None = None) -> tuple[PathWeave, Recipe]:
+def load_run(
+    root: Path, only: list[str] | None = None, layers: bool = True
+) -> tuple[PathWeave, Recipe]:
     """Return the model of a run with its finished paths, and the run's recipe.
 
     Args:
         root: Directory of the run.
         only: Load these paths and their predecessors; None loads all.
+        layers: See ``load_base``.
 
     Raises:
-        RunError: If the directory is no run.
+        RunError: If the directory is no run, or without ``layers`` a path changes them.
         PathError: If a path is damaged, or a predecessor is missing or another.
     """
     run = RunDirectory(root)
     recipe = run.recipe()
-    model = new_model(recipe)
+    model = new_model(recipe, layers)
     load_finished(model, run, recipe, only)
+    if not layers:
+        refuse_hosts(model)
     return model, recipe
+
+
+def refuse_hosts(model: PathWeave) -> None:
+    """Refuse paths that change the language model from within.
+
+    Raises:
+        RunError: If there are any.
+    """
+    if inside := [path.spec.name for path in model.paths if path.experts_in_llm()]:
+        raise RunError(
+            "paths must have their adapters outside the language model to be answered by another "
+            f"engine, got {', '.join(inside)} with some inside; leave --engine out, or load others"
+        )
 
 
 def load_finished(

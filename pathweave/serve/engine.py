@@ -1,6 +1,6 @@
 """Engines: what answers the prompts of many callers at once."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -63,7 +63,7 @@ class Engine(Protocol):
     ``is_alive``, whether it can answer at all. A server tells them.
     """
 
-    def stream(self, asked: Asked) -> AsyncIterator[Piece]:
+    def stream(self, asked: Asked) -> AsyncGenerator[Piece, None]:
         """Yield an answer in pieces; a caller who closes the iterator ends the work for it.
 
         Raises:

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
@@ -15,16 +14,18 @@ from starlette.requests import ClientDisconnect
 
 from pathweave.data.examples import JointReader, NativeReader
 from pathweave.decoders import Decoder
+from pathweave.errors import RunError
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Native, Prompt
-from pathweave.runs.assistant import Assistant, load, load_alone
-from pathweave.runs.run_directory import RunDirectory
+from pathweave.runs.assistant import Assistant, load, load_alone, run_of
 from pathweave.serve.engine import Asked, Engine, OverloadError, Piece
 from pathweave.serve.fetching import Fetcher
 from pathweave.serve.in_process import InProcess
+from pathweave.serve.one_thread import OneThread
 from pathweave.serve.openai_messages import RefusedError, turns_of
 from pathweave.serve.openai_requests import ChatRequest, ResponsesRequest
 from pathweave.serve.typed_questions import TypedRequest, probabilities
+from pathweave.serve.vllm_engine import remote_engine
 from pathweave.validation import unknown
 
 Result = TypeVar("Result")
@@ -312,24 +313,52 @@ def _decoders(assistant: Assistant) -> dict[str | None, dict[str, Decoder]]:
     return reads
 
 
-def run_of(model: str) -> Path | None:
-    """Return the directory of a run; None if a model is a base by itself."""
-    return Path(model) if RunDirectory(Path(model)).recipe_file.is_file() else None
-
-
-def load_served(model: str, guard: Callable[[Decoder], Decoder]) -> Assistant:
+def load_served(
+    model: str, guard: Callable[[Decoder], Decoder], has_layers: bool = True
+) -> Assistant:
     """Return the assistant of a run or of a base, with all it reads media with.
 
     Args:
         model: The directory of a run, or a base: see ``pathweave.runs.loading.load_base``.
         guard: Wraps each decoder.
+        has_layers: Whether the language model is to answer here.
 
     Raises:
+        RunError: If a base by itself is to be answered elsewhere.
         PathWeaveError: If it cannot be loaded whole.
     """
-    assistant = load_alone(model, guard) if run_of(model) is None else load(model, guard=guard)
+    if run_of(model) is not None:
+        assistant = load(model, guard=guard, layers=has_layers)
+    elif has_layers:
+        assistant = load_alone(model, guard)
+    else:
+        raise RunError(
+            f"--engine must go with the directory of a run, which knows the language model, got "
+            f"{model!r}; leave --engine out"
+        )
     _decoders(assistant)  # encoders are loaded now: threads would load them twice
     return assistant
+
+
+def make_engine(
+    assistant: Assistant, model: str, url: str | None, max_batch: int, max_waiting: int
+) -> OneThread:
+    """Return what answers: the language model of this process, or a vLLM at a URL.
+
+    Args:
+        assistant: See ``load_served``.
+        model: See ``load_served``.
+        url: Where the vLLM listens; None answers here.
+        max_batch: Most answers that are decoded together, or prompts that are embedded together.
+        max_waiting: Most callers that wait; one more is refused.
+
+    Raises:
+        EngineError: If there is no vLLM, or it serves another language model.
+    """
+    run = run_of(model)
+    if url is None or run is None:
+        return InProcess(assistant.model, max_batch, max_waiting)
+    return remote_engine(assistant.model, run, url, max_batch, max_waiting)
 
 
 async def _read(http: Request, most: int) -> bytes:

@@ -25,10 +25,11 @@ from pathweave.runs.connector_directory import load_carried
 from pathweave.runs.loading import load_finished, make_readers, new_model
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.train.finished_stage import FinishedStage, save_stage
-from pathweave.train.log import RunLog, tensorboard_writer
+from pathweave.train.log import RunLog
 from pathweave.train.run_results import make_results
 from pathweave.train.scoring import Scoring
 from pathweave.train.stage import train_stage
+from pathweave.train.trackers import start_trackers
 
 STATISTICS_SAMPLES = 256
 
@@ -39,9 +40,8 @@ class Curriculum:
     Args:
         recipe: The run.
         root: Where everything is written; the caller holds it alone.
-        accelerator: Processes and devices.
+        accelerator: Processes and devices, and the trackers of the run.
         display: Where progress is shown.
-        tensorboard: Write numbers for TensorBoard too.
 
     Raises:
         RunError: If the directory holds another run.
@@ -54,14 +54,13 @@ class Curriculum:
         root: Path,
         accelerator: Accelerator,
         display: Display,
-        tensorboard: bool = False,
     ) -> None:
         self.recipe = recipe
         self.run = RunDirectory(root)
         self.accelerator = accelerator
         self.display = display
         self.is_main = accelerator.is_main_process
-        writer = tensorboard_writer(root / "tensorboard") if tensorboard and self.is_main else None
+        writer = accelerator.log if accelerator.log_with else None
         self.log = RunLog(self.run.log if self.is_main else None, writer)
         self._examples: dict[tuple[object, ...], Examples] = {}
         if self.is_main:
@@ -87,6 +86,8 @@ class Curriculum:
         # Only now: a recipe that was refused may be mended and run in the same directory.
         if self.is_main:
             self.run.claim(self.recipe)
+            if self.accelerator.log_with:
+                start_trackers(self.accelerator, self.run, self.log)
         self.model.to(self.accelerator.device)
         if self.is_main and not self.run.base_proof.exists():
             record_base(self.model, self.run)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -22,12 +23,13 @@ from pathweave.train.curriculum import Curriculum
 from pathweave.train.log import RunLog
 from pathweave.train.run_results import peak_memory
 from pathweave.train.stop import Interrupted
+from pathweave.train.trackers import check_trackers, stop_trackers, tracked
 
 EXIT_INTERRUPTED = 130
 
 
 def evolve_recipe(
-    recipe: Recipe, out: Path, quiet: bool = False, tensorboard: bool = False
+    recipe: Recipe, out: Path, quiet: bool = False, track: Sequence[str] = ()
 ) -> Results | None:
     """Run a recipe in a directory, resuming what is there, and show the report.
 
@@ -35,7 +37,7 @@ def evolve_recipe(
         recipe: The run.
         out: Its directory.
         quiet: Show neither progress nor report.
-        tensorboard: Write numbers for TensorBoard too.
+        track: Trackers that are given the numbers too, of ``TRACKERS``.
 
     Returns:
         The results, on the main process.
@@ -44,11 +46,12 @@ def evolve_recipe(
         BusyError: If another run writes to the directory.
         PathWeaveError: For every other error that a user can cause.
     """
+    check_trackers(track)
     # A stage that trains the connector leaves text weights of the last layer without gradient.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # The other processes wait while the first one scores, however long that takes.
     patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
-    accelerator = Accelerator(kwargs_handlers=[unused, patient])
+    accelerator = Accelerator(kwargs_handlers=[unused, patient], **tracked(track, out))
     is_main = accelerator.is_main_process
     run, began = RunDirectory(out), time.perf_counter()
     with (
@@ -56,12 +59,12 @@ def evolve_recipe(
         Display(quiet=quiet or not is_main) as display,
     ):
         try:
-            results = Curriculum(recipe, out, accelerator, display, tensorboard)()
+            results = Curriculum(recipe, out, accelerator, display)()
         except Interrupted as stop:
             display.say(f"[yellow]{stop}; run the same command again to go on[/]")
             sys.exit(EXIT_INTERRUPTED)
         finally:
-            accelerator.end_training()
+            stop_trackers(accelerator)
             # However the session ends; but a recipe that was refused has left no run.
             if is_main and run.recipe_file.exists():
                 seconds = round(time.perf_counter() - began, 1)

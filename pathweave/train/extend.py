@@ -15,6 +15,7 @@ from pathweave.runs.loading import load_run
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import disk_errors
 from pathweave.train.evolve import evolve_recipe
+from pathweave.train.trackers import check_trackers
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ def extended(run: Recipe, sense: Recipe) -> Recipe:
 
 
 def extend_run(
-    root: Path, sense: Recipe, out: Path | None = None, quiet: bool = False
+    root: Path,
+    sense: Recipe,
+    out: Path | None = None,
+    quiet: bool = False,
+    track: Sequence[str] = (),
 ) -> Extension:
     """Add the stages of a recipe to a run, whose paths are verified before and after.
 
@@ -97,6 +102,7 @@ def extend_run(
         sense: The recipe of what is added.
         out: Where a copy of the run is extended; None extends the run itself.
         quiet: Show nothing.
+        track: Trackers that are given the numbers too, of ``TRACKERS``.
 
     Raises:
         RecipeError: If the recipe does not fit the run; see ``extended``.
@@ -104,6 +110,7 @@ def extend_run(
             earlier path computes something else than it did, before the stages or after.
         PathWeaveError: For whatever stops a run.
     """
+    check_trackers(track)  # before the paths are verified, which takes its time
     run = RunDirectory(root)
     before, count = run.recipe(), len(sense.curriculum)
     if out is None and before.curriculum[-count:] == sense.curriculum:  # it was begun before
@@ -123,7 +130,7 @@ def extend_run(
                 shutil.copytree(root, copy)
                 copy.rename(out)
         run = RunDirectory(out)
-    results = evolve_recipe(recipe, run.root, quiet)
+    results = evolve_recipe(recipe, run.root, quiet, track)
     if results is None:
         raise RunError("a run must be extended by one process, got several; start a single one")
     return Extension(sense.curriculum, _proved(run, before.curriculum, "afterwards"), results)

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import pathweave
 from tests.whole_runs import command
 
 COMMANDS = (
@@ -16,6 +17,7 @@ COMMANDS = (
     "fetch",
     "ask",
     "import",
+    "recipes",
     "export",
     "modality",
 )
@@ -70,3 +72,8 @@ def test_help_answers_at_once():
     show = "import pathweave.cli, sys; print({'torch', 'transformers'} & {*sys.modules})"
     shown = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True)
     assert shown.stdout == "set()\n"
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert command("--version") == 0
+    assert capsys.readouterr().out == f"pathweave {pathweave.__version__}\n"

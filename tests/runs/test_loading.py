@@ -3,19 +3,26 @@ import shutil
 import pytest
 import torch
 
+from pathweave.bases.shards import Shards
 from pathweave.encoders import Precomputed
-from pathweave.errors import FetchError, PathError, RecipeError
+from pathweave.errors import FetchError, PathError, RecipeError, RunError
 from pathweave.evaluate.verify import verify_run
+from pathweave.model.base import sampled_hash
+from pathweave.recipe.reading import dump_recipe, load_recipe
 from pathweave.runs.loading import (
+    llm_place,
     load_base,
     load_finished,
     load_run,
     make_readers,
     model_directory,
     new_model,
+    refuse_hosts,
 )
 from pathweave.runs.run_directory import RunDirectory
 from tests.published import WIDTH, picture_bytes, write_llm, write_published
+from tests.tiny import FAMILIES, byte_tokenizer, chain, tiny_llm, tiny_model
+from tests.vision_llms import write_vision_llm
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -116,3 +123,93 @@ def test_the_licence_of_another_language_model_is_recorded(recipe_file, tmp_path
     write_llm(tmp_path, "opt")
     base = load_base(str(recipe_file.parent / "base"), llm=str(tmp_path))
     assert base.licences["llm"] == "not stated"
+
+
+def words_alone(monkeypatch, make, dtype=torch.float32):
+    """The base with its language model's layers, and without, where numbers are of a type."""
+    for module in ("bases.llm", "bases.mini", "runs.loading"):
+        monkeypatch.setattr(f"pathweave.{module}.native_dtype", lambda: dtype)
+    return make(True), make(False)
+
+
+def check_alike(whole, words, stored):
+    assert whole.fingerprint() == words.fingerprint()
+    assert whole.projector.scale == words.projector.scale
+    assert whole.llm.dtype == words.llm.dtype
+    embed, alone = whole.llm.get_input_embeddings(), words.llm.get_input_embeddings()
+    ids = torch.arange(embed.num_embeddings)
+    assert torch.equal(embed(ids), alone(ids))
+    assert embed(ids).dtype == whole.llm.dtype
+    types = {p.dtype for p in words.llm.get_decoder().parameters() if p is not alone.weight}
+    assert types == {stored}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_layers_a_base_makes_the_same_embeddings(
+    recipe_file, tmp_path, monkeypatch, family, dtype
+):
+    """Layers stay as they are stored, and the fingerprint tells the language model all the same."""
+    tokenizer = byte_tokenizer()
+    options = dict(FAMILIES[family])
+    tiny_llm(tokenizer, options.pop("llm"), **options).bfloat16().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    base, llm = str(recipe_file.parent / "base"), str(tmp_path)
+    monkeypatch.setattr("pathweave.runs.loading.language_models", lambda: (llm,))
+    monkeypatch.setattr("pathweave.runs.loading.find_weights", lambda _: Known)
+    both = words_alone(monkeypatch, lambda layers: load_base(base, llm=llm, layers=layers), dtype)
+    check_alike(*both, torch.bfloat16)
+
+
+class Known:
+    licence = "CC0-1.0"
+
+
+def test_the_other_kinds_of_bases_load_without_layers_too(recipe_file, tmp_path, monkeypatch):
+    published = str(write_published(tmp_path, "instructblip-opt").directory)
+    for base in (published, str(recipe_file.parent / "base")):
+        both = words_alone(monkeypatch, lambda layers, b=base: load_base(b, layers=layers))
+        check_alike(*both, torch.float32)
+
+
+def test_a_quantised_language_model_is_told_by_what_is_stored(recipe_file, tmp_path):
+    write_llm(tmp_path, "opt")
+    words = load_base(
+        str(recipe_file.parent / "base"), llm=str(tmp_path), quantise="8bit", layers=False
+    )
+    shards = Shards(tmp_path)
+    assert words.llm_identity == sampled_hash(shards.read(shards.names), seed="8bit")
+    assert not getattr(words.llm, "is_quantized", False)
+
+
+def test_a_vision_llm_is_refused_without_layers(tmp_path):
+    write_vision_llm(tmp_path, "llava")
+    with pytest.raises(RecipeError, match=r"must read text alone, got the vision LLM .* --engine"):
+        load_base(str(tmp_path), layers=False)
+
+
+def test_another_language_model_is_refused_without_layers_too(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    recipe = RunDirectory(run).recipe()
+    base = shutil.copytree(recipe.base, tmp_path / "base")
+    tiny_llm(byte_tokenizer()).save_pretrained(base / "llm")
+    moved = recipe.model_copy(update={"base": str(base)})
+    (run / "recipe.json").write_text(dump_recipe(moved), encoding="utf-8")
+    with pytest.raises(PathError, match="must belong to this language model"):
+        load_run(run, layers=False)
+
+
+def test_paths_that_change_the_layers_are_refused_without_them():
+    inside = tiny_model(*chain("sight", "sound", sites=("llm/*/q_proj",)))
+    with pytest.raises(RunError, match=r"outside the language model .* got sound with some inside"):
+        refuse_hosts(inside)
+    refuse_hosts(tiny_model(*chain("sight", "sound")))
+
+
+def test_the_place_of_a_language_model_by_itself(recipe_file, tmp_path):
+    recipe = load_recipe(recipe_file)
+    base = recipe_file.parent / "base"
+    assert llm_place(recipe) == str(base / "llm")
+    published = write_published(tmp_path, "blip2-opt").directory
+    assert llm_place(recipe.model_copy(update={"base": str(published)})) == "LLM"
+    assert llm_place(recipe.model_copy(update={"llm": "owner/name"})) == "owner/name"

@@ -11,6 +11,7 @@ from pathweave.model.rank import log_likelihoods
 from pathweave.serve import in_process
 from pathweave.serve.engine import Asked, EngineError, OverloadError, whole
 from pathweave.serve.in_process import InProcess
+from pathweave.serve.one_thread import Row
 from tests.tiny import chain, medium, tiny_model
 
 LONG = 3 * in_process.SLICE
@@ -186,7 +187,7 @@ def test_a_cold_draw_or_a_small_nucleus_is_the_likeliest_token(model, temperatur
 
 def test_draws_have_the_probabilities_of_the_nucleus():
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log() * 2
-    row = in_process._Row(Asked([], temperature=2.0, top_p=0.9, seed=0), Loop())
+    row = Row(Asked([], temperature=2.0, top_p=0.9, seed=0), Loop())
     drawn = [int(in_process._drawn(logits, row).argmax()) for _ in range(4000)]
     shares = torch.bincount(torch.tensor(drawn), minlength=4) / len(drawn)
     assert shares[3] == 0
@@ -199,7 +200,7 @@ def test_draws_have_the_probabilities_of_the_nucleus():
 def test_pieces_of_a_text_make_the_text_up_to_the_stop_word(letters, stop):
     """What is handed on is never taken back, and never part of a stop word."""
 
-    row = in_process._Row(Asked([], stop=(stop,)), Loop())
+    row = Row(Asked([], stop=(stop,)), Loop())
     text = ""
     for letter in letters:
         text += letter

@@ -50,7 +50,7 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     from pathweave.serve.fetching import Fetcher
     from pathweave.serve.in_process import InProcess
     from pathweave.serve.sandbox import Sandbox
-    from pathweave.serve.server import announce, build_app, is_local, open_door, run_until_stopped
+    from pathweave.serve.server import EngineServer, announce, build_app, is_local, open_door
     from pathweave.serve.service import Limits, Service, load_served
 
     with open_door(host, port) as door:
@@ -64,4 +64,4 @@ def serve(  # noqa: PLR0913 (all are options of one command)
         app = build_app(service, sandbox, api_key, is_local(host))
         for line in announce(app, service, door, has_key=api_key is not None):
             typer.echo(line)
-        run_until_stopped(app, door)
+        EngineServer(app, service).run(sockets=[door])

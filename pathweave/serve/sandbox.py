@@ -197,7 +197,10 @@ class _Worker:
 
 def _received(pipe: Connection, memory: int) -> Media:
     """Return a medium, or raise the error, that comes from a process; nothing is unpickled."""
-    about = json.loads(pipe.recv_bytes(1 << 20))
+    try:
+        about = json.loads(pipe.recv_bytes(1 << 20))
+    except (ValueError, RecursionError) as error:  # nothing that this code has sent
+        raise EOFError from error
     if "error" in about:
         raise (MediaError if about["is_medium"] else PathWeaveError)(about["error"])
     values = np.frombuffer(bytearray(pipe.recv_bytes(memory)), np.dtype(about["dtype"]))

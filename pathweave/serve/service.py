@@ -41,7 +41,7 @@ class Limits:
         max_parts: Parts of a message.
         max_tokens: Tokens of an answer; it is as long as that if a request does not say.
         max_preparing: Requests that are read and decoded at once; one more is refused.
-        seconds: From the first byte of a request to the last of its answer.
+        seconds: Each of sending a request, preparing its answer, and the answer.
         threads: Requests whose media are decoded and encoded at once.
     """
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
-from tests.serve.browser import Browser
+from scripts.browser import Browser
 
 WIDTH, PHONE = 1200, 390
 ANSWERED = "!document.querySelector('#answers').hidden && document.querySelector('#stop').hidden"

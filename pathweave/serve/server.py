@@ -36,7 +36,7 @@ from pathweave.serve.openai_requests import (
     response,
     usage_of,
 )
-from pathweave.serve.page import PageFiles, page_routes
+from pathweave.serve.page import add_files, page_routes
 from pathweave.serve.sandbox import Sandbox
 from pathweave.serve.service import Answer, Service
 from pathweave.serve.typed_questions import TypedRequest
@@ -101,7 +101,7 @@ def build_app(
         return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
 
     app.include_router(page_routes(service, root), dependencies=[Depends(check)])
-    app.mount("/", PageFiles())  # the last: it takes what no route does
+    add_files(app)
     return app
 
 

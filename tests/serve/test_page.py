@@ -41,7 +41,7 @@ def asked(name, file):
 
 def test_the_page_is_small_and_may_load_nothing_from_elsewhere(client):
     total = 0
-    for file in ("/", "/app.js", "/draw.js", "/style.css"):
+    for file in ("/", *(f"/page/files/{name}" for name in ("app.js", "draw.js", "style.css"))):
         made = client.get(file)
         assert made.status_code == 200
         policy = made.headers["content-security-policy"]

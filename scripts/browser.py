@@ -1,5 +1,7 @@
 """Chromium without a window, driven over its DevTools protocol."""
 
+# ruff: noqa: ANN401 (values of JavaScript)
+
 import base64
 import itertools
 import json
@@ -68,6 +70,7 @@ class Browser:
         raise TimeoutError("Chromium must open a port within 30 s")
 
     def close(self) -> None:
+        """End the browser."""
         self.process.kill()
         self.process.wait()
         self.open_things.close()
@@ -127,6 +130,7 @@ class Browser:
         self.wait("document.readyState === 'complete'")
 
     def size(self, width: int, height: int, phone: bool = False) -> None:
+        """Give the window a size, in pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=phone,

@@ -56,11 +56,12 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     from pathweave.runs.assistant import run_of
     from pathweave.serve.fetching import Fetcher
     from pathweave.serve.sandbox import Sandbox
-    from pathweave.serve.server import announce, build_app, is_local, open_door, run_until_stopped
+    from pathweave.serve.server import EngineServer, announce, build_app, is_local, open_door
     from pathweave.serve.service import Limits, Service, load_served, make_engine
 
     with open_door(host, port) as door:
         sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
+        sandbox.start()
         assistant = load_served(model, sandbox.guard, has_layers=engine is None)
         answering = make_engine(assistant, model, engine, max_batch, max_waiting)
         limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)
@@ -69,4 +70,4 @@ def serve(  # noqa: PLR0913 (all are options of one command)
         app = build_app(service, sandbox, api_key, is_local(host), run_of(model))
         for line in announce(service, door, has_key=api_key is not None):
             typer.echo(line)
-        run_until_stopped(app, door)
+        EngineServer(app, service).run(sockets=[door])

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import BaseModel
+from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
@@ -47,17 +48,26 @@ HEADERS = {
 }
 
 
-class PageFiles(StaticFiles):
-    """The files of the page, to be mounted at ``/``, after all routes."""
+FILES = Path(__file__).parent / "page_files"
 
-    def __init__(self) -> None:
-        super().__init__(directory=Path(__file__).parent / "page_files", html=True)
+
+class PageFiles(StaticFiles):
+    """The files of the page, with headers that forbid the browser to load or run any other."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file, with headers that forbid the browser to load or run any other."""
+        """Return a file."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         return response
+
+
+def add_files(app: FastAPI) -> None:
+    """Add the page at ``/`` and its files, which anyone may read: they tell nothing of a model."""
+    app.mount("/page/files", PageFiles(directory=FILES))
+
+    @app.get("/", include_in_schema=False)
+    def index() -> Response:
+        return FileResponse(FILES / "index.html", headers=HEADERS)
 
 
 class _Shown(BaseModel, frozen=True, extra="forbid"):
@@ -115,7 +125,7 @@ def page_routes(service: Service, root: Path | None) -> APIRouter:
     @routes.post("/paths")
     async def paths(http: Request) -> list[dict[str, Any]]:
         request = read_request(ChatRequest, await service.body(http))
-        prompt = await service.attended(http, service.prompt(request))
+        prompt, _ = await service.attended(http, service.prompt(request))
         return await service.call(lambda: paths_taken(service.assistant.model, prompt))
 
     @routes.get("/examples")

@@ -92,7 +92,7 @@ def _frames(pixels: UInt8[np.ndarray, "frames height width 3"]) -> dict[str, Any
     height, width = pixels.shape[1:3]
     return {
         "kind": "frames",
-        "caption": f"{count} x " * (count != 1) + f"{width} x {height} pixels",
+        "caption": f"{count} frames of " * (count != 1) + f"{width} x {height} pixels",
         "frames": [_picture(frame, side, "WEBP") for frame in shown],
     }
 
@@ -149,7 +149,7 @@ def _series(media: Series, decoder: Decoder) -> dict[str, Any]:
     values = media.values.reshape(-1, count)
     return {
         "kind": "channels",
-        "caption": f"{windows} x " * (windows > 1)
+        "caption": f"{windows} windows of " * (windows > 1)
         + f"{time / media.rate:.3g} s at {media.rate:g} Hz, {count} channels",
         "seconds": len(values) / media.rate,
         "channels": [

@@ -14,7 +14,7 @@ import signal
 from contextlib import suppress
 from dataclasses import fields
 from multiprocessing.connection import Connection
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any, get_args
 
 import numpy as np
@@ -51,7 +51,7 @@ class Sandbox:
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._idle.put(None)  # started when first needed
-        self._workers = workers
+        self._workers, self._closed = workers, False
 
     def guard(self, decoder: Decoder) -> "Guarded":
         """Return a decoder that does the work of another one in here."""
@@ -67,6 +67,8 @@ class Sandbox:
         """
         worker = self._idle.get()
         try:
+            if self._closed:
+                raise PathWeaveError("the server is shutting down; ask again when it is back")
             worker = worker or _Worker(self.memory, self.seconds)
             return worker.decode(decoder, data, name)
         except PathWeaveError:
@@ -80,16 +82,27 @@ class Sandbox:
                     self.killed += 1
             self._idle.put(worker)
 
-    def start(self) -> None:
-        """Start a process now, so that the first medium need not wait for it."""
-        worker = self._idle.get()
-        self._idle.put(worker or _Worker(self.memory, self.seconds))
+    def start(self) -> Thread:
+        """Start a process in a thread, so that the first medium need not wait for it."""
+
+        def start_one() -> None:
+            worker = self._idle.get()
+            with suppress(PathWeaveError):  # the first medium tells
+                worker = worker or _Worker(self.memory, self.seconds)
+            self._idle.put(worker)
+
+        thread = Thread(target=start_one, daemon=True)
+        thread.start()
+        return thread
 
     def close(self) -> None:
-        """End the processes, when none is at work."""
+        """End the processes as they become free; nothing is decoded from then on."""
+        self._closed = True
         for _ in range(self._workers):
             if (worker := self._idle.get()) is not None:
                 worker.end()
+        for _ in range(self._workers):
+            self._idle.put(None)  # whoever waits still is told
 
 
 class Guarded(Decoder, arbitrary_types_allowed=True):
@@ -184,7 +197,10 @@ class _Worker:
 
 def _received(pipe: Connection, memory: int) -> Media:
     """Return a medium, or raise the error, that comes from a process; nothing is unpickled."""
-    about = json.loads(pipe.recv_bytes(1 << 20))
+    try:
+        about = json.loads(pipe.recv_bytes(1 << 20))
+    except (ValueError, RecursionError) as error:  # nothing that this code has sent
+        raise EOFError from error
     if "error" in about:
         raise (MediaError if about["is_medium"] else PathWeaveError)(about["error"])
     values = np.frombuffer(bytearray(pipe.recv_bytes(memory)), np.dtype(about["dtype"]))

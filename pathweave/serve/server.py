@@ -1,5 +1,6 @@
 """The HTTP server: routes in the shapes of OpenAI's API, keys, metrics, start and end."""
 
+import asyncio
 import hmac
 import json
 import logging
@@ -35,7 +36,7 @@ from pathweave.serve.openai_requests import (
     response,
     usage_of,
 )
-from pathweave.serve.page import PageFiles, page_routes
+from pathweave.serve.page import add_files, page_routes
 from pathweave.serve.sandbox import Sandbox
 from pathweave.serve.service import Answer, Service
 from pathweave.serve.typed_questions import TypedRequest
@@ -67,9 +68,8 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         yield
-        await service.close()
         if sandbox is not None:
-            sandbox.close()
+            await asyncio.to_thread(sandbox.close)
 
     app = FastAPI(title="PathWeave", lifespan=lifespan, docs_url=None, redoc_url=None)
     meter = _Meter(service, sandbox)
@@ -101,7 +101,7 @@ def build_app(
         return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
 
     app.include_router(page_routes(service, root), dependencies=[Depends(check)])
-    app.mount("/", PageFiles())  # the last: it takes what no route does
+    add_files(app)
     return app
 
 
@@ -189,7 +189,12 @@ async def _whole(service: Service, request: ChatRequest | ResponsesRequest) -> t
 
 def _events(service: Service, events: AsyncGenerator[dict[str, str], None]) -> Response:
     """Return a response of events; who does not read them for too long loses them."""
-    return EventSourceResponse(_told(events), send_timeout=service.limits.seconds, sep="\n")
+    return EventSourceResponse(
+        _told(events),
+        send_timeout=service.limits.seconds,
+        shutdown_grace_period=GRACE - 1,  # the end of the engine is told
+        sep="\n",
+    )
 
 
 async def _told(events: AsyncGenerator[dict[str, str], None]) -> AsyncGenerator[Any, None]:
@@ -374,14 +379,22 @@ def announce(service: Service, door: socket.socket, has_key: bool) -> list[str]:
     return lines
 
 
-def run_until_stopped(app: FastAPI, door: socket.socket) -> None:
-    """Answer requests until the process is told to stop.
+class EngineServer(uvicorn.Server):
+    """A server that ends the engine first, so that answers under way end with a word about it.
 
     Args:
         app: The application.
-        door: Where it listens.
+        service: Answers.
     """
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on"
-    )
-    uvicorn.Server(config).run(sockets=[door])
+
+    def __init__(self, app: FastAPI, service: Service) -> None:
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+        )
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the engine, and then what uvicorn ends."""
+        await self._service.close()
+        await super().shutdown(sockets)

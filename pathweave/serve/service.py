@@ -41,7 +41,7 @@ class Limits:
         max_parts: Parts of a message.
         max_tokens: Tokens of an answer; it is as long as that if a request does not say.
         max_preparing: Requests that are read and decoded at once; one more is refused.
-        seconds: From the first byte of a request to the last of its answer.
+        seconds: Each of sending a request, preparing its answer, and the answer.
         threads: Requests whose media are decoded and encoded at once.
     """
 
@@ -186,11 +186,9 @@ class Service:
         Raises:
             PathWeaveError: If the request is refused, or the engine fails.
         """
-        model, path = self.path_of(request.model)
+        model, _ = self.path_of(request.model)
         asked = request.asked(self.limits.max_tokens)
-        limits = self.limits.max_messages, self.limits.max_parts
-        turns = await asyncio.to_thread(turns_of, request.messages, self.reads[path], *limits)
-        prompt, media = await self._prompt(turns, path, request.pathweave.blind)
+        prompt, media = await self.prompt(request)
         pieces = self._pieces(replace(asked, prompt=prompt), media)
         first = await anext(pieces)
         return Answer(model, _with_first(first, pieces), media)
@@ -237,8 +235,10 @@ class Service:
         usage = {"input_tokens": tokens, "output_tokens": 0}
         return {"model": model, "answers": answers, "usage": usage}
 
-    async def prompt(self, request: ChatRequest) -> Prompt:
-        """Return the prompt of a request, with its media encoded.
+    async def prompt(
+        self, request: ChatRequest | ResponsesRequest
+    ) -> tuple[Prompt, dict[str, int]]:
+        """Return the prompt of a request with its media encoded, and the tokens of these.
 
         Raises:
             PathWeaveError: If the request is refused.
@@ -246,7 +246,7 @@ class Service:
         _, path = self.path_of(request.model)
         limits = self.limits.max_messages, self.limits.max_parts
         turns = await asyncio.to_thread(turns_of, request.messages, self.reads[path], *limits)
-        return (await self._prompt(turns, path, request.pathweave.blind))[0]
+        return await self._prompt(turns, path, request.pathweave.blind)
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Return what a function returns that calls the model, while no one else does.

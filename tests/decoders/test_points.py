@@ -353,3 +353,12 @@ def test_obj_is_read_however_it_is_laid_out(old, new, faces):
     )
     np.testing.assert_array_equal(changed.values, expected)
     assert len(np.unique(expected, axis=0)) == (16 if faces else 4)
+
+
+def test_the_cloud_is_upright_and_thinned_to_the_same_points():
+    points = np.arange(30.0, dtype=np.float32).reshape(10, 3)
+    turned = Points(up="z").cloud(npy(points))
+    assert turned[0].tolist() == [0, 2, -1]
+    few = Points(max_points=4).cloud(npy(points))
+    assert few.shape == (4, 3)
+    assert (few == Points(max_points=4).cloud(npy(points))).all()

@@ -197,3 +197,12 @@ def test_a_map_that_was_saved_upright_is_not_turned_again(orientation):
     standing = npy(np.ascontiguousarray(LYING.T))
     pixels = RangeMap(pair=True)(pack_pair(picture, standing), "a").pixels
     np.testing.assert_array_equal(pixels[1], RangeMap()(standing, "a").pixels[0])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [encoded(Image.fromarray(MILLIMETRES)), npy(np.array([[np.nan, 4000, 1000, np.inf]]))],
+)
+def test_the_limits_of_a_map_are_in_its_own_unit(data):
+    assert RangeMap().limits(data) == (1000, 4000)
+    assert RangeMap(pair=True).limits(pack_pair(b"any", data)) == (1000, 4000)

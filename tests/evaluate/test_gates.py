@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pathweave.evaluate.gates import gate_usage
+from pathweave.evaluate.gates import gate_usage, gate_usage_by_site
 from pathweave.model.prompt import Template
 from tests.tiny import chain, medium, tiny_model
 
@@ -63,3 +63,16 @@ def test_words_before_a_medium_are_on_no_path():
     assert set(both) == {"sound", "range"}
     mean = {name: sum(found[name] for found in alone) / 2 for name in both}
     assert both == pytest.approx(mean, abs=1e-5)
+
+
+def test_usage_by_site_is_that_of_each_gate():
+    model = tiny_model(*SPECS)
+    flat, *others = [s for s, mixed in model.paths.mixtures("shape").items() if mixed.gate]
+    model.paths["shape"].experts[flat].gate.weight.data.zero_()
+    features = [medium("shape", units=2, seed=s).features for s in range(2)]
+    found = gate_usage_by_site(model, "shape", features, ["What is it?", "How far?"])
+    assert list(found) == [flat, *others]
+    assert found[flat] == pytest.approx(dict.fromkeys(("sound", "range", "shape"), 1 / 3))
+    assert all(found[site] != pytest.approx(found[flat], abs=1e-3) for site in others)
+    mean = {name: sum(site[name] for site in found.values()) / len(found) for name in found[flat]}
+    assert usage(model, "shape") == pytest.approx(mean)

@@ -1,7 +1,6 @@
 """A tiny model that reads media of every kind, and files of each."""
 
 import numpy as np
-import torch
 from PIL import Image
 
 from pathweave.data.cache import FeatureCache
@@ -9,6 +8,7 @@ from pathweave.data.examples import FeatureReader
 from pathweave.decoders import build_decoder
 from pathweave.runs.assistant import Assistant
 from tests.decoders.files import animation, encoded, npy, wav
+from tests.serve.served import Cut
 from tests.tiny import WIDTH, chain, tiny_model
 
 DECODERS = {
@@ -22,21 +22,8 @@ DECODERS = {
 }
 
 
-class AnyEncoder:
-    """Features of any medium: its first numbers."""
-
-    width, accepts, fingerprint = WIDTH, object, "any"
-
-    def __call__(self, media):
-        return [self._features(medium) for medium in media]
-
-    def _features(self, medium):
-        values = np.asarray(next(iter(vars(medium).values())), dtype=np.float32).ravel()
-        return torch.tensor(np.resize(values, (1, 4, WIDTH)) / (1 + np.abs(values).max()))
-
-
 def assistant_of_all(directory, guard=lambda decoder: decoder):
-    cache, encoder = FeatureCache(directory), AnyEncoder()
+    cache, encoder = FeatureCache(directory), Cut(object)
     readers = {
         name: FeatureReader(guard(build_decoder(kind, **options)), encoder, cache)
         for name, (kind, options) in DECODERS.items()

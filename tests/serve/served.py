@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import numpy as np
 import soundfile
 import torch
-import uvicorn
 from PIL import Image
 
 from pathweave.data.cache import FeatureCache
@@ -17,7 +16,7 @@ from pathweave.data.examples import FeatureReader, JointReader
 from pathweave.decoders import Clip, Picture, Points, Recording, Sound, Values
 from pathweave.encoders.media import Array, Frames, Series, Waveform
 from pathweave.runs.assistant import Assistant
-from pathweave.serve.server import build_app, open_door
+from pathweave.serve.server import EngineServer, build_app, open_door
 from tests.tiny import WIDTH, chain, tiny_model
 
 
@@ -55,8 +54,11 @@ def make_assistant(home, guard, kinds):
         name: FeatureReader(guard(decoder), Cut(accepts), cache)
         for name, (decoder, accepts) in kinds.items()
     }
-    readers["both"] = JointReader("both", tuple(kinds)[-2:], readers)
-    model = tiny_model(*chain(*kinds, "both"))
+    names = [*kinds]
+    if len(kinds) > 1:
+        readers["both"] = JointReader("both", tuple(kinds)[-2:], readers)
+        names.append("both")
+    model = tiny_model(*chain(*names))
     model.llm.generation_config.eos_token_id = None  # answers are as long as they may be
     return Assistant(model, readers)
 
@@ -98,17 +100,12 @@ FILES = {
 
 
 @contextmanager
-def served(service, sandbox=None, key=None, is_local=True, buffer=None, closes=True, root=None):
+def served(service, sandbox=None, key=None, buffer=None, root=None):
     """Yield the address of a server, which ends with the block."""
     door = open_door("127.0.0.1", 0)
     if buffer is not None:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-    app = build_app(service, sandbox, key, is_local, root)
-    lifespan = "on" if closes else "off"
-    config = uvicorn.Config(
-        app, log_level="warning", lifespan=lifespan, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    server = EngineServer(build_app(service, sandbox, key, root=root), service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
     thread.start()
     try:

@@ -41,7 +41,7 @@ def asked(name, file):
 
 def test_the_page_is_small_and_may_load_nothing_from_elsewhere(client):
     total = 0
-    for file in ("/", "/app.js", "/draw.js", "/style.css"):
+    for file in ("/", *(f"/page/files/{name}" for name in ("app.js", "draw.js", "style.css"))):
         made = client.get(file)
         assert made.status_code == 200
         policy = made.headers["content-security-policy"]
@@ -93,7 +93,7 @@ def test_examples_are_those_whose_media_can_be_read(client, recipe_file):
 def test_the_path_of_a_medium_is_told_with_what_its_gates_mix(served_page, files):
     client, assistant = served_page
     [way] = client.post("/page/paths", json=asked("shape", files["shape"])).json()
-    assert (way["path"], way["units"], way["features"], way["tokens"]) == ("shape", 1, [4, 12], 3)
+    assert (way["path"], way["units"], way["features"], way["tokens"]) == ("shape", 1, [3, 12], 3)
     assert way["builds_on"] == ["film", "noise", "range"]
     content = [{"type": "shape", "path": str(files["shape"])}, {"type": "text", "text": "What?"}]
     part, text = assistant.prompt(content)

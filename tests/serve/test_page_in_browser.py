@@ -9,7 +9,7 @@ from PIL import Image
 
 from pathweave.serve.in_process import InProcess
 from pathweave.serve.service import Limits, Service
-from tests.serve.browser import CHROMIUM, Browser
+from scripts.browser import CHROMIUM, Browser
 from tests.serve.senses import DECODERS, assistant_of_all, files_of_all
 from tests.serve.served import served
 
@@ -170,6 +170,24 @@ def test_the_keyboard_alone_is_enough(browser, files):
     ]  # fmt: skip
     browser.wait(ANSWERED)
     assert text(browser, "#answer")
+
+
+def test_a_key_is_asked_for_and_opens_the_page(chromium, tmp_path, finished_run):
+    assistant = assistant_of_all(tmp_path)
+    service = Service(assistant, InProcess(assistant.model), "tiny")
+    with served(service, key="secret", root=finished_run) as address:
+        chromium.open(address)
+        chromium.wait("!document.querySelector('#error').hidden")
+        assert "key of this server" in text(chromium, "#error")
+        chromium.wait("document.querySelector('details').open")
+        chromium.run("document.querySelector('#key').focus()")
+        chromium.write("secret")
+        chromium.press("Tab")
+        chromium.wait("document.querySelectorAll('#examples button').length")
+        assert chromium.run("document.querySelector('#error').hidden")
+        chromium.run("document.querySelector('#examples button').click()")
+        chromium.wait(ANSWERED)
+        assert text(chromium, "#answer")
 
 
 @pytest.mark.parametrize("width", [360, 768])

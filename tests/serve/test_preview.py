@@ -75,7 +75,7 @@ def test_large_media_are_shown_small(tmp_path):
     [frame] = preview(MODALITIES["photo"], picture, "a")["frames"]
     assert opened(frame).shape == (256, 512, 3)
     shown = preview(build_decoder("clip", frames=40), animation(range(40), "GIF"), "a")
-    assert (len(shown["frames"]), shown["caption"]) == (16, "40 x 6 x 4 pixels")
+    assert (len(shown["frames"]), shown["caption"]) == (16, "40 frames of 6 x 4 pixels")
     shown = preview(MODALITIES["shape"], npy(np.random.default_rng(0).normal(size=(9000, 3))), "a")
     assert (len(shown["points"]), shown["caption"][:13]) == (4000, "9,000 points,")
     assert np.linalg.norm(shown["points"], axis=1).max() == pytest.approx(1, abs=1e-3)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pathweave.data.cache import FeatureCache
 from pathweave.decoders import Picture, Points
-from pathweave.errors import MediaError
+from pathweave.errors import MediaError, PathWeaveError
 from pathweave.serve.sandbox import Guarded, Sandbox
 from tests.serve.own_decoders import Crash, Hog, Large, Sleeper, Wrong
 from tests.serve.served import DECODERS, FILES, Cut
@@ -92,12 +92,14 @@ def test_what_takes_too_much_is_refused_and_others_are_decoded(sandbox, decoder,
 
 def test_what_takes_too_long_is_ended_and_the_next_is_decoded():
     hurried = Sandbox(1, seconds=1.0)
-    hurried.start()
+    hurried.start().join()
     with pytest.raises(MediaError, match="it must be decoded within 1 s, got no end"):
         hurried.decode(Sleeper(), b"60", "it")
     assert hurried.killed == 1
     assert hurried.decode(Sleeper(), b"0", "it").values.shape == (1, 4)
     hurried.close()
+    with pytest.raises(PathWeaveError, match="shutting down"):
+        hurried.decode(Sleeper(), b"0", "it")
 
 
 def test_what_is_within_the_limits_is_decoded(sandbox):

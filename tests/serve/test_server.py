@@ -7,16 +7,40 @@ import threading
 import httpx
 import openai
 import pytest
+from sse_starlette.sse import AppStatus
 
 from pathweave.model.rank import log_likelihoods
 from pathweave.runs.assistant import load
-from pathweave.serve.service import Service
-from tests.serve.served import CSV, FILES, WHAT, ask, part, png, said, served, uri, user, wav
+from pathweave.serve.in_process import InProcess
+from pathweave.serve.service import Limits, Service
+from tests.serve.served import (
+    CSV,
+    DECODERS,
+    FILES,
+    WHAT,
+    ask,
+    make_assistant,
+    part,
+    png,
+    said,
+    served,
+    uri,
+    user,
+    wav,
+)
 from tests.whole_runs import command
 
 
 def expected(assistant, *content, tokens=5, path=None, blind=False):
     return assistant.ask([content], tokens, path=path, blind=blind)[0]
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A service of its own, which may be ended."""
+    kinds = {"array": DECODERS["array"]}
+    assistant = make_assistant(tmp_path, lambda decoder: decoder, kinds)
+    return Service(assistant, InProcess(assistant.model), "tiny", Limits(max_tokens=1500))
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -229,15 +253,42 @@ def test_health_and_metrics_are_told(client, address):
         assert line in told
 
 
-def test_a_key_is_asked_for_where_there_is_one(assistant, service):
-    with served(Service(assistant, service.engine, "tiny"), key="secret", closes=False) as address:
-        for key, status in (("secret", 200), ("secre", 401), ("", 401), ("s\u00e9cret", 401)):
+def test_a_key_is_asked_for_where_there_is_one(small):
+    with served(small, key="secret") as address:
+        for key, status in (
+            ("secret", 200),
+            ("secre", 401),
+            ("secrets", 401),
+            ("s\u00e9cret", 401),
+        ):
             headers = {"authorization": f"Bearer {key}".encode()}
             for path in ("v1/models", "metrics"):
                 assert httpx.get(f"{address}/{path}", headers=headers).status_code == status
-        with pytest.raises(openai.AuthenticationError, match="the key of this server"):
-            ask(openai.OpenAI(base_url=f"{address}/v1", api_key="no"), user(WHAT))
+        with (
+            openai.OpenAI(base_url=f"{address}/v1", api_key="no", max_retries=0) as client,
+            pytest.raises(openai.AuthenticationError, match="the key of this server"),
+        ):
+            ask(client, user(WHAT))
         assert httpx.get(f"{address}/healthz").status_code == 200
+
+
+def test_an_answer_under_way_is_told_when_the_server_ends(small):
+    told = []
+
+    def listen(pieces):
+        with pytest.raises(openai.APIError) as error:
+            list(pieces)
+        told.append(str(error.value))
+
+    with served(small) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        pieces = ask(client, user(WHAT), 1500, stream=True)
+        next(iter(pieces))
+        thread = threading.Thread(target=listen, args=(pieces,))
+        thread.start()
+    thread.join()
+    client.close()
+    assert told == ["the server is shutting down; ask again when it is back"]
 
 
 def test_a_page_of_the_web_cannot_ask_a_local_server(address):
@@ -246,7 +297,8 @@ def test_a_page_of_the_web_cannot_ask_a_local_server(address):
     assert "must be asked as one of" in made.json()["error"]["message"]
 
 
-def test_the_command_serves_a_run_until_it_is_stopped(finished_run, home, capsys):
+def test_the_command_serves_a_run_until_it_is_stopped(finished_run, home, capsys, monkeypatch):
+    monkeypatch.setattr(AppStatus, "should_exit", False)  # put back: a signal sets it for good
     seen = {}
 
     def talk():

@@ -27,7 +27,7 @@ NAME = "t" * 4000  # every piece of an answer says it
 def patient(tmp_path_factory):
     """A server that gives up after a second and a half, and ends decoders after one."""
     sandbox = Sandbox(1, seconds=1.0)
-    sandbox.start()
+    sandbox.start().join()
     kinds = {"sleeper": (Sleeper(), Array), "array": (Values(), Array)}
     assistant = make_assistant(tmp_path_factory.mktemp("features"), sandbox.guard, kinds)
     limits = Limits(max_body=9000, max_tokens=LONG, seconds=1.5, max_preparing=4)

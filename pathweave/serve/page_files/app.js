@@ -16,6 +16,7 @@ async function request(url, body, signal) {
   const told = body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) };
   const response = await fetch(url, { ...told, signal });
   if (response.ok) return response;
+  if (response.status === 401) $("key").closest("details").open = true;
   const error = (await response.json().catch(() => ({}))).error;
   throw new Error(error?.message ?? `the server answered ${response.status} ${response.statusText}`);
 }
@@ -357,7 +358,7 @@ $("question").addEventListener("keydown", (event) => {
 });
 $("stop").addEventListener("click", () => { running?.abort(); $("stop").hidden = true; });
 $("clear").addEventListener("click", () => { clear(); $("files").focus(); });
-$("key").addEventListener("change", () => whole(begin()));
+$("key").addEventListener("change", () => { $("error").hidden = true; whole(begin()); });
 $("files").addEventListener("change", async (event) => {
   const files = [...event.target.files];
   event.target.value = "";

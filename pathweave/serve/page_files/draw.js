@@ -70,6 +70,19 @@ function band(context, extremes, left, width, y, thin) {
   });
 }
 
+// Single values of equal times, as a line; broken where nothing was recorded.
+function line(context, extremes, left, width, y) {
+  const step = width / extremes.length;
+  context.beginPath();
+  extremes.forEach((pair, i) => {
+    if (!pair) return;
+    const at = [left + (i + 0.5) * step, y(pair[0])];
+    if (extremes[i - 1]) context.lineTo(...at);
+    else context.moveTo(...at);
+  });
+  context.stroke();
+}
+
 export function waveform(shown) {
   const audio = h("audio", { controls: true, src: shown.wave, ariaLabel: "The sound that the path hears" });
   const { canvas, redraw } = drawing(`Waveform of ${shown.caption}`, 96, (context, width, height) => {
@@ -101,18 +114,20 @@ export function channels(shown) {
     shown.channels.forEach((one, i) => {
       const known = one.extremes.filter(Boolean).flat();
       const low = Math.min(...known), high = Math.max(...known);
-      const top = i * row + 4, high_px = row - 10;
-      const y = (value) => top + high_px - ((value - low) / (high - low || 1)) * high_px;
+      const top = i * row + 4, room = row - 10;
+      const y = (value) => top + room - ((value - low) / (high - low || 1)) * room;
       context.fillStyle = quiet;
-      context.fillText(one.name, 0, top + high_px / 2 + 4, left - 50);
+      context.fillText(one.name, 0, top + room / 2 + 4, left - 50);
       context.textAlign = "right";
       context.fillText(short(high), left - 6, top + 10);
-      context.fillText(short(low), left - 6, top + high_px);
+      context.fillText(short(low), left - 6, top + room);
       context.textAlign = "left";
       context.fillStyle = resolved("--line");
-      context.fillRect(left, top + high_px + 2, width - left, 1);
-      context.fillStyle = resolved(`--path-${i % 8}`);
-      band(context, one.extremes, left, width - left, y, 1.5);
+      context.fillRect(left, top + room + 2, width - left, 1);
+      context.fillStyle = context.strokeStyle = resolved(`--path-${i % 8}`);
+      context.lineWidth = 1.5;
+      if (one.extremes.every((pair) => !pair || pair[0] === pair[1])) line(context, one.extremes, left, width - left, y);
+      else band(context, one.extremes, left, width - left, y, 1.5);
     });
     context.fillStyle = quiet;
     const below = shown.channels.length * row + 12;

@@ -1,5 +1,7 @@
 """Chromium without a window, driven over its DevTools protocol."""
 
+# ruff: noqa: ANN401 (values of JavaScript)
+
 import base64
 import itertools
 import json
@@ -9,6 +11,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from websockets.sync.client import connect
 
@@ -24,14 +27,14 @@ class Browser:
         problems: What the browser said that is no plain message: errors, refusals, warnings.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.open_things = ExitStack()
         self.home = self.open_things.enter_context(
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         )
         self.process = subprocess.Popen(
             [
-                *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--mute-audio"),
+                *(str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--mute-audio"),
                 *("--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"),
                 *("--remote-debugging-port=0", f"--user-data-dir={self.home}", "about:blank"),
             ],
@@ -44,8 +47,10 @@ class Browser:
             self.socket = self.open_things.enter_context(
                 connect(address, max_size=None, proxy=None)
             )
-            self.requests, self.problems, self.numbers = [], [], itertools.count(1)
-            self.session = None
+            self.requests: list[str] = []
+            self.problems: list[str] = []
+            self.numbers = itertools.count(1)
+            self.session: str | None = None
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
             self.session = attached["sessionId"]
@@ -55,7 +60,7 @@ class Browser:
             self.close()
             raise
 
-    def _port(self):
+    def _port(self) -> str:
         file = Path(self.home) / "DevToolsActivePort"
         for _ in range(600):
             if file.exists() and len(lines := file.read_text(encoding="utf-8").split("\n")) > 1:
@@ -64,12 +69,13 @@ class Browser:
             time.sleep(0.05)
         raise TimeoutError("Chromium must open a port within 30 s")
 
-    def close(self):
+    def close(self) -> None:
+        """End the browser."""
         self.process.kill()
         self.process.wait()
         self.open_things.close()
 
-    def call(self, method, **parameters):
+    def call(self, method: str, **parameters: Any) -> Any:
         """Call a method of the protocol and return its result."""
         number = next(self.numbers)
         session = {"sessionId": self.session} if self.session else {}
@@ -82,7 +88,7 @@ class Browser:
                 return answer["result"]
             self._note(answer.get("method"), answer.get("params", {}))
 
-    def _note(self, event, about):
+    def _note(self, event: str | None, about: dict[str, Any]) -> None:
         if event == "Network.requestWillBeSent":
             self.requests.append(about["request"]["url"])
         elif event == "Runtime.exceptionThrown":
@@ -92,13 +98,13 @@ class Browser:
         elif event == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning"):
             self.problems.append(json.dumps(about["args"])[:500])
 
-    def run(self, code):
+    def run(self, code: str) -> Any:
         """Return what an expression of JavaScript comes to; a promise is awaited."""
         made = self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in made, made["exceptionDetails"]
         return made["result"].get("value")
 
-    def wait(self, code, seconds=30):
+    def wait(self, code: str, seconds: float = 30) -> Any:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + seconds
         while not (value := self.run(code)):
@@ -108,7 +114,14 @@ class Browser:
             time.sleep(0.05)
         return value
 
-    def open(self, url, width=1200, height=900, scheme="light", phone=False):
+    def open(
+        self,
+        url: str,
+        width: int = 1200,
+        height: int = 900,
+        scheme: str = "light",
+        phone: bool = False,
+    ) -> None:
         """Show a page in a window of a size, in light or dark colours."""
         self.size(width, height, phone)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -116,19 +129,20 @@ class Browser:
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete'")
 
-    def size(self, width, height, phone=False):
+    def size(self, width: int, height: int, phone: bool = False) -> None:
+        """Give the window a size, in pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=phone,
         )  # fmt: skip
 
-    def choose(self, selector, *files):
+    def choose(self, selector: str, *files: Path) -> None:
         """Choose files in an input."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
-    def press(self, key, shift=False):
+    def press(self, key: str, shift: bool = False) -> None:
         """Press a key."""
         text = {"Enter": "\r", " ": " "}.get(key)
         about = {
@@ -142,11 +156,11 @@ class Browser:
         )
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
-    def write(self, text):
+    def write(self, text: str) -> None:
         """Write a text where the focus is."""
         self.call("Input.insertText", text=text)
 
-    def screenshot(self, file, quality=80, **clip):
+    def screenshot(self, file: Path, quality: int = 80, **clip: Any) -> None:
         """Write a picture of the window as WebP."""
         made = self.call("Page.captureScreenshot", format="webp", quality=quality, **clip)
         Path(file).write_bytes(base64.b64decode(made["data"]))

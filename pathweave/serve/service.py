@@ -23,6 +23,7 @@ from pathweave.serve.engine import Asked, Engine, OverloadError, Piece
 from pathweave.serve.fetching import Fetcher
 from pathweave.serve.openai_messages import RefusedError, turns_of
 from pathweave.serve.openai_requests import ChatRequest, ResponsesRequest
+from pathweave.serve.sandbox import inside
 from pathweave.serve.typed_questions import TypedRequest, probabilities
 from pathweave.validation import unknown
 
@@ -281,12 +282,12 @@ def _decoders(assistant: Assistant) -> dict[str | None, dict[str, Decoder]]:
             continue
         reader = readers[path]
         names = reader.reads if isinstance(reader, JointReader) else (path,)
-        reads[path] = {name: reader.of(name).decoder for name in names}
+        reads[path] = {name: inside(reader.of(name).decoder) for name in names}
         if not isinstance(reader, JointReader):
             reads[None] |= reads[path]
     for kind in assistant.model.base.native:
         if kind in readers and isinstance(reader := readers[kind], NativeReader):
-            reads[None].setdefault(kind, reader.decoder)
+            reads[None].setdefault(kind, inside(reader.decoder))
     return reads
 
 

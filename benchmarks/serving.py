@@ -13,7 +13,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from pathweave.runs.assistant import Assistant, load
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.serve.engine import Asked, Engine, whole
 from pathweave.serve.in_process import InProcess
+from pathweave.serve.vllm_engine import remote_engine
 
 ALONE = "one at a time"
 
@@ -49,8 +50,15 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.soak:
         report = asyncio.run(soak(assistant, asked, given.soak))
     else:
+        ways: dict[str, Engine] = {
+            ALONE: InProcess(assistant.model, max_batch=1, max_waiting=1000),
+            "batches": InProcess(assistant.model, max_waiting=1000),
+        }
+        if given.engine:
+            without = load(given.run, layers=False).model
+            ways["vLLM"] = remote_engine(without, given.run, given.engine, max_waiting=1000)
         counts = [int(count) for count in given.clients.split(",")]
-        report = asyncio.run(compare(assistant, asked, counts, given))
+        report = asyncio.run(compare(ways, asked, counts, given.each, given.rounds))
     report["torch"], report["threads"] = torch.__version__, torch.get_num_threads()
     print(json.dumps(report, indent=2) if given.json else table(report))
 
@@ -66,42 +74,27 @@ def questions(assistant: Assistant, run: Path, each: int = 40) -> list[Asked]:
 
 
 async def compare(
-    assistant: Assistant, asked: list[Asked], counts: list[int], given: argparse.Namespace
+    ways: dict[str, Engine], asked: list[Asked], counts: list[int], each: int, rounds: int
 ) -> dict[str, Any]:
     """Return first-token and whole latency and throughput of each way, for so many callers."""
-    ways: dict[str, Callable[[], Engine]] = {
-        ALONE: lambda: InProcess(assistant.model, max_batch=1, max_waiting=1000),
-        "batches": lambda: InProcess(assistant.model, max_batch=16, max_waiting=1000),
-    }
-    if given.engine:
-        from pathweave.serve.vllm_engine import VllmEngine
-
-        ways["vLLM"] = lambda: VllmEngine(assistant.model, given.engine)
-    rounds: dict[int, list[dict[str, dict[str, float]]]] = {count: [] for count in counts}
-    for number in range(given.rounds + 1):
+    found: dict[str, list[dict[str, dict[str, float]]]] = {str(count): [] for count in counts}
+    for number in range(rounds + 1):
         for count in counts:
-            found = {}
-            for name, make in ways.items():
-                engine = make()
-                found[name] = await measure(engine, asked, count, given.each)
-                await engine.close()
+            taken = {way: await measure(engine, asked, count, each) for way, engine in ways.items()}
             if number:  # the first round warms up
-                rounds[count].append(found)
+                found[str(count)].append(taken)
+    for engine in ways.values():
+        await engine.close()
+    return {"clients": {count: medians(taken) for count, taken in found.items()}}
+
+
+def medians(rounds: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Return the medians over rounds of each way, and of its throughput to that one at a time."""
+    speed = "answers a second"
     return {
-        "clients": {
-            str(count): {
-                name: {
-                    what: statistics.median(r[name][what] for r in found) for what in found[0][name]
-                }
-                | {
-                    "throughput ratio": statistics.median(
-                        r[name]["answers a second"] / r[ALONE]["answers a second"] for r in found
-                    )
-                }
-                for name in ways
-            }
-            for count, found in rounds.items()
-        }
+        way: {what: statistics.median(r[way][what] for r in rounds) for what in rounds[0][way]}
+        | {"ratio": statistics.median(r[way][speed] / r[ALONE][speed] for r in rounds)}
+        for way in rounds[0]
     }
 
 

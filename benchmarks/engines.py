@@ -1,7 +1,7 @@
 """Both engines on the prompts of a run: are greedy answers equal, and how long do they take?
 
-    vllm serve LLM --enable-prompt-embeds --host 127.0.0.1 --dtype float32   # on its own
-    python benchmarks/engines.py runs/mcl_mini http://127.0.0.1:8000
+    vllm serve LLM --enable-prompt-embeds --host 127.0.0.1 --port 8001 --dtype float32
+    python benchmarks/engines.py runs/mcl_mini http://127.0.0.1:8001
 
 Prompts are taken from the test sets of the run, evenly spaced and by turns. Both engines answer all
 of so many clients at once. Where answers differ, their log-likelihoods are compared: two that

@@ -18,7 +18,6 @@ from pathweave.errors import (
     RunError,
 )
 from pathweave.serve.engine import EngineError, OverloadError
-from pathweave.serve.sandbox import Guarded
 from pathweave.validation import unknown
 
 URL = "_url"
@@ -245,7 +244,7 @@ def _hinted(
     if (major := mime.partition("/")[0]) in reads:
         return major
     kinds = next((kinds for start, kinds in READ_BY.items() if mime.startswith(start)), ())
-    found = [each for each, decoder in reads.items() if isinstance(_inner(decoder), kinds)]
+    found = [each for each, decoder in reads.items() if isinstance(decoder, kinds)]
     if len(found) != 1:
         what = f"{mime!r:.60} of {file!r:.60}" if file else f"{mime!r:.60}"
         raise RequestError(
@@ -253,10 +252,6 @@ def _hinted(
             "name it: data:MIME;modality=NAME;base64,..."
         )
     return found[0]
-
-
-def _inner(decoder: Decoder) -> Decoder:
-    return decoder.inner if isinstance(decoder, Guarded) else decoder
 
 
 def _bytes(text: str, place: str) -> bytes:

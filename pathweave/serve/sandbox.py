@@ -140,6 +140,11 @@ class Guarded(Decoder, arbitrary_types_allowed=True):
         return self.sandbox.decode(self.inner, data, name)
 
 
+def inside(decoder: Decoder) -> Decoder:
+    """Return the decoder that does the work, guarded or not."""
+    return decoder.inner if isinstance(decoder, Guarded) else decoder
+
+
 class _Worker:
     """A process that decodes one medium after another."""
 

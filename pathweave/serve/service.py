@@ -24,6 +24,7 @@ from pathweave.serve.in_process import InProcess
 from pathweave.serve.one_thread import OneThread
 from pathweave.serve.openai_messages import RefusedError, turns_of
 from pathweave.serve.openai_requests import ChatRequest, ResponsesRequest
+from pathweave.serve.sandbox import inside
 from pathweave.serve.typed_questions import TypedRequest, probabilities
 from pathweave.serve.vllm_engine import remote_engine
 from pathweave.validation import unknown
@@ -304,12 +305,12 @@ def _decoders(assistant: Assistant) -> dict[str | None, dict[str, Decoder]]:
             continue
         reader = readers[path]
         names = reader.reads if isinstance(reader, JointReader) else (path,)
-        reads[path] = {name: reader.of(name).decoder for name in names}
+        reads[path] = {name: inside(reader.of(name).decoder) for name in names}
         if not isinstance(reader, JointReader):
             reads[None] |= reads[path]
     for kind in assistant.model.base.native:
         if kind in readers and isinstance(reader := readers[kind], NativeReader):
-            reads[None].setdefault(kind, reader.decoder)
+            reads[None].setdefault(kind, inside(reader.decoder))
     return reads
 
 

@@ -95,7 +95,9 @@ def read_index(out: Path) -> Iterator[dict[str, Any]]:
         rule = f"{file} must hold the index of a shard"
         try:
             lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-            yield from ({"id": line["id"], "shard": line["shard"], **line} for line in lines)
+            if missing := {line["shard"] for line in lines if not (out / line["shard"]).is_file()}:
+                raise FileNotFoundError(f"no {missing.pop()}")
+            yield from ({**line, "id": line["id"]} for line in lines)
         except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
             raise RunError(f"{rule}, got {error!r}; remove it, to have it made again") from error
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from pathweave.errors import PathWeaveError, RequestError, RunError
 from pathweave.evaluate.verify import PROOF_TOKENS, QUESTION, recorded_answers
+from pathweave.model.base import ends_of
 from pathweave.model.generate import spoken
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
@@ -79,7 +81,7 @@ class Remote:
 
     def body(self, model: PathWeave, asked: Asked, **prompt: object) -> dict[str, Any]:
         """Return a request. What a model's own settings would change is set to no effect."""
-        end = model.base.template.end.strip()
+        stops = (model.base.template.end.strip(), *asked.stop)
         return {
             "model": self.name,
             **prompt,
@@ -87,7 +89,8 @@ class Remote:
             "temperature": asked.temperature,
             "top_p": asked.top_p,
             "seed": asked.seed,
-            "stop": [*([end] if end else []), *asked.stop],
+            "stop": [stop for stop in stops if stop],
+            "stop_token_ids": ends_of(model.llm),
             **{"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
             **{"presence_penalty": 0.0, "frequency_penalty": 0.0},
             "skip_special_tokens": True,
@@ -144,7 +147,7 @@ class VllmEngine(OneThread):
         await super().close()
         for row, task in self._asking.items():
             row.fail(EngineError(GONE))
-            task.cancel()
+            _cancel(task)
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
@@ -154,7 +157,6 @@ class VllmEngine(OneThread):
         with torch.no_grad():
             embedded = self.model.embed_prompts([row.asked.prompt for row in rows])
         for row, embeds in zip(rows, embedded, strict=True):
-            row.is_done = True  # for this thread
             count = len(embeds) + row.asked.max_tokens
             if count > self.remote.context:
                 row.fail(
@@ -167,21 +169,22 @@ class VllmEngine(OneThread):
                 continue
             wanted = {"prompt_embeds": wire(embeds), "stream": True}
             body = json.dumps(self.remote.body(self.model, row.asked, **wanted)).encode()
+            row.is_done = True  # for this thread
             if not row.loop.is_closed():
                 row.loop.call_soon_threadsafe(self._start, row, body)
 
     def _start(self, row: Row, body: bytes) -> None:
         if row.is_left:
             return
-        task = row.loop.create_task(self._ask(row, body))
-        row.on_leave, self._asking[row] = task.cancel, task
+        self._asking[row] = task = row.loop.create_task(self._ask(row, body))
+        row.on_leave = partial(_cancel, task)
         task.add_done_callback(lambda _: self._asking.pop(row, None))
 
     async def _ask(self, row: Row, body: bytes) -> None:
         """Hand on what the engine says, to its end or to what goes wrong."""
         remote, is_whole = self.remote, False
         if self._client is None:
-            self._client = httpx.AsyncClient(**_settings(), limits=httpx.Limits())
+            self._client = httpx.AsyncClient(**_settings())
         try:
             url = f"{remote.url}/v1/completions"
             async with self._client.stream("POST", url, content=body) as response:
@@ -190,6 +193,8 @@ class VllmEngine(OneThread):
                 async for line in response.aiter_lines():
                     if line.startswith("data: {") and not is_whole:
                         is_whole = self._hear(row, line.removeprefix("data: "))
+                    if is_whole:  # the engine ends by itself
+                        row.on_leave = lambda: None
             if not is_whole:
                 raise remote.error("end its answers", "an answer that breaks off")
         except httpx.HTTPError as error:
@@ -214,7 +219,7 @@ class VllmEngine(OneThread):
             raise
         except (ValueError, RecursionError, LookupError, TypeError) as error:
             said = _said(data.encode())
-            raise self.remote.error("send tokens, as vLLM 0.10.2 and later do", said) from error
+            raise self.remote.error("send tokens (return_token_ids)", said) from error
         if any(self.heard(row, token) for token in tokens):
             return True
         if why in ("stop", "length"):
@@ -223,6 +228,11 @@ class VllmEngine(OneThread):
         elif why is not None:
             raise self.remote.error("end its answers", f"one that ended for {why!r}")
         return why is not None
+
+
+def _cancel(task: "asyncio.Task[None]") -> None:
+    if not task.cancelling():  # a second time would stop it from closing its connection
+        task.cancel()
 
 
 def wire(embeds: Float[Tensor, "tokens dim"]) -> str:
@@ -330,7 +340,7 @@ def _answers(
         choices = sorted(told["choices"], key=lambda choice: choice["index"])
         return [spoken(model, choice["token_ids"])[0] for choice in choices]
     except (LookupError, TypeError) as error:
-        raise remote.error("send tokens, as vLLM 0.10.2 and later do", str(told)) from error
+        raise remote.error("send tokens (return_token_ids)", str(told)) from error
 
 
 def _exchange(
@@ -352,6 +362,8 @@ def _settings() -> dict[str, Any]:
         "headers": {"Content-Type": "application/json"}
         | ({"Authorization": f"Bearer {key}"} if key else {}),
         "timeout": httpx.Timeout(PATIENCE, connect=CONNECT, pool=None),
+        # Each request has a connection of its own: the engine may be closing one that is idle.
+        "limits": httpx.Limits(max_keepalive_connections=0),
         "trust_env": False,  # a proxy would not find what listens on loopback
     }
 

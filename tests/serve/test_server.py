@@ -1,4 +1,5 @@
 import base64
+import io
 import json
 import os
 import signal
@@ -9,10 +10,12 @@ import openai
 import pytest
 from sse_starlette.sse import AppStatus
 
+from pathweave.decoders import Picture
 from pathweave.model.rank import log_likelihoods
 from pathweave.runs.assistant import load
+from pathweave.serve.fetching import Fetcher
 from pathweave.serve.in_process import InProcess
-from pathweave.serve.service import Limits, Service
+from pathweave.serve.service import Limits, Service, load_served
 from tests.serve.served import (
     CSV,
     DECODERS,
@@ -28,6 +31,7 @@ from tests.serve.served import (
     user,
     wav,
 )
+from tests.vision_llms import picture, write_vision_llm
 from tests.whole_runs import command
 
 
@@ -238,6 +242,39 @@ def test_typed_questions_give_every_allowed_answer_its_probability(address, assi
         "questions": {"round": body["questions"]["round"]},
     }
     assert httpx.post(f"{address}/v1/systemone", json=again).json()["answers"]["round"] == is_round
+    again["assets"]["<it>"]["modality"] = "audio"
+    made = httpx.post(f"{address}/v1/systemone", json=again)
+    assert "must be a whole sound" in made.json()["error"]["message"]
+
+
+def test_what_a_base_reads_by_itself_is_read_and_counted(tmp_path, home, sandbox):
+    assistant = load_served(str(write_vision_llm(tmp_path / "llava", "llava")), sandbox.guard)
+    stream = io.BytesIO()
+    picture().save(stream, "PNG")
+    service = Service(assistant, InProcess(assistant.model), "llava")
+    with (
+        served(service) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        made = ask(client, user(part("image", stream.getvalue()), WHAT), 4, "llava")
+        assert [model.media for model in client.models.list()] == [{"image": Picture.noun}]
+    medium = {"type": "image", "data": stream.getvalue()}
+    assert said(made) == expected(assistant, medium, WHAT, tokens=4)
+    without = assistant.model.length(assistant.prompt([WHAT]))
+    details = made.usage.prompt_tokens_details.model_dump()
+    assert details["image_tokens"] == made.usage.prompt_tokens - without > 0
+
+
+def test_an_address_inside_is_refused_where_fetching_is_on(small):
+    small.fetcher = Fetcher(["localhost", "127.0.0.1"])
+    with (
+        served(small) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        for host in ("localhost", "127.0.0.1"):
+            inside = {"type": "array_url", "array_url": {"url": f"http://{host}/a.npy"}}
+            with pytest.raises(openai.BadRequestError, match="must be on the public internet"):
+                ask(client, user(inside, WHAT))
 
 
 def test_health_and_metrics_are_told(client, address):

@@ -100,6 +100,10 @@ def test_shards_of_another_manifest_and_damaged_ones_are_refused(finished_run, m
     (out / "00000.jsonl").write_text("{}\n", encoding="utf-8")
     with pytest.raises(RunError, match=r"00000.jsonl must hold the index of a shard, got KeyError"):
         write_token_shards(finished_run, manifest, out, quiet=True)
+    (out / "00000.safetensors").unlink()
+    (out / "00000.jsonl").write_text('{"id": "a", "shard": "00000.safetensors"}\n', "utf-8")
+    with pytest.raises(RunError, match=r"got FileNotFoundError\('no 00000.safetensors'\); remove"):
+        write_token_shards(finished_run, manifest, out, quiet=True)
     manifest.write_text(manifest.read_text("utf-8").replace("How is", "What is"), encoding="utf-8")
     with pytest.raises(RunError, match=r"must hold shards of this run .* got others \(manifest\)"):
         write_token_shards(finished_run, manifest, out, quiet=True)

@@ -10,6 +10,7 @@ from pathweave.errors import PathError, RequestError, RunError
 from pathweave.model.prompt import Native
 from pathweave.runs.assistant import load
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.serve import vllm_engine
 from pathweave.serve.engine import Asked, EngineError, OverloadError, whole
 from pathweave.serve.in_process import InProcess
 from pathweave.serve.vllm_engine import (
@@ -102,7 +103,7 @@ def test_requests_say_all_that_a_models_own_settings_could_change(model, server)
         "model": "tiny", "stream": True, "max_tokens": 3, "temperature": 0.5, "top_p": 0.9,
         "seed": 7, "stop": ["x"], "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
         "presence_penalty": 0.0, "frequency_penalty": 0.0, "skip_special_tokens": True,
-        "return_token_ids": True,
+        "return_token_ids": True, "stop_token_ids": [0],
     }  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def break_off(said):
     ("mood", "said"),
     [
         (break_off(b""), "must end its answers, got an answer that breaks off; start it with"),
-        (break_off(b"data: {"), "must send tokens, as vLLM 0.10.2 and later do, got {"),
+        (break_off(b"data: {"), "must send tokens (return_token_ids), got {"),
         (break_off(b'data: {"error": {"message": "no memory"}}\n\n'), "got no memory; start"),
         (break_off(b'data: {"choices": [{"token_ids": null, "finish_reason": null}]}\n'), "tokens"),
         (
@@ -224,6 +225,21 @@ def test_an_engine_that_is_full_is_no_failure(model, server, status):
     server.mood = refuse(status, {"error": {"message": "full"}})
     with pytest.raises(OverloadError, match="is full, got"):
         ask(model, server, ask_all([Asked(["hi"], 5)]))
+
+
+def test_a_prompt_whose_rows_cannot_be_written_is_told(model, server, monkeypatch):
+    real = vllm_engine.wire
+
+    def broken(rows):
+        if len(rows) < 30:
+            raise MemoryError("too much")
+        return real(rows)
+
+    monkeypatch.setattr(vllm_engine, "wire", broken)
+    asked = [Asked(["x" * 40], 2), Asked(["hi"], 2), Asked(["y" * 40], 2)]
+    first, failed, last = ask(model, server, ask_all(asked, return_exceptions=True))
+    assert "MemoryError: too much" in str(failed)
+    assert first.finish == last.finish == "length"
 
 
 def test_ranking_is_refused_with_the_reason(model, server):

@@ -10,6 +10,7 @@ from PIL import Image
 from pathweave.serve.in_process import InProcess
 from pathweave.serve.service import Limits, Service
 from scripts.browser import CHROMIUM, Browser
+from tests.decoders.files import film
 from tests.serve.senses import DECODERS, assistant_of_all, files_of_all
 from tests.serve.served import served
 
@@ -77,7 +78,7 @@ def test_a_file_of_each_kind_is_shown_asked_about_and_answered(browser, files, n
     put_in(browser, files[name])
     assert browser.run("document.querySelector('#media select').value") == name
     if name in ("photo", "film"):
-        count = {"photo": 1, "film": 3}[name]
+        count = {"photo": 1, "film": 4}[name]  # the moving picture and its frames
         loaded = "[...document.querySelectorAll('.strip img')].filter(i => i.naturalWidth).length"
         browser.wait(f"{loaded} === {count}")
     else:
@@ -93,6 +94,18 @@ def test_a_file_of_each_kind_is_shown_asked_about_and_answered(browser, files, n
     assert text(browser, "#answer")
     assert text(browser, "#blind-answer")
     assert f"path {name}" in text(browser, "#ways")
+
+
+@pytest.mark.parametrize(("codec", "kind", "plays"), [("libvpx", "webm", 1), ("mpeg4", "mp4", 0)])
+def test_a_film_has_a_player_where_the_browser_plays_it(browser, tmp_path, codec, kind, plays):
+    file = tmp_path / f"film.{kind}"
+    file.write_bytes(film(12, (64, 48), kind, codec))
+    put_in(browser, file)
+    count = "document.querySelectorAll('video').length"
+    ready = "document.querySelector('video')?.readyState > 0"
+    browser.wait(ready if plays else f"{count} === 0")
+    assert browser.run(count) == plays
+    assert browser.run("document.querySelectorAll('.strip img').length") == 3
 
 
 def test_choices_get_probabilities_that_sum_to_one(browser, files):

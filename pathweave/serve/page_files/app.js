@@ -65,8 +65,10 @@ const DRAWN = { sound: waveform, channels, map, points: cloud, frames: () => [] 
 
 function player(medium) {
   const many = medium.shown.frames?.length > 1;
-  const moving = many && medium.type.startsWith("video/");
-  if (!moving) return [];
+  if (many && medium.type.startsWith("image/") && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    return [h("div", { className: "strip" }, h("img", { src: medium.url, alt: `${medium.name}, moving` }))];
+  }
+  if (!many || !medium.type.startsWith("video/")) return [];
   const video = h("video", { controls: true, muted: true, loop: true, playsInline: true, src: medium.url });
   video.addEventListener("error", () => video.remove()); // a format that the browser does not play
   return [video];

@@ -6,7 +6,8 @@ Commands import what they need when they run, so that ``--help`` answers at once
 import io
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -44,20 +45,23 @@ app = typer.Typer(
     help="Add senses to a pretrained vision language model one at a time, without forgetting. "
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
-for command in (evolve, extend, inspect, verify, evaluate, tokens, estimate, recipes, serve, fetch):
-    app.command()(command)
-app.command("import")(import_)
-app.command()(export)
-app.command()(chat)
-app.command()(compare)
-app.command()(curve)
-for shared in (pack, unpack, add, push, pull, diff):
-    app.command()(shared)
-app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
-app.add_typer(data_app, name="data")
-app.add_typer(modality_app, name="modality")
+panels: dict[str, tuple[Callable[..., None], ...]] = {
+    "Learn": (evolve, extend, compare, curve, recipes),
+    "Ask": (ask, chat, serve, tokens),
+    "Look": (inspect, verify, evaluate, diff, estimate),
+    "Give and take": (pack, unpack, add, push, pull, fetch, import_, export),
+}
 # The options of ask are the modalities of the run, which only the run knows.
-app.command(cls=AskCommand, context_settings={"ignore_unknown_options": True})(ask)
+unusual: dict[Callable[..., None], dict[str, Any]] = {
+    ask: {"cls": AskCommand, "context_settings": {"ignore_unknown_options": True}},
+    import_: {"name": "import"},
+}
+for panel, commands in panels.items():
+    for command in commands:
+        app.command(rich_help_panel=panel, **unusual.get(command, {}))(command)
+app.command("mcl", hidden=True)(compare)  # an older name, in scripts of users
+app.add_typer(data_app, name="data", rich_help_panel="Learn")
+app.add_typer(modality_app, name="modality", rich_help_panel="Learn")
 
 
 def _show_version(wanted: bool) -> bool:

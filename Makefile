@@ -15,7 +15,7 @@ SPREAD = -n auto --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 test check everyday unchecked vision slow whole all: export OMP_NUM_THREADS = 1
 
-.PHONY: evolve quick test site setup check everyday unchecked vision vllm slow whole all clean
+.PHONY: evolve quick test site setup check everyday unchecked vision vllm slow whole release all clean
 
 evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
 	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
@@ -64,7 +64,11 @@ slow:
 
 # Everyday and slow tests by the same processes: the latter go first, and nobody waits for them.
 whole:
-	$(PYTEST) $(SPREAD) -m "not unchecked"
+	$(PYTEST) $(SPREAD) --durations=20 -m "not unchecked and not vllm and not release"
+
+# Build what users install, and check it outside the clone.
+release: $(VENV)/.ready-dev
+	$(PY) scripts/release.py
 
 setup: $(VENV)/.ready-dev
 

@@ -83,7 +83,7 @@ def test_an_installed_package_finds_what_it_carries(installed):
     assert "sensors" not in {recipe["name"] for recipe in found}
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_installed_package_learns_its_own_recipe_from_any_directory(release, installed):
     assert "3 proofs hold" in release.check_running(installed)
     recipe = json.loads((installed / "run/recipe.json").read_text(encoding="utf-8"))
@@ -91,7 +91,7 @@ def test_an_installed_package_learns_its_own_recipe_from_any_directory(release, 
     assert manifest.startswith(str(installed / "env"))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_installed_package_plans_the_whole_run(installed):
     words = ("evolve", "mcl_mini", "--quick", "--dry-run", "--out", "plan")
     said = releases.run(installed / "env/bin/pathweave", *words, cwd=installed)

@@ -3,7 +3,10 @@ import io
 import json
 import os
 import signal
+import socket
 import threading
+import time
+from contextlib import suppress
 
 import httpx
 import openai
@@ -338,23 +341,32 @@ def test_the_command_serves_a_run_until_it_is_stopped(finished_run, home, capsys
     monkeypatch.setattr(AppStatus, "should_exit", False)  # put back: a signal sets it for good
     seen = {}
 
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
     def talk():
-        while "models" not in seen:
-            said = capsys.readouterr().out
-            lines = dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
-            seen.update(lines)
-        with openai.OpenAI(base_url=seen["address"], api_key="none") as client:
-            name = client.models.list().data[0].id
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none") as client:
+            name = until_there(client.models.list).data[0].id
             seen["answer"] = said_by(client, name)
         os.kill(os.getpid(), signal.SIGINT)
+
+    def until_there(ask):
+        while True:
+            with suppress(openai.APIConnectionError):
+                return ask()
+            time.sleep(0.05)
 
     def said_by(client, name):
         return said(ask(client, user(WHAT), 3, name))
 
     thread = threading.Thread(target=talk)
     thread.start()
-    assert command("serve", finished_run, "--port", "0", "--decoders", "1") == 130
+    assert command("serve", finished_run, "--port", port, "--decoders", "1") == 130
     thread.join()
+    lines = capsys.readouterr().out.splitlines()
+    seen |= dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert seen["address"] == f"http://127.0.0.1:{port}/v1"
     assert seen["models"].split(", ") == ["run", "run:sight", "run:sound", "run:tilt"]
     assert seen["answer"] == load(finished_run).ask([[WHAT]], 3)[0]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pathweave.data.examples import AnyReader, NativeReader, as_prompt
@@ -102,7 +103,7 @@ class Assistant:
         self,
         part: Part,
         path: str | None,
-        memory: Mapping[str, Mapping[str, Any]],
+        memory: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> Medium | Native:
         name = path or part.type
         if name not in self.model.paths and (path or not self._is_native(name)):

@@ -5,27 +5,20 @@ import pytest
 
 from pathweave.data.manifest import Manifest
 from pathweave.runs.assistant import load
-from tests.whole_runs import command, write_recipe
+from tests.whole_runs import command
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("chat")
-    recipe = write_recipe(directory, "sight", "sound")
-    assert command("evolve", recipe, "--out", directory / "run") == 0
-    return directory
-
-
-def test_a_conversation_through_a_pipe(run, capsys, monkeypatch):
-    [part] = [p for p in Manifest(run / "sight-test.jsonl")[0].prompt if not p.is_text]
-    lines = [f"/sight {run / part.path}", "What is it?", "", "/smell x", "//slash", "/quit", "no"]
+def test_a_conversation_through_a_pipe(finished_run, recipe_file, home, capsys, monkeypatch):
+    data = recipe_file.parent
+    [part] = [p for p in Manifest(data / "sight-test.jsonl")[0].prompt if not p.is_text]
+    lines = [f"/sight {data / part.path}", "What is it?", "", "/smell x", "//slash", "/quit", "no"]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
     capsys.readouterr()
-    assert command("chat", run / "run", "--max-tokens", 4) == 0
+    assert command("chat", finished_run, "--max-tokens", 4) == 0
     told = capsys.readouterr()
-    content = [{"type": "sight", "path": str(run / part.path)}]
+    content = [{"type": "sight", "path": str(data / part.path)}]
     asked = [{"role": "user", "content": [*content, {"type": "text", "text": "What is it?"}]}]
-    assistant = load(run / "run")
+    assistant = load(finished_run)
     [first] = assistant.ask([asked], 4)
     more = {"role": "user", "content": [{"type": "text", "text": "/slash"}]}
     [second] = assistant.ask([[*asked, {"role": "assistant", "content": first}, more]], 4)

@@ -8,26 +8,23 @@ from pathweave.errors import MediaError, PathError, PathWeaveError, RequestError
 from pathweave.runs.assistant import load
 from pathweave.serve.chat_session import ChatSession
 from pathweave.serve.in_process import InProcess
-from tests.whole_runs import command, write_recipe
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("chat")
-    recipe = write_recipe(directory, "sight", "sound")
-    assert command("evolve", recipe, "--out", directory / "run") == 0
-    return directory
+@pytest.fixture
+def run(finished_run, recipe_file, home):
+    """A finished run, and the directory of what it was learnt from."""
+    return finished_run, recipe_file.parent
 
 
 def medium_of(run, name):
-    manifest = Manifest(run / f"{name}-test.jsonl")
+    manifest = Manifest(run[1] / f"{name}-test.jsonl")
     [part] = [part for part in manifest[0].prompt if not part.is_text]
-    return run / part.path
+    return run[1] / part.path
 
 
 def talk(run, work):
     async def main():
-        assistant = load(run / "run")
+        assistant = load(run[0])
         engine = InProcess(assistant.model)
         session = ChatSession(assistant, engine, max_tokens=6)
 

@@ -15,7 +15,7 @@ SPREAD = -n auto --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 test check everyday unchecked vision slow whole all: export OMP_NUM_THREADS = 1
 
-.PHONY: evolve quick test site setup check everyday unchecked vision vllm slow whole release all clean
+.PHONY: evolve quick test bench site setup check everyday unchecked vision vllm slow whole release all clean
 
 evolve: $(VENV)/.ready-mini  ## Learn image, video, audio, depth and point cloud, one at a time.
 	$(RUN) evolve recipes/mcl_mini.yaml --out $(OUT)
@@ -28,6 +28,9 @@ test: $(VENV)/.ready-dev  ## Run the tests; SUITE=all is what CI runs.
 
 site: $(VENV)/.ready-docs  ## Build the documentation into site/; it can be opened from there.
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+bench: $(VENV)/.ready-dev  ## Measure what everything costs and write docs/performance.md; an hour on an idle machine.
+	$(PY) -m benchmarks.performance
 
 everyday:
 	$(PYTEST) $(SPREAD)

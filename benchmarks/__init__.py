@@ -1,0 +1,1 @@
+"""One script a question, each a table and a JSON file: ``python -m benchmarks.NAME --help``."""

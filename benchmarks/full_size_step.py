@@ -184,10 +184,11 @@ def reads_or_writes(arguments: dict[str, Any]) -> str:
     return "llm, before the medium" if is_before else "llm, whole sequence"
 
 
-def materialise(module: nn.Module) -> None:
+def materialise(module: nn.Module, device: str = "cpu") -> None:
     """Give a module from the meta device memory, once, and fill its weights in place."""
-    module.to_empty(device="cpu")
-    block = torch.randn(min(BLOCK, max(p.numel() for p in module.parameters()))) * STD
+    module.to_empty(device=device)
+    size = min(BLOCK, max(p.numel() for p in module.parameters()))
+    block = torch.randn(size).to(device) * STD
     with torch.no_grad():
         for index, (name, parameter) in enumerate(module.named_parameters()):
             flat = parameter.view(-1)
@@ -201,32 +202,32 @@ def materialise(module: nn.Module) -> None:
     freeze(module)
 
 
-def build_llm(config: LlamaConfig) -> PreTrainedModel:
+def build_llm(config: LlamaConfig, device: str = "cpu") -> PreTrainedModel:
     """Return a language model in bfloat16 with random weights, made in place."""
     with torch.device("meta"):
         llm = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    materialise(llm)
+    materialise(llm, device)
     # Its frequencies are no weights: they are computed, not filled.
-    llm.model.rotary_emb = type(llm.model.rotary_emb)(config)
+    llm.model.rotary_emb = type(llm.model.rotary_emb)(config).to(device)
     return with_contiguous_head(llm)
 
 
-def build_tower(sizes: Sizes) -> nn.Module:
+def build_tower(sizes: Sizes, device: str = "cpu") -> nn.Module:
     """Return a ViT in bfloat16 with random weights, made in place."""
     tower = empty_vision_model(InstructBlipVisionConfig(**sizes.vision)).bfloat16()
-    materialise(tower)
+    materialise(tower, device)
     return tower
 
 
-def build_model(sizes: Sizes) -> PathWeave:
+def build_model(sizes: Sizes, device: str = "cpu") -> PathWeave:
     """Return the model with all paths; the newest alone requires gradients."""
     config = LlamaConfig(**{k: v for k, v in sizes.llm.items() if k != "model_type"})
-    llm = build_llm(config)
+    llm = build_llm(config, device)
     with torch.device("meta"):
         qformer = QFormer(sizes.qformer)
         projector = Projector(sizes.qformer.dim, config.hidden_size)
-    materialise(qformer)
-    materialise(projector)
+    materialise(qformer, device)
+    materialise(projector, device)
     tokenizer = byte_tokenizer()
     model = PathWeave(
         Base("vicuna-7b-shaped", llm, tokenizer, qformer, projector, text_tokenizer=tokenizer),
@@ -246,7 +247,7 @@ def build_model(sizes: Sizes) -> PathWeave:
         path = model.paths.expand(spec)
         for parameter in path.experts.parameters():
             nn.init.normal_(parameter, std=STD)
-    freeze(model)
+    freeze(model.to(device))
     model.paths[NEWEST].requires_grad_(True)
     return model
 
@@ -266,7 +267,8 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 @torch.no_grad()
 def encode(tower: nn.Module, frames: int, size: int) -> Tensor:
     """Return the features of random pictures: [frames, tokens, width]."""
-    pixels = torch.randn(frames, 3, size, size).bfloat16()
+    device = next(tower.parameters()).device
+    pixels = torch.randn(frames, 3, size, size).to(device, torch.bfloat16)
     return tower(pixels).last_hidden_state.float()
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.track import Track
 from pathweave.cli.trust import TrustCode
 
 
@@ -53,6 +54,7 @@ def curve(  # noqa: PLR0913 (all are options of one command)
         bool, typer.Option("--dry-run", help="List the cells and how far they are; do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print curve.json.")] = False,
+    track: Track = None,
     trust_code: TrustCode = False,
 ) -> None:
     """Learn a stage from more and more of its samples: how many do I need?
@@ -95,7 +97,7 @@ def curve(  # noqa: PLR0913 (all are options of one command)
             typer.echo(markdown(state_table(states), get_terminal_size().columns))
         return
     try:
-        outcome = run_curve(declared, out, jobs, quiet=as_json)
+        outcome = run_curve(declared, out, jobs, quiet=as_json, track=track or ())
     except Interrupted as stop:
         typer.echo(f"{stop}; run the same command again to go on", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from stop

@@ -202,7 +202,9 @@ def load_curve(
     return Curve(Grid(declared, cells), first, stage, numbers, source)
 
 
-def run_curve(curve: Curve, out: Path, jobs: int = 1, quiet: bool = False) -> GridOutcome:
+def run_curve(
+    curve: Curve, out: Path, jobs: int = 1, quiet: bool = False, track: Sequence[str] = ()
+) -> GridOutcome:
     """Learn what is not learnt yet of a learning curve; see ``run_grid``, which does it.
 
     Raises:
@@ -211,7 +213,7 @@ def run_curve(curve: Curve, out: Path, jobs: int = 1, quiet: bool = False) -> Gr
     shared = curve.earlier(out)
     if shared is not None and curve.run is not None:
         take_stages(curve.run, shared[0].curriculum, shared[1])
-    return run_grid(curve.grid, out, jobs=jobs, quiet=quiet, shared=lambda *_: shared)
+    return run_grid(curve.grid, out, jobs=jobs, quiet=quiet, shared=lambda *_: shared, track=track)
 
 
 def _order(samples: int) -> str:

@@ -59,8 +59,8 @@ class Piece:
 class Engine(Protocol):
     """Answers prompts. All methods may be called by many tasks of one event loop at once.
 
-    It may have the attributes ``waiting``, callers who wait; ``steps``, steps decoded so far; and
-    ``is_alive``, whether it can answer at all. A server tells them.
+    It may have the attributes ``waiting``, callers who wait, and ``steps``, steps decoded so far. A
+    server tells them.
     """
 
     def stream(self, asked: Asked) -> AsyncGenerator[Piece, None]:
@@ -80,6 +80,10 @@ class Engine(Protocol):
             OverloadError: If too many callers wait.
             RequestError: If the engine cannot rank.
         """
+        ...
+
+    async def problem(self) -> str | None:
+        """Return why it cannot answer at all, None if it can."""
         ...
 
     async def close(self) -> None:

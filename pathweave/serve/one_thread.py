@@ -83,10 +83,9 @@ class OneThread(ABC):
         """Number of callers who wait to be let in."""
         return self._waiting.qsize()
 
-    @property
-    def is_alive(self) -> bool:
-        """Return whether its thread works."""
-        return self._thread.is_alive()
+    async def problem(self) -> str | None:
+        """Return why it cannot answer at all, None if it can."""
+        return None if self._thread.is_alive() else "the thread of the engine has ended"
 
     async def close(self) -> None:
         """End the work; callers who still wait are told."""

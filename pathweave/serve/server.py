@@ -97,8 +97,9 @@ def build_app(
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        alive = getattr(service.engine, "is_alive", True)
-        return JSONResponse({"status": "ok" if alive else "down"}, 200 if alive else 503)
+        if problem := await service.engine.problem():
+            return JSONResponse({"status": "down", "problem": problem}, 503)
+        return JSONResponse({"status": "ok"})
 
     app.include_router(page_routes(service, root), dependencies=[Depends(check)])
     add_files(app)

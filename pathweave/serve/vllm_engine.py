@@ -142,6 +142,17 @@ class VllmEngine(OneThread):
             "gives no likelihoods of a prompt of embeddings; ask a server without --engine"
         )
 
+    async def problem(self) -> str | None:
+        """Return why it cannot answer at all, None if it can: vLLM is asked whether it is well."""
+        if own := await super().problem():
+            return own
+        try:
+            async with httpx.AsyncClient(**_settings() | {"timeout": CONNECT}) as client:
+                status = (await client.get(f"{self.remote.url}/health")).status_code
+        except httpx.HTTPError as error:
+            return str(self.remote.error("be there", error))
+        return None if status == 200 else str(self.remote.error("be well", f"status {status}"))
+
     async def close(self) -> None:
         """End the work; callers who still wait are told."""
         await super().close()

@@ -189,7 +189,7 @@ def finished(words, shared_home, tmp_path_factory):
         assert stopped.exit_code() == 130
         assert "run the same command again to go on" in log.read_text(encoding="utf-8")
         assert not (out / "results" / f"{CELLS[-1]}.json").exists()
-        assert command(*words, "--out", out, "--json") == 0
+        assert command(*words, "--out", out, "--json", "--track", "tensorboard") == 0
     return out
 
 
@@ -203,6 +203,10 @@ def test_what_is_done_is_kept_when_a_curve_is_stopped(finished):
     done = [event["cell"] for event in events(finished, "done")]
     assert sorted(done) == sorted(CELLS)
     assert len(events(run_of(finished, CELLS[0]), "session")) == 1
+
+
+def test_cells_are_tracked_where_it_is_asked_for(finished):
+    assert [*run_of(finished, CELLS[-1]).rglob("events.out.tfevents*")]
 
 
 def test_a_cell_with_all_samples_is_the_stage_of_the_run(finished, finished_run):

@@ -197,7 +197,9 @@ def test_an_engine_that_dies_and_comes_back_is_asked_again(model, server):
         engine.remote = away
         with pytest.raises(EngineError, match=r"must be there .* ConnectError.*: vllm serve tiny"):
             await whole(engine.stream(Asked(["hi"], 1)))
+        assert "must be there, got ConnectError" in await engine.problem()
         engine.remote = remote
+        assert await engine.problem() is None
         return await whole(engine.stream(Asked(["hi"], 1)))
 
     assert run(VllmEngine(model, remote), work).finish

@@ -20,10 +20,8 @@ from torch import nn
 
 from benchmarks.full_size_step import (
     ANSWER,
-    FIRST,
     NEWEST,
     QUESTION,
-    STD,
     Sizes,
     build_model,
     build_tower,

@@ -77,7 +77,8 @@ def row(name: str, plan: Plan) -> dict[str, str]:
     found = estimated(name, plan.modalities)
     stage = next(each for each in found.stages if each.modality == STAGE)
     step, memory = stage.step, stage.training
-    assert step is not None and memory is not None
+    assert step is not None
+    assert memory is not None
     last = found.growth[-1]
     learnt = step.connector * last.connector_flops / found.growth[1].connector_flops + step.llm
     rate = plan.tflops * 1e12

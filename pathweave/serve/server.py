@@ -97,9 +97,9 @@ def build_app(
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
-        if problem := await service.engine.problem():
-            return JSONResponse({"status": "down", "problem": problem}, 503)
-        return JSONResponse({"status": "ok"})
+        problem = await service.engine.problem()
+        told = {"status": "down", "problem": problem} if problem else {"status": "ok"}
+        return JSONResponse(told, 503 if problem else 200)
 
     app.include_router(page_routes(service, root), dependencies=[Depends(check)])
     add_files(app)

@@ -47,7 +47,7 @@ class FeatureReader:
 
     def is_cached(self, data: bytes) -> bool:
         """Return whether features of these bytes are on disk."""
-        return self.cache.path(self.encoder, self.decoder, data).exists()
+        return self.cache.holds(self.encoder, self.decoder, data)
 
     @property
     def width(self) -> int:

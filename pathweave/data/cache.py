@@ -125,6 +125,15 @@ class FeatureCache:
             "elsewhere": [str(place) for place in self.store.elsewhere],
         }
 
+    def clear(self) -> None:
+        """Delete all features of this directory, of either form.
+
+        Raises:
+            DiskError: If they cannot be deleted.
+        """
+        self.clear_old()
+        self.store.clear()
+
     def clear_old(self) -> None:
         """Delete the features of the older form.
 

@@ -140,6 +140,11 @@ class Manifest:
         """Read every row and return what is wrong, one line a row: broken, or an id used before."""
         return self._examine()[0]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that the rows are in."""
+        return [self.path]
+
     def read_media(self, part: Part) -> bytes:
         """Return the bytes of the medium that a part names; with a companion, both as one archive.
 

@@ -152,7 +152,7 @@ class FeatureStore:
         """
         with self._lock, disk_errors(self.directory):
             for kind in (_INDEX, _FEATURES, _LOCK):
-                for path in self.directory.glob(f"*{kind}"):
+                for path in self.directory.glob(f"[!.]*{kind}"):
                     path.unlink(missing_ok=True)
             (self.directory / ELSEWHERE).unlink(missing_ok=True)
             self._forget()
@@ -165,6 +165,12 @@ class FeatureStore:
         except OSError:
             return []
         return [self.directory / line for line in text.splitlines() if line]
+
+    @property
+    def segment(self) -> str | None:
+        """Name of the file that this process appends to, if it has appended anything."""
+        writer = self._writers.get(os.getpid())
+        return None if writer is None else writer.name
 
     def _records(self, key: bytes) -> Iterator[_Record]:
         """Yield the records of a key, at the end those added since the last look."""
@@ -287,6 +293,7 @@ class _Writer:
     """What appends to a segment, alone."""
 
     def __init__(self, path: Path, lock: FileLock | None) -> None:
+        self.name = path.name
         self._lock = lock  # given up when this object goes, or its process ends
         self._features = path.open("ab", buffering=0)
         weakref.finalize(self, self._features.close)

@@ -46,7 +46,7 @@ _OFFSET_BITS = 48  # of a place: above them is the number of the segment
 _MAPPED = 64  # segments that are mapped at once: each takes a file descriptor
 _RECENT = 4096  # records that are not sorted in, at most, or a 64th of all
 
-_Record = tuple[mmap.mmap, int, int, tuple[int, ...], torch.dtype]
+_Record = tuple[Path, mmap.mmap, int, int, tuple[int, ...], torch.dtype]
 
 
 class FeatureStore:
@@ -100,8 +100,12 @@ class FeatureStore:
 
     def __contains__(self, key: bytes) -> bool:
         """Return whether there is a record of a key; its values are not looked at."""
+        return self.segment_of(key) is not None
+
+    def segment_of(self, key: bytes) -> Path | None:
+        """Return the file that has a record of a key, or None; its values are not looked at."""
         with self._lock:
-            return any(True for _ in self._records(key))
+            return next((segment for segment, *_ in self._records(key)), None)
 
     def add(self, key: bytes, features: Float[Tensor, "units tokens width"]) -> None:
         """Append a record; it is there for every process when this returns.
@@ -165,12 +169,6 @@ class FeatureStore:
         except OSError:
             return []
         return [self.directory / line for line in text.splitlines() if line]
-
-    @property
-    def segment(self) -> str | None:
-        """Name of the file that this process appends to, if it has appended anything."""
-        writer = self._writers.get(os.getpid())
-        return None if writer is None else writer.name
 
     def _records(self, key: bytes) -> Iterator[_Record]:
         """Yield the records of a key, at the end those added since the last look."""
@@ -247,7 +245,7 @@ class FeatureStore:
         end = start + _TYPES[kind].itemsize * math.prod(shape)
         if (mapped := self._map(number, end)) is None:
             return None
-        return mapped, offset, end, tuple(shape), _TYPES[kind]
+        return self._segments[number], mapped, offset, end, tuple(shape), _TYPES[kind]
 
     def _map(self, number: int, end: int) -> mmap.mmap | None:
         """Return a segment mapped up to ``end`` at least; None if it is shorter or gone."""
@@ -293,7 +291,6 @@ class _Writer:
     """What appends to a segment, alone."""
 
     def __init__(self, path: Path, lock: FileLock | None) -> None:
-        self.name = path.name
         self._lock = lock  # given up when this object goes, or its process ends
         self._features = path.open("ab", buffering=0)
         weakref.finalize(self, self._features.close)
@@ -321,7 +318,7 @@ def _append(file: FileIO, data: bytes, step: int) -> int:
 
 def _features(record: _Record) -> Tensor | None:
     """Return the values of a record, or None if they are damaged."""
-    mapped, offset, end, shape, dtype = record
+    _, mapped, offset, end, shape, dtype = record
     values = bytearray(memoryview(mapped)[offset + _HEADER.size : end])
     [checksum] = struct.unpack_from("<I", mapped, offset + _CHECKED)
     if checksum != zlib.crc32(values, zlib.crc32(mapped[offset : offset + _CHECKED])):

@@ -154,7 +154,7 @@ class _Progress:
                 result = BlockResult.from_json(told)
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # it was cut off
-            if any(not (self._out / segment).exists() for segment in result.segments):
+            if any(not Path(segment).exists() for segment in result.segments):
                 continue  # its features were deleted
             if name not in self._names:
                 continue

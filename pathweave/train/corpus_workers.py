@@ -1,8 +1,11 @@
 """Workers that encode the media of a corpus: in this process, in several, or on a Ray."""
 
+import contextlib
 import json
+import logging
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -71,7 +74,7 @@ class BlockResult:
         found: Media whose features were there.
         failed: Row, id, path and reason of each medium that has no features.
         readers: By modality a hash of what it was read with.
-        segments: The files that features were appended to.
+        segments: The files that the features are in.
         worker: Number of the process.
         refused: Why the work cannot go on, if it cannot.
     """
@@ -162,14 +165,16 @@ class Encoding:
         reader = self.reader(part.type)
         if part.type not in result.readers:
             result.readers[part.type] = self.known_as(part.type)
-        data = manifest.read_media(part)
-        if reader.is_cached(data):
-            result.found += 1
-            return
-        reader.read([(data, part.path or "")])
-        result.encoded += 1
-        if (segment := reader.cache.store.segment) and segment not in result.segments:
-            result.segments.append(segment)
+        data, cache = manifest.read_media(part), reader.cache
+        is_found = reader.is_cached(data)
+        key = cache.key(reader.encoder, reader.decoder, data)
+        if (segment := cache.store.segment_of(key)) is None:  # absent, or of the older form
+            reader.read([(data, part.path or "")])
+            segment = cache.store.segment_of(key)
+        result.found += is_found
+        result.encoded += not is_found
+        if segment is not None and str(segment) not in result.segments:
+            result.segments.append(str(segment))
 
 
 def encode_here(work: Work, blocks: Sequence[Block]) -> Iterator[BlockResult]:
@@ -248,6 +253,7 @@ def encode_on_ray(
         ) from error
     try:
         data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         actors = count or max(1, int(ray.cluster_resources().get("CPU", 1)))
         done = data.from_items(
             [asdict(block) for block in blocks],
@@ -257,8 +263,9 @@ def encode_on_ray(
             fn_constructor_args=(work,),
             compute=data.ActorPoolStrategy(size=min(actors, len(blocks))),
         )
-        for row in done.iter_rows():
-            yield BlockResult.from_json(row["result"])
+        with contextlib.redirect_stdout(sys.stderr):  # Ray tells of actors that died on both
+            for row in done.iter_rows():
+                yield BlockResult.from_json(row["result"])
     finally:
         ray.shutdown()
 

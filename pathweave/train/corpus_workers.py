@@ -244,7 +244,8 @@ def encode_on_ray(
     ray: Any = import_extra("ray", "ray")
     data: Any = import_extra("ray.data", "ray")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        local = {"include_dashboard": False} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
     except (ConnectionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise RunError(

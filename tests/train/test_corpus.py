@@ -44,7 +44,9 @@ def encode(capsys, recipe, *words, code=0):
         runs.command("encode", *manifests, "--recipe", recipe, "--out", out, "--json", *words)
         == code
     )
-    return json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.out.startswith("{"), said
+    return json.loads(said.out)
 
 
 def noted(out):

@@ -9,7 +9,7 @@ one has nothing to do.
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.manifest import Manifest
 from pathweave.display import Display
 from pathweave.errors import PathWeaveError, RunError
-from pathweave.recipe.reading import dump_recipe
 from pathweave.recipe.schema import Recipe
 from pathweave.storage.atomic import disk_errors, sha256_bytes, sole_writer, write_atomic
 from pathweave.train.corpus_workers import (
-    Block,
     BlockResult,
     Encoding,
+    RowBlock,
     Work,
     encode_here,
     encode_in_processes,
@@ -72,7 +71,7 @@ def encode_corpus(
     """
     opened = [Manifest(path) for path in manifests]
     paths = tuple(str(path.absolute()) for path in manifests)
-    work = Work(dump_recipe(recipe), paths, str(out.absolute()), is_trusted)
+    work = Work(recipe, paths, str(out.absolute()), is_trusted)
     encoded = found = 0
     with sole_writer(out), Display(quiet) as display:
         progress = _Progress(out, opened, work)
@@ -100,7 +99,7 @@ def encode_corpus(
 
 
 def _results(
-    work: Work, blocks: Sequence[Block], ray: str | None, workers: int | None
+    work: Work, blocks: Sequence[RowBlock], ray: str | None, workers: int | None
 ) -> Generator[BlockResult, None, None]:
     if ray is not None and blocks:
         yield from encode_on_ray(work, blocks, ray, workers)
@@ -150,8 +149,8 @@ class _Progress:
         same: dict[tuple[str, str], bool] = {}
         for line in text.splitlines():
             try:
-                name, told = json.loads(line)
-                result = BlockResult.from_json(told)
+                name, fields = json.loads(line)
+                result = BlockResult.from_fields(fields)
             except (ValueError, TypeError, KeyError, RecursionError):
                 continue  # it was cut off
             if any(not Path(segment).exists() for segment in result.segments):
@@ -165,7 +164,7 @@ class _Progress:
             if all(same[item] for item in result.readers.items()):
                 yield self._names.index(name), result
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[RowBlock]:
         """Yield what is left to do, failures among it."""
         for number, state in enumerate(self._states):
             left = ~state.done
@@ -173,13 +172,13 @@ class _Progress:
             edges = np.flatnonzero(np.diff(left, prepend=False, append=False)).tolist()
             for start, stop in zip(edges[::2], edges[1::2], strict=True):
                 for first in range(start, stop, BLOCK_ROWS):
-                    yield Block(number, first, min(first + BLOCK_ROWS, stop))
+                    yield RowBlock(number, first, min(first + BLOCK_ROWS, stop))
 
     def note(self, result: BlockResult) -> None:
         """Note that a block is done."""
         number = result.block.manifest
         self._states[number].take(result)
-        line = json.dumps([self._names[number], result.to_json()]) + "\n"
+        line = json.dumps([self._names[number], asdict(result)]) + "\n"
         with disk_errors(self._file), self._file.open("a", encoding="utf-8") as file:
             file.write(line)
 

@@ -1,10 +1,10 @@
 """Workers that encode the media of a corpus: in this process, in several, or on a Ray."""
 
 import contextlib
-import json
 import logging
 import multiprocessing
 import os
+import pickle
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from pathweave.encoders import BASE
 from pathweave.errors import ManifestError, MediaError, PathWeaveError, RecipeError, RunError
 from pathweave.extras import import_extra
 from pathweave.parts import trust_code
-from pathweave.recipe.reading import parse_recipe
+from pathweave.recipe.schema import Recipe
 from pathweave.runs.loading import make_readers, new_model
 from pathweave.storage.atomic import sha256_bytes
 from pathweave.validation import unknown
@@ -37,20 +37,20 @@ class Work:
     """What is to be encoded, as plain values that any worker can be sent.
 
     Attributes:
-        recipe: The recipe as JSON.
+        recipe: The recipe.
         manifests: The manifests, as absolute paths.
         out: Directory of the store.
         is_trusted: Whether code that the recipe names may be run.
     """
 
-    recipe: str
+    recipe: Recipe
     manifests: tuple[str, ...]
     out: str
     is_trusted: bool = False
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Neighbouring rows of a manifest.
 
     Attributes:
@@ -79,7 +79,7 @@ class BlockResult:
         refused: Why the work cannot go on, if it cannot.
     """
 
-    block: Block
+    block: RowBlock
     encoded: int = 0
     found: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
@@ -92,15 +92,10 @@ class BlockResult:
         """Note that a medium, or all media of a row that cannot be read, have no features."""
         self.failed.append({"row": row, "id": id, "path": path, "reason": str(error)})
 
-    def to_json(self) -> str:
-        """Return it as one line."""
-        return json.dumps(asdict(self), ensure_ascii=False)
-
     @classmethod
-    def from_json(cls, line: str) -> "BlockResult":
-        """Return what ``to_json`` has written."""
-        fields = json.loads(line)
-        return cls(**{**fields, "block": Block(**fields["block"])})
+    def from_fields(cls, fields: dict[str, Any]) -> "BlockResult":
+        """Return what ``asdict`` has taken apart."""
+        return cls(**{**fields, "block": RowBlock(**fields["block"])})
 
 
 class Encoding:
@@ -116,7 +111,7 @@ class Encoding:
     def __init__(self, work: Work) -> None:
         if work.is_trusted:
             trust_code()
-        recipe = parse_recipe(json.loads(work.recipe))
+        recipe = work.recipe
         media = {name: about for name, about in recipe.modalities.items() if not about.reads}
         kinds = {about.parts[1].kind for about in media.values()}
         base = new_model(recipe).base if BASE in kinds else None
@@ -124,7 +119,7 @@ class Encoding:
         self._declared = list(media)
         self._manifests = [Manifest(Path(path)) for path in work.manifests]
 
-    def __call__(self, block: Block) -> BlockResult:
+    def __call__(self, block: RowBlock) -> BlockResult:
         """Encode what has no features yet; what is wrong with single media is noted."""
         result = BlockResult(block, worker=os.getpid())
         manifest = self._manifests[block.manifest]
@@ -177,13 +172,15 @@ class Encoding:
             result.segments.append(str(segment))
 
 
-def encode_here(work: Work, blocks: Sequence[Block]) -> Iterator[BlockResult]:
+def encode_here(work: Work, blocks: Sequence[RowBlock]) -> Iterator[BlockResult]:
     """Yield what became of each block, one after another in this process."""
     encoding = Encoding(work)
     yield from map(encoding, blocks)
 
 
-def encode_in_processes(work: Work, blocks: Sequence[Block], count: int) -> Iterator[BlockResult]:
+def encode_in_processes(
+    work: Work, blocks: Sequence[RowBlock], count: int
+) -> Iterator[BlockResult]:
     """Yield what became of each block, encoded by so many processes of this machine.
 
     Raises:
@@ -217,13 +214,13 @@ def _start(work: Work, threads: int) -> None:
     _encoding = Encoding(work)
 
 
-def _encode(block: Block) -> BlockResult:
+def _encode(block: RowBlock) -> BlockResult:
     assert _encoding is not None
     return _encoding(block)
 
 
 def encode_on_ray(
-    work: Work, blocks: Sequence[Block], address: str, count: int | None
+    work: Work, blocks: Sequence[RowBlock], address: str, count: int | None
 ) -> Iterator[BlockResult]:
     """Yield what became of each block, encoded by actors of Ray Data, in any order.
 
@@ -241,34 +238,35 @@ def encode_on_ray(
         RunError: If there is no Ray at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray: Any = import_extra("ray", "ray")
-    data: Any = import_extra("ray.data", "ray")
-    try:
+    # What Ray tells of actors that died is no result.
+    with contextlib.redirect_stdout(sys.stderr):
+        ray: Any = import_extra("ray", "ray")
+        data: Any = import_extra("ray.data", "ray")
         local = {"include_dashboard": False} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
-    except (ConnectionError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"--ray must be the address of a Ray, got {address!r} ({reason}); start one with ray "
-            "start --head, or take local"
-        ) from error
-    try:
-        data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-        actors = count or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        done = data.from_items(
-            [asdict(block) for block in blocks],
-            override_num_blocks=min(len(blocks), RAY_TASKS),
-        ).map(
-            RayEncoding,
-            fn_constructor_args=(work,),
-            compute=data.ActorPoolStrategy(size=min(actors, len(blocks))),
-        )
-        with contextlib.redirect_stdout(sys.stderr):  # Ray tells of actors that died on both
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+        except (ConnectionError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise RunError(
+                f"--ray must be the address of a Ray, got {address!r} ({reason}); start one with "
+                "ray start --head, or take local"
+            ) from error
+        try:
+            data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            actors = count or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            done = data.from_items(
+                [asdict(block) for block in blocks],
+                override_num_blocks=min(len(blocks), RAY_TASKS),
+            ).map(
+                RayEncoding,
+                fn_constructor_args=(work,),
+                compute=data.ActorPoolStrategy(size=min(actors, len(blocks))),
+            )
             for row in done.iter_rows():
-                yield BlockResult.from_json(row["result"])
-    finally:
-        ray.shutdown()
+                yield pickle.loads(row["result"])
+        finally:
+            ray.shutdown()
 
 
 class RayEncoding:
@@ -277,7 +275,7 @@ class RayEncoding:
     def __init__(self, work: Work) -> None:
         self._encoding = Encoding(work)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
         """Encode the block that a row names."""
-        block = Block(int(row["manifest"]), int(row["start"]), int(row["stop"]))
-        return {"result": self._encoding(block).to_json()}
+        block = RowBlock(int(row["manifest"]), int(row["start"]), int(row["stop"]))
+        return {"result": pickle.dumps(self._encoding(block))}

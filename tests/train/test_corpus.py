@@ -50,7 +50,7 @@ def encode(capsys, recipe, *words, code=0):
 
 
 def noted(out):
-    return [json.loads(told) for _, told in _lines(out / corpus.DONE)]
+    return [fields for _, fields in _lines(out / corpus.DONE)]
 
 
 def _lines(file):
@@ -90,13 +90,13 @@ def test_a_second_run_has_nothing_to_do_and_one_after_a_deletion_all(recipe, tmp
 
 def test_what_is_new_is_encoded_and_no_more(recipe, capsys):
     encode(capsys, recipe)
-    write_sensor_data(recipe.parent, "more")
+    write_sensor_data(recipe.parent, "gravity")
     tree = json.loads(recipe.read_text(encoding="utf-8"))
-    tree["modalities"]["more"] = tree["modalities"]["tilt"]
+    tree["modalities"]["gravity"] = tree["modalities"]["tilt"]
     recipe.write_text(json.dumps(tree), encoding="utf-8")
     assert encode(capsys, recipe)["encoded"] == 24
     # What another decoder reads is other features: of this modality, not of the others.
-    tree["modalities"]["more"] |= {
+    tree["modalities"]["gravity"] |= {
         "decoder": {"kind": "series", "rate": 1, "channels": WIDTH},
         "encoder": {"kind": "series", "channels": WIDTH},
     }

@@ -92,7 +92,7 @@ def test_what_is_new_is_encoded_and_no_more(recipe, capsys):
     encode(capsys, recipe)
     write_sensor_data(recipe.parent, "gravity")
     tree = json.loads(recipe.read_text(encoding="utf-8"))
-    tree["modalities"]["gravity"] = tree["modalities"]["tilt"]
+    tree["modalities"]["gravity"] = dict(tree["modalities"]["tilt"])
     recipe.write_text(json.dumps(tree), encoding="utf-8")
     assert encode(capsys, recipe)["encoded"] == 24
     # What another decoder reads is other features: of this modality, not of the others.

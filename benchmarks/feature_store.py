@@ -14,10 +14,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from benchmarks.report import Figure, Report, in_turn, options, ratio
 from pathweave.storage.atomic import new_file
@@ -26,51 +28,52 @@ from pathweave.storage.feature_store import FeatureStore
 SHAPE = (1, 9, 128)
 
 
-def file_of(directory: Path, key: bytes) -> Path:
-    """Return the file that has the features of a key, in the older form."""
-    return directory / key.hex()[:2] / f"{key.hex()[2:]}.safetensors"
+class Store:
+    """Features in a store."""
 
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
-def variants(root: Path, keys: list[bytes]) -> dict[str, dict[str, Callable[[], None]]]:
-    """Return what is measured, by step and form."""
-    features = torch.randn(SHAPE).half()
-    absent = [key[::-1] for key in keys]
-    shuffled = random.Random(0).sample(keys, len(keys))
-    store, files = root / "store", root / "files"
-
-    def write_store() -> None:
-        shutil.rmtree(store, ignore_errors=True)
-        opened = FeatureStore(store)
+    def write(self, keys: list[bytes], features: Tensor) -> None:
+        """Write features under each key, where there is nothing yet."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        opened = FeatureStore(self.directory)
         for key in keys:
             opened.add(key, features)
 
-    def write_files() -> None:
-        shutil.rmtree(files, ignore_errors=True)
+    def read(self, keys: list[bytes]) -> None:
+        """Read the features of each key."""
+        opened = FeatureStore(self.directory)
         for key in keys:
-            with new_file(file_of(files, key), sync=False) as temporary:
-                temporary.write_bytes(save({"features": features}))
-
-    def read_store() -> None:
-        opened = FeatureStore(store)
-        for key in shuffled:
             assert opened.find(key) is not None
 
-    def read_files() -> None:
-        for key in shuffled:
-            load(file_of(files, key).read_bytes())
+    def miss(self, keys: list[bytes]) -> None:
+        """Look for keys that are not there."""
+        opened = FeatureStore(self.directory)
+        assert not any(key in opened for key in keys)
 
-    def miss_store() -> None:
-        opened = FeatureStore(store)
-        assert not any(key in opened for key in absent)
 
-    def miss_files() -> None:
-        assert not any(file_of(files, key).exists() for key in absent)
+class Files(Store):
+    """Features in the older form."""
 
-    return {
-        "write": {"store": write_store, "files": write_files},
-        "read": {"store": read_store, "files": read_files},
-        "look for in vain": {"store": miss_store, "files": miss_files},
-    }
+    def _file(self, key: bytes) -> Path:
+        return self.directory / key.hex()[:2] / f"{key.hex()[2:]}.safetensors"
+
+    def write(self, keys: list[bytes], features: Tensor) -> None:
+        """Write features under each key, where there is nothing yet."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        for key in keys:
+            with new_file(self._file(key), sync=False) as temporary:
+                temporary.write_bytes(save({"features": features}))
+
+    def read(self, keys: list[bytes]) -> None:
+        """Read the features of each key."""
+        for key in keys:
+            load(self._file(key).read_bytes())
+
+    def miss(self, keys: list[bytes]) -> None:
+        """Look for keys that are not there."""
+        assert not any(self._file(key).exists() for key in keys)
 
 
 def main() -> None:
@@ -83,21 +86,29 @@ def main() -> None:
         "What do features cost on disk?",
         {"media": count, "shape": "x".join(map(str, SHAPE))},
     )
+    features = torch.randn(SHAPE).half()
+    shuffled, absent = random.Random(0).sample(keys, count), [key[::-1] for key in keys]
     with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        for step, both in variants(root, keys).items():
+        store, files = Store(Path(directory) / "store"), Files(Path(directory) / "files")
+        steps: dict[str, Callable[[Store], None]] = {
+            "write": lambda form: form.write(keys, features),
+            "read": lambda form: form.read(shuffled),
+            "look for in vain": lambda form: form.miss(absent),
+        }
+        for label, step in steps.items():
+            both = {"store": partial(step, store), "files": partial(step, files)}
             times = in_turn(both, given.rounds, time.process_time)
             each = statistics.median(times["store"]) / count * 1e6
             report.figures += [
-                Figure(f"{step}: a medium", each, "us"),
-                Figure(f"{step}: a file a medium takes", ratio(times, "files", "store"), "x"),
+                Figure(f"{label}: a medium", each, "us"),
+                Figure(f"{label}: a file a medium takes", ratio(times, "files", "store"), "x"),
             ]
-        for form in ("store", "files"):
-            found = [file for file in (root / form).rglob("*") if file.is_file()]
+        for name, form in {"store": store, "files": files}.items():
+            found = [file for file in form.directory.rglob("*") if file.is_file()]
             size = sum(file.stat().st_blocks * 512 for file in found) / count
             report.figures += [
-                Figure(f"number of files: {form}", len(found), "files"),
-                Figure(f"disk a medium: {form}", size, "bytes", note="blocks of the file system"),
+                Figure(f"number of files: {name}", len(found), "files"),
+                Figure(f"disk a medium: {name}", size, "bytes", note="blocks of the file system"),
             ]
     report.finish(given.out)
 

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -181,22 +182,37 @@ class Manifest:
                 "to the manifest's directory) or add the file"
             ) from error
 
-    def _examine(self) -> tuple[list[str], list[int]]:
-        problems, sound = [], []
-        places: dict[str, str] = {}
+    def _examine(self) -> tuple[list[str], Sequence[int]]:
+        """Return what is wrong, and the rows that are sound; 16 bytes a row are in memory."""
+        problems: dict[int, str] = {}
+        sound, digests = array("q"), array("Q")
         for index in range(len(self._rows)):
             try:
-                sample, place = self._rows[index], self._rows.place(index)
-                # By its id a sample is scored, stored and drawn for: two are taken for one.
-                if (first := places.setdefault(sample.id, place)) != place:
-                    raise ManifestError(
-                        f"{place}: ids must be unique, got {sample.id!r:.80} of {first} again; "
-                        "give every sample an id of its own"
-                    )
+                digests.append(int(sha256_bytes(self._rows[index].id.encode())[:16], 16))
                 sound.append(index)
             except ManifestError as error:
-                problems.append(str(error))
-        return problems, sound
+                problems[index] = str(error)
+        problems |= self._repeated(np.array(sound), np.array(digests))
+        if len(problems) > len(self._rows) - len(sound):
+            sound = array("q", (index for index in sound if index not in problems))
+        return [problems[index] for index in sorted(problems)], sound
+
+    def _repeated(self, rows: np.ndarray, digests: np.ndarray) -> dict[int, str]:
+        """Return what to say of each row whose id an earlier one has."""
+        order = np.argsort(digests, kind="stable")
+        same = digests[order][1:] == digests[order][:-1]
+        alike = {int(rows[at]) for pair in (order[1:][same], order[:-1][same]) for at in pair}
+        first: dict[str, str] = {}
+        problems = {}
+        for row in sorted(alike):
+            id, place = self._rows[row].id, self._rows.place(row)
+            if first.setdefault(id, place) != place:
+                # By its id a sample is scored, stored and drawn for: two are taken for one.
+                problems[row] = (
+                    f"{place}: ids must be unique, got {id!r:.80} of {first[id]} again; give every "
+                    "sample an id of its own"
+                )
+        return problems
 
 
 def manifest_sha256(path: Path) -> str:

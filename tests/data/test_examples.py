@@ -9,6 +9,7 @@ from pathweave.data import examples as examples_module
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
 from pathweave.data.examples import Examples, FeatureReader, JointReader, Readers
+from pathweave.data.manifest import Manifest
 from pathweave.decoders import build_decoder
 from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError

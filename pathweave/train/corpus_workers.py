@@ -7,10 +7,11 @@ import os
 import pickle
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,18 +206,38 @@ def encode_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-_encoding: Encoding | None = None  # of a process of the pool
+class Worker:
+    """An encoding in another process, which passes on why it cannot be made.
+
+    Args:
+        work: What is to be encoded.
+    """
+
+    def __init__(self, work: Work) -> None:
+        try:
+            self._encode: Callable[[RowBlock], BlockResult] = Encoding(work)
+        except PathWeaveError as error:
+            self._encode = partial(BlockResult, refused=str(error))
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
+        """Encode the block that a row of Ray Data names."""
+        block = RowBlock(int(row["manifest"]), int(row["start"]), int(row["stop"]))
+        return {"result": pickle.dumps(self._encode(block))}
+
+
+_worker: Worker | None = None  # of a process of the pool
 
 
 def _start(work: Work, threads: int) -> None:
-    global _encoding
+    global _worker
     torch.set_num_threads(threads)
-    _encoding = Encoding(work)
+    _worker = Worker(work)
 
 
 def _encode(block: RowBlock) -> BlockResult:
-    assert _encoding is not None
-    return _encoding(block)
+    assert _worker is not None
+    result: BlockResult = pickle.loads(_worker(asdict(block))["result"])
+    return result
 
 
 def encode_on_ray(
@@ -259,23 +280,16 @@ def encode_on_ray(
                 [asdict(block) for block in blocks],
                 override_num_blocks=min(len(blocks), RAY_TASKS),
             ).map(
-                RayEncoding,
+                Worker,
                 fn_constructor_args=(work,),
                 compute=data.ActorPoolStrategy(size=min(actors, len(blocks))),
             )
             for row in done.iter_rows():
                 yield pickle.loads(row["result"])
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"the Ray at {address} must do the work, got {' '.join(str(error).split()):.500}; "
+                "mend it, and run the same command again"
+            ) from error
         finally:
             ray.shutdown()
-
-
-class RayEncoding:
-    """An encoding as Ray Data calls it: rows in, rows out."""
-
-    def __init__(self, work: Work) -> None:
-        self._encoding = Encoding(work)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
-        """Encode the block that a row names."""
-        block = RowBlock(int(row["manifest"]), int(row["start"]), int(row["stop"]))
-        return {"result": pickle.dumps(self._encoding(block))}

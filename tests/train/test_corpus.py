@@ -2,8 +2,10 @@
 
 import json
 import os
+import pickle
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,9 @@ import pytest
 from pathweave.data.cache import FeatureCache
 from pathweave.data.manifest import Manifest
 from pathweave.parts import TRUSTED
+from pathweave.recipe.reading import parse_recipe
 from pathweave.train import corpus
+from pathweave.train.corpus_workers import Work, Worker
 from tests import whole_runs as runs
 from tests.tiny import WIDTH, write_sensor_data, write_tiny_recipe
 
@@ -148,6 +152,17 @@ def test_processes_of_one_machine_share_the_work(recipe, tmp_path, capsys, monke
     done = encode(capsys, recipe, "--workers", 2)
     assert (done["encoded"], done["store"]["media"]) == (48, 48)
     assert len({each["worker"] for each in noted(tmp_path / "features")} - {os.getpid()}) == 2
+
+
+def test_a_worker_that_cannot_begin_says_why(recipe, tmp_path):
+    tree = json.loads(recipe.read_text(encoding="utf-8"))
+    tree["modalities"]["tilt"]["encoder"] = {"kind": "own_parts_that_are_not_there:Own"}
+    work = Work(parse_recipe(tree), (str(recipe.parent / "tilt-train.jsonl"),), str(tmp_path))
+    result = pickle.loads(Worker(work)({"manifest": 0, "start": 0, "stop": 4})["result"])
+    assert "must be trusted to be run, got no --trust-code" in result.refused
+    absent = replace(work, manifests=(str(tmp_path / "no.jsonl"),))
+    result = pickle.loads(Worker(absent)({"manifest": 0, "start": 0, "stop": 4})["result"])
+    assert "no.jsonl must exist, got no such file" in result.refused
 
 
 @pytest.fixture

@@ -162,9 +162,10 @@ class Encoding:
         if part.type not in result.readers:
             result.readers[part.type] = self.known_as(part.type)
         data, cache = manifest.read_media(part), reader.cache
-        is_found = reader.is_cached(data)
         key = cache.key(reader.encoder, reader.decoder, data)
-        if (segment := cache.store.segment_of(key)) is None:  # absent, or of the older form
+        segment = cache.store.segment_of(key)
+        is_found = segment is not None or reader.is_cached(data)  # in the older form
+        if segment is None:
             reader.read([(data, part.path or "")])
             segment = cache.store.segment_of(key)
         result.found += is_found

@@ -146,14 +146,6 @@ def test_a_modality_that_is_not_declared_stops_the_work(recipe, tmp_path, capsys
     assert "unknown a part type of the manifest 'touch'" in said or "'touch'" in said
 
 
-@pytest.mark.slow  # each process imports everything
-def test_processes_of_one_machine_share_the_work(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(corpus, "BLOCK_ROWS", 5)
-    done = encode(capsys, recipe, "--workers", 2)
-    assert (done["encoded"], done["store"]["media"]) == (48, 48)
-    assert len({each["worker"] for each in noted(tmp_path / "features")} - {os.getpid()}) == 2
-
-
 def test_a_worker_that_cannot_begin_says_why(recipe, tmp_path):
     tree = json.loads(recipe.read_text(encoding="utf-8"))
     tree["modalities"]["tilt"]["encoder"] = {"kind": "own_parts_that_are_not_there:Own"}
@@ -211,6 +203,29 @@ def test_a_run_that_is_killed_goes_on_where_it_was(slow_recipe, tmp_path, capsys
     after = encode(capsys, slow_recipe, "--trust-code")
     # Only what was not noted is looked at, and only what is not there is encoded.
     assert (after["encoded"], after["found"]) == (400 - before, before - done)
+    check_all_is_there_once(slow_recipe, out)
+
+
+@pytest.mark.slow  # each process imports everything
+def test_processes_of_which_one_is_killed_stop_and_another_run_goes_on(
+    slow_recipe, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(corpus, "BLOCK_ROWS", 10)
+    note = corpus._Progress.note
+
+    def note_and_kill(self, result):
+        note(self, result)
+        if len(noted(tmp_path / "features")) == 3:
+            os.kill(result.worker, signal.SIGKILL)
+
+    monkeypatch.setattr(corpus._Progress, "note", note_and_kill)
+    out = tmp_path / "features"
+    words = ("encode", _manifest(slow_recipe), "--recipe", slow_recipe, "--out", out)
+    assert runs.command(*words, "--workers", 2, "--trust-code") == 2
+    assert "must live until they are done, got one that was killed" in capsys.readouterr().err
+    assert os.getpid() not in {each["worker"] for each in noted(out)}
+    assert 30 <= FeatureCache(out).store.size()[0] < 400
+    assert encode(capsys, slow_recipe, "--trust-code")["failed"] == 0
     check_all_is_there_once(slow_recipe, out)
 
 

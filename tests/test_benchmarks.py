@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import feature_store
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -79,3 +81,14 @@ def test_the_sizes_are_the_papers(full_size_step):
     assert sum(p.numel() for p in vision.parameters()) == 985_949_440
     assert (sizes.qformer.num_layers, sizes.llm["num_hidden_layers"]) == (12, 32)
     assert list(sizes.widths.values()) == [1408, 1408, 768, 512, 1408]
+
+
+def test_the_feature_store_small(monkeypatch, tmp_path):
+    line = ["feature_store", "--small", "--rounds", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", line)
+    feature_store.main()
+    found = json.loads((tmp_path / "feature_store.json").read_text(encoding="utf-8"))
+    figures = {figure["label"]: figure["value"] for figure in found["figures"]}
+    assert figures["number of files: store"] == 3
+    assert figures["number of files: files"] == 200
+    assert all(value > 0 for value in figures.values())

@@ -13,11 +13,13 @@ import typer
 
 from pathweave import __version__
 from pathweave.cli.ask import AskCommand, ask
+from pathweave.cli.cache import cache
 from pathweave.cli.chat import chat
 from pathweave.cli.compare import compare
 from pathweave.cli.curve import curve
 from pathweave.cli.data import data_app
 from pathweave.cli.diff import diff
+from pathweave.cli.encode import encode
 from pathweave.cli.estimate import estimate
 from pathweave.cli.evaluate import evaluate
 from pathweave.cli.evolve import evolve
@@ -46,9 +48,9 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 stopped on request.",
 )
 panels: dict[str, tuple[Callable[..., None], ...]] = {
-    "Learn": (evolve, extend, compare, curve, recipes),
+    "Learn": (evolve, extend, compare, curve, encode, recipes),
     "Ask": (ask, chat, serve, tokens),
-    "Look": (inspect, verify, evaluate, diff, estimate),
+    "Look": (inspect, verify, evaluate, diff, estimate, cache),
     "Give and take": (pack, unpack, add, push, pull, fetch, import_, export),
 }
 # The options of ask are the modalities of the run, which only the run knows.

@@ -168,3 +168,41 @@ def convert(  # noqa: PLR0913 (all are options of one command)
     if fields:
         shown = ", ".join(f"{name}: {value}" for name, value in fields.items())
         typer.echo(f"in a recipe: {{manifest: {out}, {shown}}}")
+
+
+@data_app.command()
+def stream(  # noqa: PLR0913 (all are options of one command)
+    name: Annotated[str, typer.Argument(help="Data set on the Hugging Face hub, or a directory.")],
+    split: Annotated[str, typer.Option(help="Part of the data set.")],
+    out: Annotated[Path, typer.Option(help="Directory of the tar shards.")],
+    config: Annotated[
+        str | None, typer.Option(help="Configuration, where there are several.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="Type of all media; by default that of their column.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of answers.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What is asked about every row.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the media.")] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Write a stream of datasets as tar shards, which are a manifest; needs the extra stream.
+
+    The same command goes on exactly where one was stopped.
+
+    Example: pathweave data stream me/birds --split train --out birds --modality image
+    """
+    from pathweave.datasets.stream import Streamed, write_stream
+
+    asked = Streamed(name, split, config, modality, label, question, licence)
+    done = write_stream(asked, out, quiet=as_json)
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    last = f"; the last: {done['reason']}" if done["unusable"] else ""
+    typer.echo(f"{done['samples']:,} samples, {done['unusable']:,} unusable{last}")
+    typer.echo(f"manifest: {done['manifest']}")

@@ -19,6 +19,8 @@ from pydantic import (
     model_validator,
 )
 
+from pathweave.data.manifest import manifest_sha256
+from pathweave.data.tar_shards import is_sharded
 from pathweave.errors import ManifestError, RecipeError
 from pathweave.methods.settings import Training
 from pathweave.model.paths import NAME
@@ -252,6 +254,8 @@ def _is_default(field: str, value: object, training: Training) -> bool:
 
 
 def _content_hash(file: Path) -> str:
+    if is_sharded(file):
+        return manifest_sha256(file)
     try:
         stat = file.stat()
         return _hash_once(file, stat.st_mtime_ns, stat.st_size)

@@ -20,11 +20,12 @@ from pathweave.compare.grid_report import file_name
 from pathweave.compare.quantities import APART, MEAN, Key, Quantity, quantities
 from pathweave.compare.run_grid import select, state_of
 from pathweave.compare.uncertainty import half_width
+from pathweave.data.manifest import manifest_sha256
 from pathweave.errors import RunError
 from pathweave.evaluate.results import StageResults
 from pathweave.evaluate.scores import ScoreMatrix
 from pathweave.recipe.schema import Recipe
-from pathweave.storage.atomic import sha256_bytes, sha256_file, write_json
+from pathweave.storage.atomic import sha256_bytes, write_json
 
 QUANTITIES = (Quantity.T, Quantity.F, Quantity.FINAL)
 
@@ -288,7 +289,7 @@ def _data(recipe: Recipe, cell: LoadedCell) -> dict[str, str]:
         for key, each in scored.items()
         if each.after == last
     } | {
-        f"{name}/{use}/{dataset}": sha256_file(Path(data.manifest))
+        f"{name}/{use}/{dataset}": manifest_sha256(Path(data.manifest))
         for name in recipe.curriculum
         for use, sets in (
             ("train", recipe.modalities[name].train),

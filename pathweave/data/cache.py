@@ -7,33 +7,39 @@ so its features do not depend on its company, to the last bit. The directory may
 any time, and shared by processes that read and write at once.
 """
 
-from collections.abc import Sequence
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from pathweave.decoders import Decoder
 from pathweave.encoders.encoder import Encoder
-from pathweave.errors import MediaError, RecipeError
-from pathweave.storage.atomic import new_file, sha256_bytes
-
-_TENSOR = "features"
+from pathweave.errors import DiskError, ManifestError, MediaError, RecipeError
+from pathweave.storage.atomic import disk_errors, sha256_bytes, write_atomic
+from pathweave.storage.feature_store import ELSEWHERE, FeatureStore
 
 
 class FeatureCache:
-    """Features on disk, one safetensors file a medium, in float16 where the range allows.
+    """Features on disk, in float16 where the range allows.
+
+    Features in the older form, a file a medium, are read, and copied into the store.
 
     Args:
-        directory: Where the files are; made on the first write.
+        directory: Where the store is; made on the first write.
 
     Example:
         >>> import tempfile
         >>> from pathweave.decoders import build_decoder
         >>> from pathweave.encoders.media import Array
+        >>> from safetensors.torch import save
         >>> class Doubled:
         ...     accepts, width, fingerprint = Array, 8, "doubled"
         ...     def __call__(self, media):
@@ -47,6 +53,7 @@ class FeatureCache:
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
+        self.store = FeatureStore(self.directory)
 
     def features(
         self,
@@ -70,10 +77,10 @@ class FeatureCache:
             RecipeError: If the encoder does not accept what the decoder returns.
             DiskError: If the disk is full or the directory cannot be written.
         """
-        paths = [self.path(encoder, decoder, data) for data, _ in items]
-        known = {path: features for path in set(paths) if (features := _read(path)) is not None}
-        missing = {path: item for path, item in zip(paths, items, strict=True) if path not in known}
-        for path, (data, name) in missing.items():
+        keys = [self.key(encoder, decoder, data) for data, _ in items]
+        known = {key: features for key in set(keys) if (features := self._read(key)) is not None}
+        missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
+        for key, (data, name) in missing.items():
             medium = decoder(data, name)
             if not isinstance(medium, encoder.accepts):
                 raise RecipeError(
@@ -92,23 +99,84 @@ class FeatureCache:
             # Some networks have activations beyond float16; infinity would poison the training.
             is_exact = getattr(encoder, "is_exact", False)
             stored = half if half.isfinite().all() and not is_exact else fresh
-            # Not synced: after a power cut it is computed again.
-            with new_file(path, sync=False) as temporary:
-                temporary.write_bytes(save({_TENSOR: stored.contiguous()}))
-            known[path] = stored.to(torch.float32)
-        return [known[path] for path in paths]
+            self.store.add(key, stored)
+            known[key] = stored.to(torch.float32)
+        return [known[key] for key in keys]
 
-    def path(self, encoder: Encoder, decoder: Decoder, data: bytes) -> Path:
-        """Return the file that holds, or would hold, the features of a medium."""
+    def holds(self, encoder: Encoder, decoder: Decoder, data: bytes) -> bool:
+        """Return whether there are features of a medium."""
+        key = self.key(encoder, decoder, data)
+        return key in self.store or (self._has_old_form and self._old_file(key).exists())
+
+    def key(self, encoder: Encoder, decoder: Decoder, data: bytes) -> bytes:
+        """Return the 32 bytes by which the features of a medium are known."""
         key = "\n".join((sha256_bytes(data), decoder.key, encoder.fingerprint))
-        digest = sha256_bytes(key.encode())
-        return self.directory / digest[:2] / f"{digest[2:]}.safetensors"
+        return bytes.fromhex(sha256_bytes(key.encode()))
 
+    def size(self) -> dict[str, Any]:
+        """Return what is there: media, bytes and files of the store and of the older form."""
+        media, num_bytes, files = self.store.size()
+        old = [file for folder in self._old_folders() for file in folder.glob("*.safetensors")]
+        sizes = [file.stat().st_size for file in old]
+        return {
+            "directory": str(self.directory),
+            "store": {"media": media, "bytes": num_bytes, "files": files},
+            "old": {"media": len(old), "bytes": sum(sizes), "files": len(old)},
+            "elsewhere": [str(place) for place in self.store.elsewhere],
+        }
 
-def _read(path: Path) -> Tensor | None:
-    try:
-        tensor = load(path.read_bytes())[_TENSOR]
-    except (OSError, SafetensorError, KeyError):
-        # Absent, or damaged: then it is computed again.
-        return None
-    return tensor.to(torch.float32)
+    def clear(self) -> None:
+        """Delete all features of this directory, of either form.
+
+        Raises:
+            DiskError: If they cannot be deleted.
+        """
+        self.clear_old()
+        self.store.clear()
+
+    def clear_old(self) -> None:
+        """Delete the features of the older form.
+
+        Raises:
+            DiskError: If they cannot be deleted.
+        """
+        with disk_errors(self.directory):
+            for folder in self._old_folders():
+                shutil.rmtree(folder)
+
+    def read_too(self, directory: Path) -> None:
+        """Read the features of another directory too, from now on, in every process.
+
+        Raises:
+            ManifestError: If it holds no features.
+            DiskError: If that cannot be noted.
+        """
+        if not list(directory.glob("*.features")):
+            raise ManifestError(
+                f"{directory} must hold features that pathweave encode wrote, got none; correct "
+                "the path"
+            )
+        places = [*map(str, self.store.elsewhere)]
+        if str(directory.absolute()) not in places:
+            lines = "".join(f"{place}\n" for place in (*places, directory.absolute()))
+            write_atomic(self.directory / ELSEWHERE, lines.encode())
+
+    def _read(self, key: bytes) -> Tensor | None:
+        if (found := self.store.find(key)) is None and self._has_old_form:
+            try:
+                found = load(self._old_file(key).read_bytes())["features"]
+            except (OSError, SafetensorError, KeyError):
+                return None
+            with contextlib.suppress(DiskError):
+                self.store.add(key, found)
+        return None if found is None else found.to(torch.float32)
+
+    @cached_property
+    def _has_old_form(self) -> bool:
+        return any(True for _ in self._old_folders())
+
+    def _old_file(self, key: bytes) -> Path:
+        return self.directory / key.hex()[:2] / f"{key.hex()[2:]}.safetensors"
+
+    def _old_folders(self) -> Iterator[Path]:
+        yield from (each for each in self.directory.glob("[0-9a-f][0-9a-f]") if each.is_dir())

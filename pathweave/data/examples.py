@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from pathweave.storage.atomic import sha256_bytes
 from pathweave.validation import unknown
 
 LISTED = 5
+KEPT = 16_384  # samples that are kept in memory; more are parsed each time they are asked for
 LONG = 2000  # characters from which a sample may be too long for a language model
 
 
@@ -47,7 +49,7 @@ class FeatureReader:
 
     def is_cached(self, data: bytes) -> bool:
         """Return whether features of these bytes are on disk."""
-        return self.cache.path(self.encoder, self.decoder, data).exists()
+        return self.cache.holds(self.encoder, self.decoder, data)
 
     @property
     def width(self) -> int:
@@ -219,6 +221,32 @@ class Readers(Mapping[str, AnyReader]):
         return len(self._modalities) + len(self._native)
 
 
+class _Samples(Sequence[Sample]):
+    """Some samples of a manifest, parsed when asked for; a number of them are kept in memory."""
+
+    def __init__(self, manifest: Manifest, rows: Sequence[int]) -> None:
+        self._manifest, self._rows = manifest, array("q", rows)
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]  # no slices
+        row = self._rows[index]
+        if row in self._kept:
+            return self._kept[row]
+        sample = self._manifest[row]
+        if len(self._kept) < KEPT:
+            self._kept[row] = sample
+        return sample
+
+    def of(self, indices: Sequence[int]) -> "_Samples":
+        """Return the samples at some indices."""
+        chosen = _Samples(self._manifest, [self._rows[index] for index in indices])
+        chosen._kept = {row: self._kept[row] for row in chosen._rows if row in self._kept}
+        return chosen
+
+
 class Examples:
     """The usable samples of a manifest.
 
@@ -256,8 +284,7 @@ class Examples:
         self.manifest = Manifest(manifest, on_error="collect")
         self.bad: list[str] = list(self.manifest.problems)
         self._readers = readers
-        chosen = evenly_spaced(len(self.manifest), limit)
-        self._samples: list[Sample] = [self.manifest[index] for index in chosen]
+        self._samples = _Samples(self.manifest, evenly_spaced(len(self.manifest), limit))
         self.total = len(self._samples) + len(self.bad)
         coverage = load_coverage(manifest) if limit is None else None
         self.published = self.total + (0 if coverage is None else coverage.absent)
@@ -293,7 +320,8 @@ class Examples:
             process: Which share.
             num_processes: Number of shares.
         """
-        for sample in self._samples[process::num_processes]:
+        for index in range(process, len(self), num_processes):
+            sample = self._samples[index]
             for part in _media(sample):
                 with contextlib.suppress(MediaError):
                     self._encode(part)
@@ -334,8 +362,8 @@ class Examples:
             if (is_long or is_empty) and (problem := misfit(self.prompt(index), answer)):
                 self.bad.append(f"{sample.id}: {problem}")
             else:
-                usable.append(sample)
-        self._samples = usable
+                usable.append(index)
+        self._samples = self._samples.of(usable)
         if len(self.bad) > share * self.total or not usable:
             listed = "\n  ".join(self.bad[:LISTED])
             raise RunError(
@@ -367,7 +395,7 @@ class Examples:
             spread = [(k + first) / len(own) for k in range(len(own))]
             places += zip(spread, [self._samples[i].id for i in own], own, strict=True)
         kept = sorted(index for _, _, index in sorted(places)[:count])
-        self._samples = [self._samples[index] for index in kept]
+        self._samples = self._samples.of(kept)
 
     def _chance(self, text: str) -> float:
         """Return a number in [0, 1) that depends on a text and the seed."""

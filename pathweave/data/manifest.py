@@ -1,4 +1,4 @@
-"""Manifests: lists of samples on disk, as JSON lines or Parquet.
+"""Manifests: lists of samples on disk, as JSON lines, Parquet or tar shards.
 
 Media paths in a manifest are relative to the directory it is in; absolute paths work, for a
 manifest that stays on its machine. ``media.parquet#KEY`` is a row of a media store. The same
@@ -13,15 +13,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pathweave.data.media_store import MediaStore, open_parquet
 from pathweave.data.messages import Part, Sample, parse_sample
+from pathweave.data.tar_shards import TarRows, is_sharded, read_member
 from pathweave.data.utf8 import find_bad_text
 from pathweave.decoders.pair import pack_pair
 from pathweave.errors import ManifestError, MediaError
-from pathweave.storage.atomic import new_file, sha256_bytes
+from pathweave.storage.atomic import new_file, sha256_bytes, sha256_file
 
 
 def _schema(*part_fields: str) -> pa.Schema:
@@ -66,7 +68,8 @@ class Manifest:
     meets a broken row then and not hours later.
 
     Args:
-        path: A ``.jsonl`` or ``.parquet`` file.
+        path: A ``.jsonl`` or ``.parquet`` file; or ``.tar`` files (``shards/{000..099}.tar``), or a
+            ``.yaml`` file about them (``tar_shards``).
         on_error: ``raise``: a broken row raises when read. ``collect``: every row is parsed on
             opening; broken ones, and those with the id of an earlier one, are left out and listed
             in ``problems``.
@@ -88,15 +91,19 @@ class Manifest:
     def __init__(self, path: str | Path, on_error: Literal["raise", "collect"] = "raise") -> None:
         self.path = Path(path)
         self.problems: list[str] = []
-        _check_ending(self.path)
-        if not self.path.is_file():
-            beside = sorted(p.name for p in self.path.parent.glob(f"*{self.path.suffix}"))[:5]
-            raise ManifestError(
-                f"manifest {self.path} must exist, got no such file; beside it are: "
-                f"{beside or 'none'}"
-            )
-        is_text = self.path.suffix.lower() == ".jsonl"
-        self._rows = _JsonLines(self.path) if is_text else _ParquetRows(self.path)
+        self._rows: _JsonLines | _ParquetRows | TarRows
+        if is_sharded(self.path):
+            self._rows = TarRows(self.path)
+        else:
+            _check_ending(self.path)
+            if not self.path.is_file():
+                beside = sorted(p.name for p in self.path.parent.glob(f"*{self.path.suffix}"))[:5]
+                raise ManifestError(
+                    f"manifest {self.path} must exist, got no such file; beside it are: "
+                    f"{beside or 'none'}"
+                )
+            is_text = self.path.suffix.lower() == ".jsonl"
+            self._rows = _JsonLines(self.path) if is_text else _ParquetRows(self.path)
         self._stores: dict[Path, MediaStore] = {}
         if len(self._rows) == 0:
             raise ManifestError(f"{self.path} must have at least one row, got none; add samples")
@@ -140,6 +147,11 @@ class Manifest:
         """Read every row and return what is wrong, one line a row: broken, or an id used before."""
         return self._examine()[0]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that the rows are in."""
+        return self._rows.files if isinstance(self._rows, TarRows) else [self.path]
+
     def read_media(self, part: Part) -> bytes:
         """Return the bytes of the medium that a part names; with a companion, both as one archive.
 
@@ -159,6 +171,8 @@ class Manifest:
             if store not in self._stores:
                 self._stores[store] = MediaStore(store)
             return self._stores[store].read(key)
+        if key and file.lower().endswith(".tar"):
+            return read_member(self.path.parent / path)
         try:
             return (self.path.parent / path).read_bytes()
         except (OSError, ValueError) as error:
@@ -168,22 +182,47 @@ class Manifest:
                 "to the manifest's directory) or add the file"
             ) from error
 
-    def _examine(self) -> tuple[list[str], list[int]]:
-        problems, sound = [], []
-        places: dict[str, str] = {}
+    def _examine(self) -> tuple[list[str], Sequence[int]]:
+        """Return what is wrong, and the rows that are sound; 16 bytes a row are in memory."""
+        problems: dict[int, str] = {}
+        sound, digests = array("q"), array("Q")
         for index in range(len(self._rows)):
             try:
-                sample, place = self._rows[index], self._rows.place(index)
-                # By its id a sample is scored, stored and drawn for: two are taken for one.
-                if (first := places.setdefault(sample.id, place)) != place:
-                    raise ManifestError(
-                        f"{place}: ids must be unique, got {sample.id!r:.80} of {first} again; "
-                        "give every sample an id of its own"
-                    )
+                digests.append(int(sha256_bytes(self._rows[index].id.encode())[:16], 16))
                 sound.append(index)
             except ManifestError as error:
-                problems.append(str(error))
-        return problems, sound
+                problems[index] = str(error)
+        problems |= self._repeated(np.array(sound), np.array(digests))
+        if len(problems) > len(self._rows) - len(sound):
+            sound = array("q", (index for index in sound if index not in problems))
+        return [problems[index] for index in sorted(problems)], sound
+
+    def _repeated(self, rows: np.ndarray, digests: np.ndarray) -> dict[int, str]:
+        """Return what to say of each row whose id an earlier one has."""
+        order = np.argsort(digests, kind="stable")
+        same = digests[order][1:] == digests[order][:-1]
+        alike = {int(rows[at]) for pair in (order[1:][same], order[:-1][same]) for at in pair}
+        first: dict[str, str] = {}
+        problems = {}
+        for row in sorted(alike):
+            id, place = self._rows[row].id, self._rows.place(row)
+            if first.setdefault(id, place) != place:
+                # By its id a sample is scored, stored and drawn for: two are taken for one.
+                problems[row] = (
+                    f"{place}: ids must be unique, got {id!r:.80} of {first[id]} again; give every "
+                    "sample an id of its own"
+                )
+        return problems
+
+
+def manifest_sha256(path: Path) -> str:
+    """Return a hash of the rows of a manifest: of the file, or of the members of tar shards.
+
+    Raises:
+        ManifestError: If tar shards cannot be opened.
+        OSError: If there is no such file.
+    """
+    return TarRows(path).sha256 if is_sharded(path) else sha256_file(path)
 
 
 def write_manifest(path: Path, rows: Iterable[Mapping[str, Any] | Sample]) -> None:

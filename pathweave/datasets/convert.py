@@ -1,6 +1,5 @@
 """Conversion of data sets to manifests, with a list of what could not be used and the coverage."""
 
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,6 @@ from os.path import getsize, isdir, isfile, realpath
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from pathweave.data.coverage import Coverage, coverage_file, save_coverage
@@ -23,7 +21,7 @@ from pathweave.data.messages import Sample
 from pathweave.data.utf8 import find_bad_text, printable
 from pathweave.datasets.conversations import read_conversations, usual_columns
 from pathweave.datasets.declaration import Dataset, Layout, datasets
-from pathweave.datasets.media_files import MediaPlaces
+from pathweave.datasets.media_files import MediaPlaces, content_of
 from pathweave.datasets.reader import SplitReader
 from pathweave.datasets.records import Advance, Record, read_records
 from pathweave.datasets.saved_datasets import find_saved, read_saved
@@ -63,13 +61,8 @@ class _Source:
     def stored(self, advance: Advance) -> Iterator[Mapping[str, Any]]:
         """Yield the media that stand in the source, as rows of a media store."""
         for medium in (medium for record in self.read(advance) for medium in record.media):
-            content = medium.content
-            if content is None:
-                stream = io.BytesIO()
-                np.save(stream, np.asarray(medium.array, dtype=np.float32), allow_pickle=False)
-                content = stream.getvalue()
             about = {"source": self.title, "licence": self.terms}
-            yield {"key": medium.name, "bytes": content, **about}
+            yield {"key": medium.name, "bytes": content_of(medium), **about}
 
 
 def problems_file(manifest: Path) -> Path:

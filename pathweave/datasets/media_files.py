@@ -2,6 +2,7 @@
 
 import base64
 import errno
+import io
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -10,6 +11,8 @@ from functools import lru_cache
 from os.path import isabs, normpath, relpath
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pathweave.data.messages import Part
 from pathweave.data.utf8 import find_bad_text
@@ -48,6 +51,15 @@ class FoundMedium:
     file: Path | None = None
     array: Any = None
     content: bytes | None = None
+
+
+def content_of(medium: FoundMedium) -> bytes:
+    """Return the bytes of a medium that stands in a record, as those of a file."""
+    if medium.content is not None:
+        return medium.content
+    stream = io.BytesIO()
+    np.save(stream, np.asarray(medium.array, dtype=np.float32), allow_pickle=False)
+    return stream.getvalue()
 
 
 def prefix_of(directory: Path, base: Path) -> str:

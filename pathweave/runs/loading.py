@@ -42,7 +42,7 @@ from pathweave.recipe.schema import Component, Modality, Recipe
 from pathweave.runs.connector_directory import load_shared
 from pathweave.runs.path_directory import describe_path, load_order, load_path
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.storage.atomic import cache_home
+from pathweave.storage.atomic import features_home
 from pathweave.storage.tensors import load_exactly
 from pathweave.validation import unknown
 
@@ -263,6 +263,7 @@ def make_readers(
     base: Base | None = None,
     run: RunDirectory | None = None,
     guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
+    features: Path | None = None,
 ) -> Readers:
     """Return readers of the declared modalities over the shared cache of features.
 
@@ -272,6 +273,7 @@ def make_readers(
             their modality. A vision LLM reads its own media, and its tower is the encoder ``base``.
         run: Its finished paths are read with code that is what it was when they were learnt.
         guard: Wraps each decoder.
+        features: Where features are kept; None is the shared cache.
 
     Raises:
         RecipeError: If an encoder is the tower of a base that has none.
@@ -289,7 +291,7 @@ def make_readers(
     if recipe is not None and run is not None:
         own = [name for name in run.finished(recipe) if recipe.own_parts(name)]
         learnt = {name: describe_path(run.path(name)).get("sources", {}) for name in own}
-    cache = FeatureCache(cache_home() / "features")
+    cache = FeatureCache(features or features_home())
     reader = None
     if base is not None and base.native:
         reader = VisionLlmReader(base.llm, base.reader, picture_kind(base.native))

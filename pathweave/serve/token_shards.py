@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from pathweave.data.examples import Examples
+from pathweave.data.manifest import manifest_sha256
 from pathweave.display import Display
 from pathweave.errors import RunError
 from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import Recipe
 from pathweave.runs.loading import llm_place, load_run, make_readers
 from pathweave.runs.run_directory import RunDirectory, differences
-from pathweave.storage.atomic import read_json, sha256_file, sole_writer, write_atomic, write_json
+from pathweave.storage.atomic import read_json, sole_writer, write_atomic, write_json
 from pathweave.storage.tensors import write_tensors
 
 ABOUT = "about.json"
@@ -141,7 +142,7 @@ def _claim(
         "dtype": str(model.llm.dtype).removeprefix("torch."),
         "base": model.base.fingerprint(),
         "paths": {each.spec.name: each.content_hash() for each in model.paths},
-        "manifest": sha256_file(manifest),
+        "manifest": manifest_sha256(manifest),
         "path": path,
     }
     file = out / ABOUT

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathweave.data.manifest import Manifest
+from pathweave.data.manifest import Manifest, manifest_sha256
 from pathweave.errors import ManifestError, PathError, RunError
 from pathweave.evaluate.results import Results
 from pathweave.recipe.reading import WEIGHT_OPTIONS, parse_recipe
@@ -14,7 +14,7 @@ from pathweave.recipe.schema import DataSet, Recipe
 from pathweave.runs.path_directory import DESCRIPTION, PROOF, TENSORS, describe_path, load_order
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.share.pack import BASE_MEMBERS, Contents, DataInfo, member_of, write_pack
-from pathweave.storage.atomic import read_json, sha256_file
+from pathweave.storage.atomic import read_json
 from pathweave.validation import unknown
 
 FILES = (TENSORS, PROOF)
@@ -160,6 +160,6 @@ def data_of(recipe: Recipe) -> dict[str, DataInfo]:
         for key, data in sets.items():
             file, known = Path(data.manifest), {}
             with contextlib.suppress(ManifestError, OSError):  # of another machine, or removed
-                known = {"num_samples": len(Manifest(file)), "sha256": sha256_file(file)}
+                known = {"num_samples": len(Manifest(file)), "sha256": manifest_sha256(file)}
             found[f"{name}.{key}"] = DataInfo.model_validate({"manifest": file.name, **known})
     return found

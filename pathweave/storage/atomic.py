@@ -35,6 +35,15 @@ def cache_home() -> Path:
         ) from error
 
 
+def features_home() -> Path:
+    """Return the directory of cached features, which need not exist.
+
+    Raises:
+        DiskError: As ``cache_home``.
+    """
+    return cache_home() / "features"
+
+
 def sha256_bytes(data: bytes) -> str:
     """Return the SHA-256 of ``data`` as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

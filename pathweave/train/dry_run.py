@@ -21,7 +21,7 @@ from pathweave.methods.path import OWN_CONNECTOR, WHOLE_CONNECTOR
 from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import DataSet, Modality, Recipe
 from pathweave.runs.run_directory import RunDirectory
-from pathweave.storage.atomic import cache_home
+from pathweave.storage.atomic import features_home
 from pathweave.train.curriculum import lacking_data
 from pathweave.train.manifest_reports import ManifestReport, Manifests, noted
 from pathweave.train.presence import Presence, check_weights, is_published_base, is_vision_base
@@ -147,7 +147,7 @@ def make_plan(recipe: Recipe, out: Path) -> Plan:
     if model is not None:
         with noted(problems):
             check_stages(model, recipe, learnt)
-    cache = cache_home() / "features"
+    cache = features_home()
     needed = sum(stage.feature_bytes for stage in stages)
     existing = next(place for place in (cache, *cache.absolute().parents) if place.exists())
     free = shutil.disk_usage(existing).free

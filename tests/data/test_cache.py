@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,14 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from pathweave.data.cache import FeatureCache
 from pathweave.decoders import Decoder, build_decoder
 from pathweave.encoders.efficientnet import EfficientNet, EfficientNetLite0
 from pathweave.encoders.media import Array, Frames, Waveform
 from pathweave.encoders.whisper import WhisperEncoder, whisper_network
-from pathweave.errors import DiskError, MediaError, RecipeError
+from pathweave.errors import DiskError, ManifestError, MediaError, RecipeError
 from tests.decoders.files import npy
 from tests.full_disk import full_disk
 
@@ -136,27 +137,77 @@ def test_shapes_may_differ(tmp_path):
 
 def test_key_depends_on_everything(tmp_path):
     cache, data = FeatureCache(tmp_path), medium(0)[0]
-    paths = {
-        cache.path(Encoder(), DECODER, data),
-        cache.path(Encoder(2.0), DECODER, data),
-        cache.path(Encoder(), build_decoder("clip"), data),
-        cache.path(Encoder(), build_decoder("clip", frames=3), data),
-        cache.path(Encoder(), DECODER, medium(1)[0]),
+    keys = {
+        cache.key(Encoder(), DECODER, data),
+        cache.key(Encoder(2.0), DECODER, data),
+        cache.key(Encoder(), build_decoder("clip"), data),
+        cache.key(Encoder(), build_decoder("clip", frames=3), data),
+        cache.key(Encoder(), DECODER, medium(1)[0]),
     }
-    assert len(paths) == 5
-    assert all(len(path.parent.name) == 2 and path.suffix == ".safetensors" for path in paths)
+    assert len(keys) == 5
+    assert all(len(key) == 32 for key in keys)
 
 
-@pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff" * 100, None])
-def test_damaged_files_are_computed_again(tmp_path, damage):
+def old_file(cache, item):
+    """Where the older form, a file a medium, keeps the features of a medium."""
+    name = cache.key(Encoder(), DECODER, item[0]).hex()
+    return cache.directory / name[:2] / f"{name[2:]}.safetensors"
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", None], ids=str)
+def test_the_older_form_is_read_and_moves_in_unless_it_is_damaged(tmp_path, damage):
+    encoder, cache, item = Encoder(), FeatureCache(tmp_path), medium(0)
+    file, values = old_file(cache, item), torch.full((1, 3, 8), 0.5)
+    file.parent.mkdir()
+    data = save({"features": values.half()})
+    file.write_bytes(data[:-1] if damage is None else damage or data)
+    is_whole = damage == b""
+    assert cache.holds(encoder, DECODER, item[0])
+    found = cache.features(encoder, DECODER, [item])[0]
+    assert torch.equal(found, values) == is_whole
+    assert encoder.num_seen == (0 if is_whole else 1)
+    assert cache.size()["old"] == {"media": 1, "bytes": file.stat().st_size, "files": 1}
+    cache.clear_old()
+    assert not file.parent.exists()
+    assert torch.equal(FeatureCache(tmp_path).features(encoder, DECODER, [item])[0], found)
+    assert encoder.num_seen == (0 if is_whole else 1)
+    size = cache.size()
+    assert (size["old"]["files"], size["store"]["media"]) == (0, 1)
+
+
+def test_damaged_features_are_computed_again(tmp_path):
     encoder, cache, item = Encoder(), FeatureCache(tmp_path), medium(0)
     first = cache.features(encoder, DECODER, [item])[0]
-    path = cache.path(encoder, DECODER, item[0])
-    path.write_bytes(path.read_bytes()[:-1] if damage is None else damage)
+    [segment] = tmp_path.glob("*.features")
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
     assert torch.equal(cache.features(encoder, DECODER, [item])[0], first)
     assert encoder.num_seen == 2
     cache.features(encoder, DECODER, [item])
     assert encoder.num_seen == 2
+
+
+def test_a_cache_that_is_deleted_meanwhile_is_filled_again(tmp_path):
+    encoder, cache, item = Encoder(), FeatureCache(tmp_path / "features"), medium(0)
+    first = cache.features(encoder, DECODER, [item])[0]
+    shutil.rmtree(tmp_path / "features")
+    for _ in range(2):
+        assert torch.equal(cache.features(encoder, DECODER, [item])[0], first)
+    assert FeatureCache(tmp_path / "features").holds(encoder, DECODER, item[0])
+
+
+def test_features_of_another_directory_are_read_too(tmp_path):
+    encoder, item = Encoder(), medium(0)
+    FeatureCache(tmp_path / "corpus").features(encoder, DECODER, [item])
+    cache = FeatureCache(tmp_path / "own")
+    for _ in range(2):
+        cache.read_too(tmp_path / "corpus")
+    cache.features(encoder, DECODER, [item])
+    assert encoder.num_seen == 1
+    assert cache.size()["elsewhere"] == [str(tmp_path / "corpus")]
+    with pytest.raises(ManifestError, match="must hold features that pathweave encode wrote, got"):
+        cache.read_too(tmp_path / "nothing")
 
 
 def test_values_beyond_float16(tmp_path):
@@ -181,7 +232,7 @@ def test_features_that_are_not_finite(tmp_path):
     encoder = Encoder(scale=float("inf"))
     with pytest.raises(MediaError, match="features of medium 0 must be finite, got NaN or"):
         FeatureCache(tmp_path).features(encoder, DECODER, [medium(0)])
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert FeatureCache(tmp_path).size()["store"]["media"] == 0
 
 
 def test_wrong_decoder(tmp_path):
@@ -193,7 +244,7 @@ def test_wrong_decoder(tmp_path):
 
 def test_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match="cannot be written: Not a directory; free some space"):
+    with pytest.raises(DiskError, match="cannot be written: File exists; free some space"):
         FeatureCache(tmp_path / "file").features(Encoder(), DECODER, [medium(0)])
 
 
@@ -226,7 +277,10 @@ def test_two_processes_write_at_once(tmp_path):
     assert encoder.num_seen == 0
     total = sum(features.double().sum().item() for features in found)
     assert [float(other), sum(f.double().sum().item() for f in own)] == [total, total]
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(ITEMS)
+    assert encoder.num_seen == 0
+    # Two segments at most, whatever the number of media.
+    size = FeatureCache(tmp_path).size()["store"]
+    assert (size["media"], len([path for path in tmp_path.iterdir()]) <= 6) == (len(ITEMS), True)
 
 
 def test_full_disk(tmp_path):
@@ -236,5 +290,6 @@ def test_full_disk(tmp_path):
         pytest.raises(DiskError, match="cannot be written: File too large; free some"),
     ):
         cache.features(Encoder(), DECODER, [item])
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not cache.holds(Encoder(), DECODER, item[0])
+    assert cache.size()["store"]["media"] == 0
     assert len(cache.features(Encoder(), DECODER, [item])) == 1

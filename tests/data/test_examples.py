@@ -5,9 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pathweave.data import examples as examples_module
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
 from pathweave.data.examples import Examples, FeatureReader, JointReader, Readers
+from pathweave.data.manifest import Manifest
 from pathweave.decoders import build_decoder
 from pathweave.encoders.media import Array
 from pathweave.errors import ManifestError, RecipeError, RunError
@@ -393,3 +395,23 @@ def test_a_sample_that_asks_nothing_is_bad_unless_the_template_has_words(directo
     found.drop_bad_samples(0.5, model.misfit)
     assert len(found) == COUNT - 1
     assert found.bad[0].startswith("sound-train-2: a prompt must put at least one token")
+
+
+def test_samples_beyond_those_that_are_kept_in_memory_are_the_same(directory, monkeypatch):
+    (directory / "sound-train-2.npy").write_bytes(b"no array")
+
+    def drawn():
+        found = examples(directory, sound=Counting())
+        found.drop_bad_samples(0.5)
+        found.draw(3)
+        return [(found.sample(i), found.answer(i), found.length(i)) for i in range(len(found))]
+
+    whole = drawn()
+    parsed = []
+    read = Manifest.__getitem__
+    monkeypatch.setattr(Manifest, "__getitem__", lambda *a: parsed.append(a[1]) or read(*a))
+    for kept in (16_384, 1):
+        parsed.clear()
+        monkeypatch.setattr(examples_module, "KEPT", kept)
+        assert drawn() == whole
+        assert (len(parsed) > 4 * COUNT) == (kept == 1)

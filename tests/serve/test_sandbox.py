@@ -39,7 +39,7 @@ def test_features_are_kept_as_those_of_the_decoder_inside(sandbox, tmp_path):
     decoder, kind = DECODERS["array"]
     cache, encoder = FeatureCache(tmp_path), Cut(kind)
     guarded = sandbox.guard(decoder)
-    assert cache.path(encoder, guarded, b"x") == cache.path(encoder, decoder, b"x")
+    assert cache.key(encoder, guarded, b"x") == cache.key(encoder, decoder, b"x")
     own = Sleeper()
     assert sandbox.guard(own).key == own.key != own.fingerprint
     assert isinstance(guarded, Guarded)

@@ -242,7 +242,6 @@ def _in_shares(processes):
         for a, b in zip(gradients[0], found, strict=True):
             assert (a is None) == (b is None)
             assert a is None or torch.equal(a, b)
-        path.requires_grad_(False)
     processes.alone(lambda: _says(model.eval(), prompts, said))
 
 

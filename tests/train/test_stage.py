@@ -129,6 +129,12 @@ def test_limited_updates_train_something_else(train):
     assert not torch.equal(limited["path.queries"], whole["path.queries"])
 
 
+def test_an_offloaded_optimiser_trains_the_same(train):
+    settings = {"training__steps": 3, "training__max_update_rms": 0.5}
+    whole = train("whole", **settings)
+    assert_same(train("offloaded", training__offload_optimizer=True, **settings), whole)
+
+
 def test_a_finished_stage_is_not_trained_further(train):
     whole = train(training__steps=3)
     assert_same(train(training__steps=3), whole)

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,15 @@ def test_the_sizes_are_the_papers(full_size_step):
     assert sum(p.numel() for p in vision.parameters()) == 985_949_440
     assert (sizes.qformer.num_layers, sizes.llm["num_hidden_layers"]) == (12, 32)
     assert list(sizes.widths.values()) == [1408, 1408, 768, 512, 1408]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_memory_small(tmp_path):
+    words = [sys.executable, "-m", "benchmarks.memory", "--small", "--out", str(tmp_path)]
+    subprocess.run(words, cwd=BENCHMARKS.parent, check=True, capture_output=True)
+    report = json.loads((tmp_path / "memory.json").read_text(encoding="utf-8"))
+    shares, first, second, peaks, *servers = [each["value"] for each in report["figures"]]
+    assert 0.5 < shares < 1  # two modalities: one connector, its path and a small second one
+    assert first > 0 < second
+    assert peaks == pytest.approx(second / first)
+    assert all(0 < own <= 1 for own in servers)

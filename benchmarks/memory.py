@@ -47,7 +47,7 @@ WORDS, ANSWER = "What is this, and what is it made of?", "a red shoe"
 SIZES = {"the small base": Path("mcl_mini"), "InstructBLIP-Vicuna-7B": Path("pathweave_vicuna7b")}
 # Children are made of a process that has imported everything, and what it holds does not count.
 forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["benchmarks.memory"])
+forks.set_forkserver_preload(["pathweave.estimate.estimate", "transformers.models.llama"])
 
 
 def against_connectors(recipe: Recipe) -> float:

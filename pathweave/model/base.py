@@ -331,7 +331,7 @@ def load_connector(base: Base, directory: Path) -> None:
             f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
         )
     rule = f"{directory / TENSORS} must hold exactly the tensors of the connector"
-    load_exactly(base.connector, state, rule, "the file is damaged")
+    load_exactly(base.connector, state, rule, "the file is damaged", stay=True)
     base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(

@@ -58,7 +58,8 @@ def against_connectors(recipe: Recipe) -> float:
 
 
 def memory(*fields: str) -> float:
-    """Return memory of this process in MB, as Linux counts it."""
+    """Return memory of this process in MB, as Linux counts it, but for what has been freed."""
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
     lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()[1:]
     found = {line.split(":")[0]: int(line.split()[1]) * 1024 / MEGA for line in lines}
     return sum(found[field] for field in fields)
@@ -120,7 +121,6 @@ def serve(
     generate(model, [[WORDS]], 1)
     loaded.release()
     ready.wait()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed while loading is no need
     resident, clean, dirty = (memory(field) - b for field, b in zip(fields, before, strict=True))
     found.put((resident, clean + dirty))
     ready.wait()  # or what it shares would be the other's own

@@ -81,7 +81,7 @@ def _is_written(argument: Any) -> bool:
 def _near(value: Any) -> Any:
     if isinstance(value, FarTensor):
         return value.near
-    return torch.device("cpu") if value == FAR and isinstance(value, torch.device) else value
+    return torch.device("cpu") if isinstance(value, torch.device) and value == FAR else value
 
 
 def _from_values(make: Callable[..., Tensor]) -> Callable[..., Tensor]:

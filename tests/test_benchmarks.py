@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,17 @@ def test_the_feature_store_small(monkeypatch, tmp_path):
     assert figures["number of files: store"] == 3
     assert figures["number of files: files"] == 200
     assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_memory_small(tmp_path):
+    words = [sys.executable, "-m", "benchmarks.memory", "--small", "--out", str(tmp_path)]
+    subprocess.run(words, cwd=BENCHMARKS.parent, check=True, capture_output=True)
+    report = json.loads((tmp_path / "memory.json").read_text(encoding="utf-8"))
+    shares, first, second, peaks, *servers = [each["value"] for each in report["figures"]]
+    assert 0.5 < shares < 1  # two modalities: one connector, its path and a small second one
+    assert first > 0 < second
+    assert peaks == pytest.approx(second / first)
+    assert len(servers) == 2
+    # So small a model takes less than what libraries come to share meanwhile.
+    assert all(map(math.isfinite, servers))

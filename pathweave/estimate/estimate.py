@@ -176,10 +176,13 @@ def _cost(
     counted: dict[int, tuple[str, int]] = {}
     if lesson is not None:
         activations, step = sample.train(lesson, features.flops)
+        moments = size(lesson.trained) * FLOAT32 * MOMENTS
+        if lesson.training.offload_optimizer:  # they come when the activations have gone
+            moments = max(0, moments - activations)
         training = Memory(
             **held,
             gradients=size(lesson.trained) * FLOAT32,
-            optimizer=size(lesson.trained) * FLOAT32 * MOMENTS,
+            optimizer=moments,
             activations=activations,
             copies=stage.copies,
         )

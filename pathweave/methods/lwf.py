@@ -37,6 +37,8 @@ def learn(context: StageContext, options: Lwf) -> Lessons:
 
     def penalty(prompts: Sequence[Prompt]) -> Tensor:
         read = [(m, instruction(p)) for p in prompts for m in p if isinstance(m, Medium)]
+        if not read:  # texts alone
+            return torch.zeros((), device=model.device)
         media, texts = [medium for medium, _ in read], [text for _, text in read]
         with torch.no_grad():
             before = model.connect(media, texts, old_qformer, old_projector)

@@ -79,6 +79,11 @@ class Training(Settings):
         description="Compute what the language model's layers made once more in the backward pass, "
         "instead of keeping it: less memory, more time.",
     )
+    offload_optimizer: bool = Field(
+        False,
+        description="Keep the optimiser's moments on the CPU between two steps: less memory of an "
+        "accelerator, more time; of use where a stage trains a whole connector.",
+    )
     connector: bool = Field(
         False, description="Train the whole connector too (for a base that has never seen data)."
     )

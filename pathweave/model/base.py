@@ -114,6 +114,8 @@ class Base:
             language model.
         after_prompt: What an answer's tokens are marked with, where a model takes marks along its
             tokens; what is not named is marked as the last token of the prompt.
+        llm_sample: What the fingerprint reads of the language model; None reads it when it is
+            asked for.
     """
 
     kind: str
@@ -133,6 +135,7 @@ class Base:
     tail: nn.Module | None = None
     answer_end: int | None = None
     after_prompt: Mapping[str, int] = field(default_factory=dict)
+    llm_sample: Mapping[str, Tensor] | None = None
 
     @property
     def end_token(self) -> int:
@@ -171,20 +174,30 @@ class Base:
             self.projector.scale,
         ]
         if self.llm_identity is None:
-            identity = sampled_hash(dict(self.llm.named_parameters()), seed=repr(settings))
+            sample = self.llm_sample or first_values(dict(self.llm.named_parameters()))
+            identity = tensors_hash(sample, seed=repr(settings))
         else:
             identity = repr([self.llm_identity, settings])
         return tensors_hash(self.connector_state(), seed=identity)
 
+    def sample_llm(self) -> None:
+        """Keep what the fingerprint reads of the language model, before its weights are moved."""
+        self.llm_sample = first_values(dict(self.llm.named_parameters()))
 
-@torch.no_grad()
+
 def sampled_hash(tensors: Mapping[str, Tensor], seed: str) -> str:
     """Return a hash of name, shape and first values of tensors, rounded to bfloat16."""
+    return tensors_hash(first_values(tensors), seed=seed)
+
+
+@torch.no_grad()
+def first_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return of each tensor its first values, rounded to bfloat16, and its shape."""
     sampled = {}
     for name, tensor in tensors.items():
         first = tensor.detach().flatten()[:SAMPLED_VALUES].bfloat16().float().cpu()
         sampled[name] = torch.cat([first, torch.tensor(tensor.shape, dtype=torch.float32)])
-    return tensors_hash(sampled, seed=seed)
+    return sampled
 
 
 def native_dtype() -> torch.dtype:
@@ -318,7 +331,7 @@ def load_connector(base: Base, directory: Path) -> None:
             f"{about['kind']!r} with {shape}; name the base it was trained with in the recipe"
         )
     rule = f"{directory / TENSORS} must hold exactly the tensors of the connector"
-    load_exactly(base.connector, state, rule, "the file is damaged")
+    load_exactly(base.connector, state, rule, "the file is damaged", stay=True)
     base.fresh_projector = False
     if base.fingerprint() != about["fingerprint"]:
         raise PathError(

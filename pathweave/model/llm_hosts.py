@@ -39,6 +39,12 @@ def llm_linears(llm: PreTrainedModel) -> dict[str, nn.Linear]:
     }
 
 
+def decoder_layers(llm: PreTrainedModel) -> list[nn.Module]:
+    """Return the layers of a language model's decoder, in order."""
+    stacks = cast(nn.Module, llm.get_decoder()).children()
+    return [layer for stack in stacks if isinstance(stack, nn.ModuleList) for layer in stack]
+
+
 def tail_linears(tail: nn.Module | None) -> dict[str, nn.Linear]:
     """Return the linear layers of a frozen tail by site, such as ``tail/linear_1``, in order."""
     named = [] if tail is None else tail.named_modules()

@@ -14,6 +14,9 @@ from filelock import FileLock, Timeout
 
 from pathweave.errors import BusyError, DiskError, PathWeaveError
 
+# Beside the lock, as on Windows nobody else can read a file that is locked.
+HOLDER = ".lock.pid"
+
 
 def cache_home() -> Path:
     """Return the directory of fetched weights and cached features.
@@ -210,6 +213,14 @@ def _sync(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
+def holder_of(directory: Path) -> str:
+    """Return the process that holds a directory; ? if that is not known."""
+    try:
+        return (directory / HOLDER).read_text(encoding="utf-8")
+    except OSError:
+        return "?"
+
+
 @contextlib.contextmanager
 def sole_writer(directory: Path) -> Iterator[None]:
     """Hold ``directory`` for one process; the lock ends with the process, however it ends.
@@ -220,19 +231,15 @@ def sole_writer(directory: Path) -> Iterator[None]:
     """
     check_path(directory)
     lock = FileLock(directory / ".lock")
-    # A file of its own: on Windows nobody else can read one that is locked.
-    holder = directory / ".lock.pid"
+    holder = directory / HOLDER
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
-            process = "?"
-            with contextlib.suppress(OSError):
-                process = holder.read_text(encoding="utf-8")
             raise BusyError(
-                f"{directory} must have one writer, but process {process} is writing to it; wait "
-                "for that run, stop it, or choose another --out"
+                f"{directory} must have one writer, but process {holder_of(directory)} is writing "
+                "to it; wait for that run, stop it, or choose another --out"
             ) from error
     try:
         with disk_errors(directory):

@@ -1,6 +1,7 @@
 """Named tensors on disk and their content hash."""
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,16 +12,28 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pathweave.errors import PathError, PathWeaveError
-from pathweave.storage.atomic import write_atomic
+from pathweave.storage.atomic import new_file
+
+ALIGNMENT = 64  # bytes, of tensors that torch allocates
+SIZE_BYTES = 8  # of the length of the header, which a file begins with
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, atomically.
 
+    Their header is filled up, so that a tensor that is mapped from the file lies as one that is
+    allocated: products of either are equal to the last bit.
+
     Raises:
         DiskError: If the disk is full or the directory cannot be written.
     """
-    write_atomic(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    end = SIZE_BYTES + int.from_bytes(data[:SIZE_BYTES], "little")
+    start = -(-end // ALIGNMENT) * ALIGNMENT
+    with new_file(path) as temporary, temporary.open("wb") as file:
+        file.write((start - SIZE_BYTES).to_bytes(SIZE_BYTES, "little"))
+        file.write(data[SIZE_BYTES:end].ljust(start - SIZE_BYTES))
+        file.write(memoryview(data)[end:])
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -34,6 +47,7 @@ def load_exactly(
     rule: str,
     remedy: str = "copy the whole directory again",
     error: type[PathWeaveError] = PathError,
+    stay: bool = False,
 ) -> None:
     """Load tensors into a module that has them all and no others.
 
@@ -43,15 +57,27 @@ def load_exactly(
         rule: What must be, such as ``a must hold the tensors of b``: the start of the message.
         remedy: What to do otherwise: its end.
         error: Class of the error.
+        stay: Leave them where they are, mapped from their file, if they are of the module's types
+            and lie as allocated ones do: so processes share them, and what is trained is copied.
 
     Raises:
         PathWeaveError: Of the class ``error``, if a tensor is missing, left over or of another
             shape.
     """
+    # Windows replaces no file that is mapped.
+    stay = stay and sys.platform != "win32" and _lie_alike(module.state_dict(), tensors)
     try:
-        module.load_state_dict(dict(tensors))
+        module.load_state_dict(dict(tensors), assign=stay)
     except RuntimeError as problem:
         raise error(f"{rule}, got: {' '.join(str(problem).split())}; {remedy}") from problem
+
+
+def _lie_alike(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
+    pairs = ((own[name], tensor) for name, tensor in tensors.items() if name in own)
+    return all(
+        (a.dtype, a.device) == (b.dtype, b.device) and not b.data_ptr() % ALIGNMENT
+        for a, b in pairs
+    )
 
 
 def tensors_hash(tensors: Mapping[str, Tensor], seed: str = "") -> str:

@@ -1,5 +1,6 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -24,8 +25,10 @@ from pathweave.recipe.schema import DataSet, Recipe, TrainSet
 from pathweave.runs.connector_directory import load_carried
 from pathweave.runs.loading import load_finished, make_readers, new_model
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.storage.atomic import holder_of
 from pathweave.train.finished_stage import FinishedStage, save_stage
 from pathweave.train.log import RunLog
+from pathweave.train.processes import Processes
 from pathweave.train.run_results import make_results
 from pathweave.train.scoring import Scoring
 from pathweave.train.stage import train_stage
@@ -58,16 +61,16 @@ class Curriculum:
         self.recipe = recipe
         self.run = RunDirectory(root)
         self.accelerator = accelerator
+        self.processes = Processes(accelerator)
         self.display = display
-        self.is_main = accelerator.is_main_process
         writer = accelerator.log if accelerator.log_with else None
-        self.log = RunLog(self.run.log if self.is_main else None, writer)
+        self.log = RunLog(self.run.log if self.processes.is_first else None, writer)
         self._examples: dict[tuple[object, ...], Examples] = {}
-        if self.is_main:
-            self.run.check(recipe)
-            if finished := self.run.finished(recipe):
-                display.say(f"resuming: {', '.join(finished)} already learnt")
-        accelerator.wait_for_everyone()
+        self.processes.alone(partial(self.run.check, recipe))
+        rule = f"{root} must be one directory that all processes see"
+        self.processes.check_same(holder_of(root), rule, "choose an --out on a disk they share")
+        if finished := self.run.finished(recipe):
+            display.say(f"resuming: {', '.join(finished)} already learnt")
         self.model: PathWeave = new_model(recipe)
         self.readers: Readers = make_readers(recipe, self.model.base, self.run)
         ready = [path.spec.name for path in self.model.base.ready_paths]
@@ -83,30 +86,29 @@ class Curriculum:
         """
         finished = load_finished(self.model, self.run, self.recipe)
         self._check(finished)
-        # Only now: a recipe that was refused may be mended and run in the same directory.
-        if self.is_main:
-            self.run.claim(self.recipe)
-            if self.accelerator.log_with:
-                start_trackers(self.accelerator, self.run, self.log)
+        self.processes.shard(self.model)
         self.model.to(self.accelerator.device)
-        if self.is_main and not self.run.base_proof.exists():
-            record_base(self.model, self.run)
+        # Only now: a recipe that was refused may be mended and run in the same directory.
+        self.processes.alone(self._begin)
         # Scores of the other processes would be the same: they wait instead.
         alone = partial(self.examples, alone=True)
         scoring = Scoring(self.recipe, self.run, alone, self.display, self.log)
         for names in self.stages:
-            stage = self.recipe.curriculum.index(names[-1])
             if names[0] not in finished:
                 self._take(names)
-            if self.is_main and not scoring.is_complete(stage):
-                self._check_unchanged(names, finished)
-                self._verify()
-                scoring.score_stage(self.model, stage)
-            self.accelerator.wait_for_everyone()
+            self.processes.alone(partial(self._score, names, finished, scoring))
         results = make_results(self.recipe, self.run, self.model, scoring)
-        if self.is_main:
+        if self.processes.is_first:
             results.save(self.run.results)
         return results
+
+    def _begin(self) -> None:
+        """Claim the directory for the recipe, and keep what the base says without any path."""
+        self.run.claim(self.recipe)
+        if self.accelerator.log_with:
+            start_trackers(self.accelerator, self.run, self.log)
+        if not self.run.base_proof.exists():
+            record_base(self.model, self.run)
 
     def examples(self, data: DataSet, alone: bool = False) -> Examples:
         """Return the usable samples of a data set, with all features computed.
@@ -115,8 +117,8 @@ class Curriculum:
             data: The data set.
             alone: Whether this process computes them alone, while the others wait for it.
         """
-        group = self.accelerator
-        process, count = (0, 1) if alone else (group.process_index, group.num_processes)
+        group = self.processes
+        process, count = (0, 1) if alone else (group.index, group.count)
         manifest, limit = Path(data.manifest), self.recipe.limit_of(data)
         draw = data.draw if isinstance(data, TrainSet) else None
         key = manifest, data.prompt, data.path, limit, draw, count
@@ -128,8 +130,12 @@ class Curriculum:
             bar = self.display.bar(label, total=len(examples))
             examples.encode(bar.advance, process, count)
             if count > 1:
-                group.wait_for_everyone()
+                group.alone(lambda: None)
             examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
+            if count > 1:
+                usable = [examples.sample(index).id for index in range(len(examples))]
+                rule = f"all processes must read the same samples of {manifest}"
+                group.check_same(json.dumps(usable), rule, "give each all of its files")
             bar.close()
             if draw is not None:
                 examples.draw(draw)
@@ -179,6 +185,14 @@ class Curriculum:
         """Return whether a stage trains; a path that the base came with is taken as it is."""
         return name not in self.model.paths or self.recipe.training_of(name).connector
 
+    def _score(self, names: tuple[str, ...], finished: list[str], scoring: Scoring) -> None:
+        """Score what is not scored yet after a stage, with paths that compute what they did."""
+        stage = self.recipe.curriculum.index(names[-1])
+        if not scoring.is_complete(stage):
+            self._check_unchanged(names, finished)
+            self._verify()
+            scoring.score_stage(self.model, stage)
+
     def _check_unchanged(self, names: tuple[str, ...], finished: list[str]) -> None:
         """Refuse to score a stage with a connector that later stages have changed.
 
@@ -203,10 +217,11 @@ class Curriculum:
             self.display.say(f"[bold]{names[0]}[/]: the base was pretrained with it")
             stage = FinishedStage(names)
         freeze(self.model)
-        if self.is_main:
-            save_stage(stage, self.model, self.recipe, self.run, self._source)
-            self.log.event("saved", stage=names[0], seconds=round(stage.seconds, 1))
-        self.accelerator.wait_for_everyone()
+        self.processes.alone(partial(self._save, stage))
+
+    def _save(self, stage: FinishedStage) -> None:
+        save_stage(stage, self.model, self.recipe, self.run, self._source)
+        self.log.event("saved", stage=stage.names[0], seconds=round(stage.seconds, 1))
 
     def _source(self, name: str) -> Examples | None:
         """Return the samples that a path is verified with: of its first data set."""
@@ -261,7 +276,7 @@ class Curriculum:
                 self.model,
                 lesson,
                 self.run.lesson_checkpoint(lesson.part),
-                self.accelerator,
+                self.processes,
                 self.log,
                 self.display,
             )

@@ -4,11 +4,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from rich.console import Console
 
 from pathweave.display import Display
@@ -21,6 +19,7 @@ from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import sole_writer
 from pathweave.train.curriculum import Curriculum
 from pathweave.train.log import RunLog
+from pathweave.train.processes import lost_processes
 from pathweave.train.run_results import peak_memory
 from pathweave.train.stop import Interrupted
 from pathweave.train.trackers import check_trackers, stop_trackers, tracked
@@ -47,11 +46,7 @@ def evolve_recipe(
         PathWeaveError: For every other error that a user can cause.
     """
     check_trackers(track)
-    # A stage that trains the connector leaves text weights of the last layer without gradient.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # The other processes wait while the first one scores, however long that takes.
-    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
-    accelerator = Accelerator(kwargs_handlers=[unused, patient], **tracked(track, out))
+    accelerator = Accelerator(**tracked(track, out))
     is_main = accelerator.is_main_process
     run, began = RunDirectory(out), time.perf_counter()
     with (
@@ -59,7 +54,8 @@ def evolve_recipe(
         Display(quiet=quiet or not is_main) as display,
     ):
         try:
-            results = Curriculum(recipe, out, accelerator, display)()
+            with lost_processes():
+                results = Curriculum(recipe, out, accelerator, display)()
         except Interrupted as stop:
             display.say(f"[yellow]{stop}; run the same command again to go on[/]")
             sys.exit(EXIT_INTERRUPTED)

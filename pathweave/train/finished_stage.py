@@ -1,8 +1,9 @@
 """Finished stages, and the files they leave in the directory of their run."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from pathweave.encoders import licence_of
 from pathweave.evaluate.verify import record_proof
 from pathweave.model.base import save_base
 from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium, Prompt
 from pathweave.parts import sources_of
 from pathweave.recipe.schema import Recipe
 from pathweave.runs.connector_directory import save_shared
@@ -72,8 +74,9 @@ def save_stage(
     for name in reversed(stage.names):
         tensors, proof, licences = None, None, set()
         if (samples := source(name)) is not None:
-            count = min(PROOF_SAMPLES, len(samples))
-            tensors, proof = record_proof(model.eval(), [samples.prompt(i) for i in range(count)])
+            # Text alone proves nothing of a path.
+            few = list(islice(_with_media(samples), PROOF_SAMPLES))
+            tensors, proof = record_proof(model.eval(), few) if few else (None, None)
             licences = {samples.sample(i).licence for i in range(len(samples))} - {None}
         about = {
             "modality": recipe.about_media(name),
@@ -93,9 +96,9 @@ def save_stage(
         if stage.connector_before is not None and name == first:
             about["connector_before"] = stage.connector_before
         if samples is not None and recipe.modalities[name].train:
-            few = evenly_spaced(len(samples), USE_SAMPLES)
-            prompts = [samples.prompt(i) for i in few]
-            use = medium_use(model, prompts, [samples.answer(i) for i in few])
+            spread = evenly_spaced(len(samples), USE_SAMPLES)
+            prompts = [samples.prompt(i) for i in spread]
+            use = medium_use(model, prompts, [samples.answer(i) for i in spread])
             # Rounded, as the last digits depend on the number of threads.
             told = {} if use is None else {n: round(v, 3) for n, v in asdict(use).items()}
             about["medium_use"] = told or None
@@ -106,3 +109,8 @@ def save_stage(
         done_with += [d for d in run.connectors.iterdir() if d != run.connector(first)]
     for directory in done_with:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _with_media(samples: Examples) -> Iterator[Prompt]:
+    prompts = (samples.prompt(index) for index in range(len(samples)))
+    return (prompt for prompt in prompts if any(isinstance(part, Medium) for part in prompt))

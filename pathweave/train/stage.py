@@ -3,12 +3,11 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
 from pathweave.data.batches import Index, balanced, index_batches, share
@@ -20,6 +19,8 @@ from pathweave.model.prompt import Prompt
 from pathweave.train.checkpoint import load_checkpoint, save_checkpoint
 from pathweave.train.log import RunLog
 from pathweave.train.medium_use import MediumWatch
+from pathweave.train.offload import moments_at_hand, put_away
+from pathweave.train.processes import Processes
 from pathweave.train.schedule import make_optimizer, set_learning_rate
 from pathweave.train.stop import Interrupted, StopRequest
 from pathweave.train.update_limit import limited_step
@@ -29,7 +30,7 @@ def train_stage(
     model: PathWeave,
     lesson: Lesson,
     checkpoint: Path,
-    accelerator: Accelerator,
+    processes: Processes,
     log: RunLog,
     display: Display,
 ) -> float:
@@ -39,7 +40,7 @@ def train_stage(
         model: The model.
         lesson: What is trained, on what and how.
         checkpoint: Directory of the running stage's state.
-        accelerator: Processes and devices.
+        processes: Those that train together.
         log: Where every step is recorded.
         display: Where progress is shown.
 
@@ -52,15 +53,17 @@ def train_stage(
         DiskError: If a checkpoint cannot be written.
     """
     training, modules = lesson.training, lesson.trained
-    if training.batch_size < accelerator.num_processes:
+    if training.batch_size < processes.count:
         raise RunError(
-            f"batch_size must be at least the number of processes, {accelerator.num_processes}, "
+            f"batch_size must be at least the number of processes, {processes.count}, "
             f"got {training.batch_size}; raise training.batch_size"
         )
     optimizer = make_optimizer(modules, training)
     state = load_checkpoint(checkpoint, modules, optimizer, lesson.name)
     first, seconds = (state["step"], state["seconds"]) if state else (0, 0.0)
-    learner = accelerator.prepare_model(model)
+    processes.start_alike(modules)
+    if training.offload_optimizer:
+        put_away(optimizer)
     model.train()
     bar = display.bar(f"train {lesson.name}", total=training.steps, done=first)
     watch = MediumWatch(lesson.name, training, log, display)
@@ -69,31 +72,30 @@ def train_stage(
         for step, batch in enumerate(_batches(lesson, first), start=first):
             tick = time.perf_counter()
             # Noise is a function of seed, step and process, so that a resumed run draws the same.
-            torch.manual_seed(mixed_seed(lesson.seed, step, accelerator.process_index))
+            torch.manual_seed(mixed_seed(lesson.seed, step, processes.index))
             lr = set_learning_rate(optimizer, step, training)
-            loss, tokens = _accumulate(model, learner, lesson, batch, accelerator)
+            loss, tokens = _accumulate(model, lesson, batch, processes)
+            # Any process may be asked to stop.
+            total, wants_stop = processes.add_up(
+                [*modules.parameters()], [loss, float(stop.requested)]
+            )
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
-            limited_step(optimizer, training.max_update_rms)
+            with moments_at_hand(optimizer, training.offload_optimizer):
+                limited_step(optimizer, training.max_update_rms)
             optimizer.zero_grad(set_to_none=True)
             if lesson.after_step is not None:
                 lesson.after_step(step + 1, lr)
-            # Summed over processes, any of which may be asked to stop.
-            total, wants_stop = accelerator.reduce(
-                torch.tensor([loss, float(stop.requested)], device=accelerator.device),
-                reduction="sum",
-            ).tolist()
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
             rate = len(batch) / (time.perf_counter() - tick)
             _report(lesson.name, step, record, rate, log, bar, watch.note)
-            if accelerator.is_main_process and watch.is_due(step):
-                watch.look(model, step, *_drawn(lesson, batch[: training.micro_batch]))
+            if watch.is_due(step):
+                few = _drawn(lesson, batch[: training.micro_batch])
+                processes.alone(partial(watch.look, model, step, *few))
             done, ended = step + 1, step + 1 == training.steps
             if done % training.save_every == 0 or ended or wants_stop:
-                if accelerator.is_main_process:
-                    elapsed = seconds + time.perf_counter() - began
-                    now = {"stage": lesson.name, "step": done, "seconds": elapsed}
-                    save_checkpoint(checkpoint, modules, optimizer, now)
-                accelerator.wait_for_everyone()
+                elapsed = seconds + time.perf_counter() - began
+                now = {"stage": lesson.name, "step": done, "seconds": elapsed}
+                processes.alone(partial(save_checkpoint, checkpoint, modules, optimizer, now))
             if wants_stop and not ended:
                 raise Interrupted(f"stopped in stage {lesson.name!r} after step {done}")
     bar.close()
@@ -168,12 +170,11 @@ def _drawn(lesson: Lesson, part: Sequence[Index]) -> tuple[list[Prompt], list[st
 
 def _accumulate(
     model: PathWeave,
-    learner: nn.Module,
     lesson: Lesson,
     batch: Sequence[Index],
-    accelerator: Accelerator,
+    processes: Processes,
 ) -> tuple[float, int]:
-    """Add up the gradient of the mean loss per answer token over a global batch.
+    """Add up this process's part of the gradient of the mean loss per answer token of a batch.
 
     Every process knows the whole batch, so the number of its answer tokens, by which the loss is
     divided, needs no communication.
@@ -182,20 +183,21 @@ def _accumulate(
         This process's summed loss, in nats, and the number of answer tokens of the whole batch.
     """
     tokens = sum(len(model.answer_ids(lesson.sets[w].samples.answer(i))) for w, i in batch)
-    mine = share(batch, accelerator.process_index, accelerator.num_processes)
-    size = lesson.training.micro_batch or len(mine)
+    mine, longest = share(batch, processes.index, processes.count), share(batch, 0, processes.count)
+    size = lesson.training.micro_batch or len(longest)
     total = 0.0
-    for start in range(0, len(mine), size):
+    for start in range(0, len(longest), size):
         part = mine[start : start + size]
-        last = start + size >= len(mine)
-        prompts, answers = _drawn(lesson, part)
-        with nullcontext() if last else accelerator.no_sync(learner):
-            loss, _ = learner(prompts, answers)
-            # Gradients are averaged over processes; the mean loss is a sum over them.
-            objective = loss * (accelerator.num_processes / tokens)
+        if not (part or processes.shards):
+            break
+        # Layers in shares are put together as often in every process: an extra pass counts nothing.
+        prompts, answers = _drawn(lesson, part or mine[:1])
+        with processes.accelerator.autocast():
+            loss, _ = model(prompts, answers)
+            objective = loss * ((1 if part else 0) / tokens)
             if lesson.penalty is not None:
-                share_of_batch = len(part) / len(batch) * accelerator.num_processes
-                objective = objective + lesson.penalty(prompts) * share_of_batch
-            accelerator.backward(objective)
-        total += loss.item()
+                objective = objective + lesson.penalty(prompts) * (len(part) / len(batch))
+        if objective.requires_grad:  # a text on no path reaches nothing that is trained
+            objective.backward()
+        total += loss.item() if part else 0.0
     return total, tokens

@@ -123,3 +123,14 @@ def test_attention_is_that_of_the_base():
     assert own._attn_implementation == attention()
     other = shape_model(parse_recipe({**tree, "llm": "lmsys/vicuna-7b-v1.1"})).llm.config
     assert other._attn_implementation == "sdpa"
+
+
+def test_offloaded_moments_count_only_where_they_exceed_the_activations(tmp_path):
+    recipe = write_tiny_recipe(tmp_path, "sight", "sound")
+    held, away = (
+        [stage.training for stage in estimate_recipe(load_recipe(recipe, changes), 1, 1).stages]
+        for changes in ({}, {"training.offload_optimizer": True})
+    )
+    for before, after in zip(held, away, strict=True):
+        assert after.optimizer == max(0, before.optimizer - before.activations)
+        assert before.total - after.total == min(before.optimizer, before.activations) > 0

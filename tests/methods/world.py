@@ -15,6 +15,7 @@ from pathweave.model.prompt import Medium
 from pathweave.recipe.reading import parse_recipe
 from pathweave.recipe.schema import Recipe
 from pathweave.train.log import RunLog
+from pathweave.train.processes import Processes
 from pathweave.train.stage import train_stage
 from tests.tiny import WIDTH, tiny_base
 
@@ -103,7 +104,9 @@ class World:
         for lesson in method_of(self.recipe, names[0]).lessons(context):
             checkpoint = self.root / f"checkpoint{lesson.part}"
             log, display = RunLog(None), Display(quiet=True)
-            train_stage(self.model, lesson, checkpoint, Accelerator(cpu=True), log, display)
+            train_stage(
+                self.model, lesson, checkpoint, Processes(Accelerator(cpu=True)), log, display
+            )
         freeze(self.model)
         return self
 

@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -76,3 +77,34 @@ def test_a_later_setting_counts_only_where_it_is_set():
     assert hashed_settings(Settings()) == {"first": 1}
     assert hashed_settings(Settings(3)) == {"first": 3}
     assert hashed_settings(Settings(1, 5)) == {"first": 1, "second": 5}
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 40, 63])
+def test_mapped_tensors_lie_as_allocated_ones_do(tmp_path, length):
+    file = tmp_path / "a.safetensors"
+    written = {"n" * length: torch.randn(16, 3), "other": torch.randn(5)}
+    write_tensors(file, written)
+    found = load_file(file)
+    assert found.keys() == written.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in written.items())
+    assert found["n" * length].data_ptr() % 64 == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is mapped")
+def test_tensors_that_stay_are_shared_until_they_are_trained(tmp_path):
+    file = tmp_path / "a.safetensors"
+    write_tensors(file, nn.Linear(16, 16).state_dict())
+    module, tensors = nn.Linear(16, 16).requires_grad_(False), load_file(file)
+    load_exactly(module, tensors, "it must fit", stay=True)
+    assert module.weight.data_ptr() == tensors["weight"].data_ptr()
+    assert not module.weight.requires_grad
+    before = module.weight.clone()
+    module.weight.add_(1)
+    assert torch.equal(load_file(file)["weight"], before)
+
+
+def test_tensors_of_another_type_are_copied():
+    module, halves = nn.Linear(16, 16), nn.Linear(16, 16).half().state_dict()
+    load_exactly(module, halves, "it must fit", stay=True)
+    assert module.weight.dtype == torch.float32
+    assert torch.equal(module.weight, halves["weight"].float())

@@ -17,6 +17,7 @@ from pathweave.methods.lesson import Lesson, WeightedSet
 from pathweave.methods.pathweave import expand
 from pathweave.recipe.reading import load_recipe
 from pathweave.train.log import RunLog
+from pathweave.train.processes import Processes
 from pathweave.train.stage import mixed_seed, train_stage
 from pathweave.train.stop import Interrupted
 from tests.tiny import WIDTH, chain, tiny_model
@@ -44,7 +45,7 @@ class Trainer:
     def __init__(self, recipe_file: Path, home: Path, root: Path) -> None:
         self.file, self.cache, self.root = recipe_file, FeatureCache(home / "features"), root
 
-    def __call__(self, run="run", log=None, accelerator=None, **overrides):
+    def __call__(self, run="run", log=None, num_processes=1, **overrides):
         dotted = {field.replace("__", "."): value for field, value in overrides.items()}
         recipe = load_recipe(self.file, dotted)
         examples = Examples(
@@ -58,8 +59,9 @@ class Trainer:
         lesson = Lesson("tilt", modules, sets, training, seed=3)
         checkpoint = self.root / run / "checkpoint"
         log = log or RunLog(self.root / run / "log.jsonl")
-        accelerator = accelerator or Accelerator(cpu=True)
-        train_stage(model, lesson, checkpoint, accelerator, log, Display(quiet=True))
+        processes = Processes(Accelerator(cpu=True))
+        processes.count = num_processes
+        train_stage(model, lesson, checkpoint, processes, log, Display(quiet=True))
         return modules.state_dict()
 
     def losses(self, run="run"):
@@ -127,6 +129,12 @@ def test_limited_updates_train_something_else(train):
     assert not torch.equal(limited["path.queries"], whole["path.queries"])
 
 
+def test_an_offloaded_optimiser_trains_the_same(train):
+    settings = {"training__steps": 3, "training__max_update_rms": 0.5}
+    whole = train("whole", **settings)
+    assert_same(train("offloaded", training__offload_optimizer=True, **settings), whole)
+
+
 def test_a_finished_stage_is_not_trained_further(train):
     whole = train(training__steps=3)
     assert_same(train(training__steps=3), whole)
@@ -148,10 +156,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(train):
         train(training__lr=1e30, training__steps=4)
 
 
-class ThreeProcesses(Accelerator):
-    num_processes = 3
-
-
 def test_a_batch_smaller_than_the_number_of_processes_is_refused(train):
     with pytest.raises(RunError, match=r"batch_size must be at least .* 3, got 2; raise"):
-        train(training__batch_size=2, accelerator=ThreeProcesses(cpu=True))
+        train(training__batch_size=2, num_processes=3)

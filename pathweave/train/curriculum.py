@@ -1,5 +1,6 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -124,6 +125,7 @@ class Curriculum:
             examples = Examples(
                 manifest, self.readers, data.path, limit, data.prompt, self.recipe.seed
             )
+            began = time.perf_counter()
             label = f"encode {manifest.parent.name}/{manifest.stem}"
             bar = self.display.bar(label, total=len(examples))
             examples.encode(bar.advance, process, count)
@@ -131,6 +133,8 @@ class Curriculum:
                 group.wait_for_everyone()
             examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
             bar.close()
+            seconds = round(time.perf_counter() - began, 1)
+            self.log.event("encoded", manifest=data.manifest, seconds=seconds)
             if draw is not None:
                 examples.draw(draw)
             if examples.bad:

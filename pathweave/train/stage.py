@@ -71,6 +71,7 @@ def train_stage(
             # Noise is a function of seed, step and process, so that a resumed run draws the same.
             torch.manual_seed(mixed_seed(lesson.seed, step, accelerator.process_index))
             lr = set_learning_rate(optimizer, step, training)
+            model.read = model.padding = 0
             loss, tokens = _accumulate(model, learner, lesson, batch, accelerator)
             norm = nn.utils.clip_grad_norm_(modules.parameters(), training.max_grad_norm)
             limited_step(optimizer, training.max_update_rms)
@@ -83,6 +84,7 @@ def train_stage(
                 reduction="sum",
             ).tolist()
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
+            record["padding"] = model.padding / max(model.read, 1)
             rate = len(batch) / (time.perf_counter() - tick)
             _report(lesson.name, step, record, rate, log, bar, watch.note)
             if accelerator.is_main_process and watch.is_due(step):

@@ -38,14 +38,7 @@ from pathweave.train.medium_use import MediumWatch
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "mcl_mini.yaml"
 WARM = 2  # steps of a stage before the one whose operations are counted; those after it are timed
-PRODUCTS = (
-    "connector, forward",
-    "connector, backward",
-    "language model, forward",
-    "language model, backward",
-    "head, forward",
-    "head, backward",
-)
+READING = ("read samples", "decode", "encode")
 
 
 class Parts:
@@ -143,8 +136,8 @@ class Watch:
         operations: Of each stage, operations of the parts of one step.
         answers: Of each test set, how many were answered and in how many seconds.
         media: Media that were encoded.
-        cached: Seconds to read the same samples once more.
-        seconds: All.
+        cached: Seconds to read a sample whose media are encoded.
+        padding: Share of padding in what the language model read.
     """
 
     def __init__(self, run: Curriculum, clock: Callable[[], float]) -> None:
@@ -152,7 +145,7 @@ class Watch:
         self.steps: dict[str, list[Counter[str]]] = defaultdict(list)
         self.operations: dict[str, Counter[str]] = {}
         self.answers: dict[str, tuple[int, float]] = {}
-        self.media, self.cached, self.seconds = 0, 0.0, 0.0
+        self.media, self.cached, self.padding = 0, 0.0, 0.0
         self._clock, self._stage, self._step = clock, "", 0
         self._before: Counter[str] = Counter()
         self.looks = 0
@@ -248,22 +241,20 @@ class Watch:
 
 def profile(recipe: Recipe, clock: Callable[[], float]) -> Watch:
     """Run a recipe in a directory of its own, and return what was timed."""
-    began = clock()
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         run = Curriculum(recipe, root / "run", Accelerator(), Display(quiet=True))
         run.readers = Readers(recipe.modalities, FeatureCache(root / "features"))
         watch = Watch(run, clock)
         with watch.parts.undo:
-            run()
-            watch.seconds = clock() - began
+            watch.padding = run().padding or 0.0
         watch.media = len(list((root / "features").rglob("*.safetensors")))
-        for data in (d for m in recipe.modalities.values() for d in m.train.values()):
-            examples = run.examples(data)
-            began = clock()
+        sets = [run.examples(d) for m in recipe.modalities.values() for d in m.train.values()]
+        began = clock()
+        for examples in sets:
             for index in range(len(examples)):
                 examples.prompt(index)
-            watch.cached += clock() - began
+        watch.cached = (clock() - began) / sum(map(len, sets))
         return watch
 
 
@@ -300,58 +291,41 @@ def whole(recipe: Recipe, watch: Watch) -> dict[str, float]:
     return dict(seconds)
 
 
-def figures(recipe: Recipe, watch: Watch, best: float) -> Iterator[Figure]:
-    """Yield what was found; ``best`` is the number of operations a second at the peak."""
-    for name in (recipe.curriculum[0], recipe.curriculum[-1]):
-        step = watch.step(name)
-        everything = sum(step.values())
-        yield Figure(f"a step of stage {name}", everything, "s")
-        for part, seconds in sorted(step.items(), key=lambda pair: -pair[1]):
-            rate = watch.operations[name][part] / max(seconds, 1e-9)
-            note = f"{1000 * seconds:.0f} ms" + (f", {rate / best:.0%} of the peak" if rate else "")
-            yield Figure(
-                f"stage {name}, {part.removeprefix('train: ')}",
-                seconds / everything * 100,
-                "%",
-                note=note,
-            )
-        products = [part for part in step if watch.operations[name][part]]
-        done = sum(watch.operations[name][part] for part in products)
-        share = done / sum(step[part] for part in products) / best
-        yield Figure(
-            f"stage {name}, share of the peak that parts with products reach", 100 * share, "%"
-        )
-        waiting = sum(
-            step.get(f"train: {part}", 0)
-            for part in ("read samples", "features", "decode", "encode")
-        )
-        yield Figure(f"stage {name}, reading samples", 100 * waiting / everything, "%", at_most=5)
-    scoring_parts = {p: s for p, s in watch.parts.seconds.items() if p.startswith("score: ")}
-    for part, seconds in sorted(scoring_parts.items(), key=lambda pair: -pair[1]):
-        yield Figure(
-            f"scoring, {part.removeprefix('score: ')}",
-            100 * seconds / sum(scoring_parts.values()),
-            "%",
-        )
-    uncached = watch.parts.of("encode")
-    yield Figure(
-        "an epoch of samples, read uncached to read cached", uncached / watch.cached, at_least=5
-    )
+def of_stage(name: str, watch: Watch, best: float) -> Iterator[Figure]:
+    """Yield what a step of a stage consists of; ``best`` is the peak, in operations a second."""
+    step, operations = watch.step(name), watch.operations[name]
+    everything = sum(step.values())
+    yield Figure(f"{name}: a step", everything, "s")
+    for part, seconds in sorted(step.items(), key=lambda pair: -pair[1]):
+        reached = operations[part] / best / max(seconds, 1e-9)
+        note = f"{reached:.0%} of the peak" if reached else ""
+        share = 100 * seconds / everything
+        yield Figure(f"{name}: {part.removeprefix('train: ')}", share, "%", note=note)
+    products = [part for part in step if operations[part]]
+    reached = sum(operations[part] for part in products) / sum(step[part] for part in products)
+    yield Figure(f"{name}: share of the peak, parts with products", 100 * reached / best, "%")
+    reading = sum(step.get(f"train: {part}", 0.0) for part in READING)
+    yield Figure(f"{name}: waiting for the input", 100 * reading / everything, "%", at_most=5)
 
 
-def estimate(recipe: Recipe, watch: Watch) -> Iterator[Figure]:
-    """Yield the time of the whole recipe."""
+def of_run(recipe: Recipe, watch: Watch) -> Iterator[Figure]:
+    """Yield scoring taken apart, what the cache saves, and the time of the whole recipe."""
+    parts = {p: s for p, s in watch.parts.seconds.items() if p.startswith("score: ")}
+    for part, seconds in sorted(parts.items(), key=lambda pair: -pair[1]):
+        share = 100 * seconds / watch.parts.of("score")
+        yield Figure(f"scoring: {part.removeprefix('score: ')}", share, "%")
+    fresh = watch.parts.of("encode") / watch.media
+    yield Figure("reading a sample uncached, to cached", fresh / watch.cached, at_least=5)
+    yield Figure("padding in training", 100 * watch.padding, "%", at_most=5)
     seconds = whole(recipe, watch)
-    limit = 10 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 20
     everything = sum(seconds.values())
+    limit = 10 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 20
     yield Figure(
-        "the whole recipe", everything / 60, "min", at_most=limit, note="on two cores of its own"
+        "the whole recipe", everything / 60, "min", at_most=limit, note="the limit: 2 cores"
     )
     for phase, took in sorted(seconds.items(), key=lambda pair: -pair[1]):
-        yield Figure(f"the whole recipe, {phase}", took / 60, "min")
-    yield Figure(
-        "the whole recipe, share of scoring", 100 * seconds["score"] / everything, "%", at_most=25
-    )
+        most = 25 if phase == "score" else None
+        yield Figure(f"the whole recipe: {phase}", 100 * took / everything, "%", at_most=most)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -372,7 +346,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report = Report("profile_stage", "Where does the time of a stage go?", settings)
     best = peak(clock, chosen.rounds)
     settings["peak"] = f"{best / 1e9:.0f} billion operations a second"
-    report.figures = [*figures(recipe, watch, best), *estimate(recipe, watch)]
+    ends = (recipe.curriculum[0], recipe.curriculum[-1])
+    report.figures = [figure for name in ends for figure in of_stage(name, watch, best)]
+    report.figures += of_run(recipe, watch)
     report.finish(chosen.out)
 
 

@@ -29,6 +29,7 @@ from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import Examples, FeatureReader, Readers
 from pathweave.data.manifest import Manifest
 from pathweave.display import Display
+from pathweave.model.base import native_dtype
 from pathweave.model.pathweave import LaidOut, PathWeave
 from pathweave.recipe.reading import load_recipe
 from pathweave.recipe.schema import Recipe
@@ -64,7 +65,7 @@ class Parts:
         now = self._clock()
         counted = self._counter.get_total_flops() if self._counter else 0
         part = f"{self.phase}: {self._open[-1]}"
-        self.seconds[part] += now - self._since
+        self.seconds[part] += now - self._since  # type: ignore[assignment]  # of any number
         self.operations[part] += counted - self._counted
         self._since, self._counted = now, counted
 
@@ -159,10 +160,11 @@ class Watch:
         )
         parts.wrap(PathWeave, "lay_out", self._lay_out)
         parts.watch(PathWeave, "connect", "connector, forward")
-        for reader in run.readers.values():
-            if isinstance(reader, FeatureReader):
-                parts.watch(type(reader.decoder), "__call__", "decode")
-                parts.watch(type(reader.encoder), "__call__", "encode")
+        readers = [r for r in run.readers.values() if isinstance(r, FeatureReader)]
+        for kind in {type(reader.decoder) for reader in readers}:
+            parts.watch(kind, "__call__", "decode")
+        for kind in {type(reader.encoder) for reader in readers}:
+            parts.watch(kind, "__call__", "encode")
         parts.watch(Examples, "prompt", "read samples")
         parts.watch(Examples, "encode", "read samples", "encode")
         parts.watch(Examples, "drop_bad_samples", "read samples", "check")
@@ -268,7 +270,7 @@ def peak(clock: Callable[[], float], rounds: int) -> float:
 
 def whole(recipe: Recipe, watch: Watch) -> dict[str, float]:
     """Return the seconds that a whole recipe takes, by phase, from what a few steps took."""
-    seconds = Counter(watch.once)
+    seconds = defaultdict(float, watch.once)
     subset, last = recipe.evaluation.subset, len(recipe.curriculum) - 1
     media = set()
     for index, name in enumerate(recipe.curriculum):
@@ -317,13 +319,13 @@ def of_run(recipe: Recipe, watch: Watch) -> Iterator[Figure]:
     fresh = watch.parts.of("encode") / watch.media
     yield Figure("reading a sample uncached, to cached", fresh / watch.cached, at_least=5)
     yield Figure("padding in training", 100 * watch.padding, "%", at_most=5)
-    seconds = whole(recipe, watch)
-    everything = sum(seconds.values())
-    limit = 10 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else 20
+    phases = whole(recipe, watch)
+    everything = sum(phases.values())
+    limit = 10 if native_dtype() == torch.bfloat16 else 20
     yield Figure(
         "the whole recipe", everything / 60, "min", at_most=limit, note="the limit: 2 cores"
     )
-    for phase, took in sorted(seconds.items(), key=lambda pair: -pair[1]):
+    for phase, took in sorted(phases.items(), key=lambda pair: -pair[1]):
         most = 25 if phase == "score" else None
         yield Figure(f"the whole recipe: {phase}", 100 * took / everything, "%", at_most=most)
 

@@ -161,10 +161,10 @@ class Watch:
         parts.wrap(PathWeave, "lay_out", self._lay_out)
         parts.watch(PathWeave, "connect", "connector, forward")
         readers = [r for r in run.readers.values() if isinstance(r, FeatureReader)]
-        for kind in {type(reader.decoder) for reader in readers}:
-            parts.watch(kind, "__call__", "decode")
-        for kind in {type(reader.encoder) for reader in readers}:
-            parts.watch(kind, "__call__", "encode")
+        kinds: dict[type, str] = {type(reader.decoder): "decode" for reader in readers}
+        kinds |= {type(reader.encoder): "encode" for reader in readers}
+        for kind, part in kinds.items():
+            parts.watch(kind, "__call__", part)
         parts.watch(Examples, "prompt", "read samples")
         parts.watch(Examples, "encode", "read samples", "encode")
         parts.watch(Examples, "drop_bad_samples", "read samples", "check")

@@ -99,7 +99,7 @@ def machine() -> dict[str, object]:
         "processor": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "bf16 instructions": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+        "bf16 instructions": bool(torch.cpu._is_avx512_bf16_supported()),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

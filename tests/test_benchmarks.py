@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import feature_store
+from benchmarks import feature_store, profile_stage
+from pathweave.data.examples import Examples
+from pathweave.model.pathweave import PathWeave
+from pathweave.train import stage
+from tests.tiny import write_tiny_recipe
 
+WAYS = ("forward", "backward")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -108,3 +113,22 @@ def test_memory_small(tmp_path):
     assert len(servers) == 2
     # So small a model takes less than what libraries come to share meanwhile.
     assert all(map(math.isfinite, servers))
+
+
+def test_the_profile_of_a_small_run(tmp_path):
+    recipe = write_tiny_recipe(tmp_path, "sight", "sound")
+    before = [stage.limited_step, PathWeave.lay_out, Examples.prompt]
+    words = ["--small", "--rounds", "2", "--recipe", str(recipe), "--out", str(tmp_path / "out")]
+    profile_stage.main(words)
+    assert [stage.limited_step, PathWeave.lay_out, Examples.prompt] == before
+    found = json.loads((tmp_path / "out" / "profile_stage.json").read_text(encoding="utf-8"))
+    figures = {each["label"]: each["value"] for each in found["figures"]}
+    parts = {f"{part}, {way}" for part in ("connector", "language model", "head") for way in WAYS}
+    for name in ("sight", "sound"):
+        shares = {part: figures[f"{name}: {part}"] for part in parts | {"optimiser", "rest"}}
+        assert min(shares.values()) > 0
+        assert sum(shares.values()) < 100.1
+        assert 0 < figures[f"{name}: share of the peak, parts with products"] < 100
+    assert 0 < figures["padding in training"] < 100
+    of_phases = [v for k, v in figures.items() if k.startswith("the whole recipe: ")]
+    assert sum(of_phases) == pytest.approx(100)

@@ -121,6 +121,9 @@ class Results(BaseModel, extra="forbid"):
         stages: One entry for each stage of the curriculum that was trained.
         gate_usage: Mean weight of each expert, by path with gates, on the inputs kept with it.
         environment: Where the run was made.
+        seconds: Wall-clock time of all sessions by what it was spent on: ``train``, ``score``, and
+            ``encode`` media or read what is kept of them.
+        padding: Share of padding in what the language model read in training.
 
     Example:
         >>> matrix = ScoreMatrix(["see"])
@@ -141,6 +144,8 @@ class Results(BaseModel, extra="forbid"):
     stages: list[StageResults]
     gate_usage: dict[str, dict[str, float]] | None = None
     environment: Environment | None = None
+    seconds: dict[str, float] | None = None
+    padding: float | None = None
 
     @property
     def matrix(self) -> "ScoreMatrix[float]":

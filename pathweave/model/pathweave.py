@@ -122,6 +122,8 @@ class PathWeave(nn.Module):
     Attributes:
         checkpointing: Whether training computes what the language model's layers made once more
             in the backward pass, instead of keeping it.
+        read: Tokens that the language model has read in forward passes, without shared prefixes.
+        padding: How many of them stood for nothing.
 
     Example:
         ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
@@ -142,6 +144,7 @@ class PathWeave(nn.Module):
         hook_embeddings(self.llm)
         self._first_soft_id = first_soft_id(self.llm, len(base.tokenizer))
         self.checkpointing = False
+        self.read = self.padding = 0
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
         # A path draws its adapters in this order: those of feed-forward blocks last.
         sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
@@ -179,8 +182,11 @@ class PathWeave(nn.Module):
         counts = [len(answer) for answer in said]
         prefilled = self.prefill(prompts, counts)
         before, ride = prefilled.remainder, prefilled.laid_out.ride
-        rows = [torch.cat(pair) for pair in zip(before, said, strict=True)]
+        # Nothing is predicted from the last token, so it is not read.
+        rows = [torch.cat([row, answer[:-1]]) for row, answer in zip(before, said, strict=True)]
         ids, mask = pad(rows, side="right")
+        self.read += ids.numel()
+        self.padding += ids.numel() - sum(map(len, rows))
         # Position t predicts token t + 1. Logits are as wide as the vocabulary, so they are made
         # only where needed; by the model's own forward pass, as some models scale or cap what their
         # output embeddings give. Where that is, the lengths tell: no tensor's values are asked.
@@ -189,7 +195,8 @@ class PathWeave(nn.Module):
             row[start - 1 : start - 1 + count] = True
         ride.known = ids
         inputs = prefilled.decoder_inputs(mask.to(self.device))
-        inputs |= prefilled.laid_out.beside("right", self.device, self.base.after_prompt, counts)
+        read = [count - 1 for count in counts]
+        inputs |= prefilled.laid_out.beside("right", self.device, self.base.after_prompt, read)
         again = recomputed(self.llm) if self._recomputes else nullcontext()
         with carrying(ride), again:
             ids = ids.to(self.device)

@@ -1,6 +1,7 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -126,6 +127,7 @@ class Curriculum:
             examples = Examples(
                 manifest, self.readers, data.path, limit, data.prompt, self.recipe.seed
             )
+            began = time.perf_counter()
             label = f"encode {manifest.parent.name}/{manifest.stem}"
             bar = self.display.bar(label, total=len(examples))
             examples.encode(bar.advance, process, count)
@@ -137,6 +139,8 @@ class Curriculum:
                 rule = f"all processes must read the same samples of {manifest}"
                 group.check_same(json.dumps(usable), rule, "give each all of its files")
             bar.close()
+            seconds = round(time.perf_counter() - began, 1)
+            self.log.event("encoded", manifest=data.manifest, seconds=seconds)
             if draw is not None:
                 examples.draw(draw)
             if examples.bad:

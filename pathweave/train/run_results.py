@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,19 +15,24 @@ from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.schema import Recipe
 from pathweave.runs.path_directory import DESCRIPTION, PROOF, describe_path
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.train.log import events
 from pathweave.train.scoring import Scoring
 
 
 def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: Scoring) -> Results:
     """Return the results of a run as far as it has come."""
     finished = run.finished(recipe)
+    stages = [_stage(run, model, name) for name in finished]
+    told = [*events(run.log.read_bytes() if run.log.exists() else b"")]
+    # A step that was taken again after a kill counts once.
+    steps = {(e["stage"], e["step"]): e.get("padding", 0.0) for e in told if e["event"] == "step"}
     return Results(
         recipe=recipe.name,
         method=recipe.method.name,
         curriculum=list(recipe.curriculum),
         datasets={name: _datasets(recipe, scoring, name) for name in recipe.curriculum},
         scores=scoring.matrix.as_dict(),
-        stages=[_stage(run, model, name) for name in finished],
+        stages=stages,
         gate_usage=recorded_gate_usage(model, run, finished) or None,
         environment=Environment(
             python=platform.python_version(),
@@ -37,7 +43,18 @@ def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: S
             dtype=str(model.llm.dtype).removeprefix("torch."),
             peak_memory_bytes=max(peak_memory(), _earlier_peak(run)),
         ),
+        seconds={
+            "train": round(sum(stage.seconds or 0.0 for stage in stages), 1),
+            "score": _seconds(told, "score"),
+            "encode": _seconds(told, "encoded"),
+        },
+        padding=round(sum(steps.values()) / len(steps), 4) if steps else None,
     )
+
+
+def _seconds(told: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Return the seconds that all events of a name took."""
+    return round(sum(each.get("seconds", 0.0) for each in told if each["event"] == name), 1)
 
 
 def _datasets(recipe: Recipe, scoring: Scoring, name: str) -> list[DatasetInfo]:

@@ -1,5 +1,6 @@
 """Scores of all modalities learnt so far, after each stage."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,6 +92,7 @@ class Scoring:
         self, model: PathWeave, stage: int, name: str, dataset: str, test_set: TestSet
     ) -> None:
         examples = self.examples(test_set)
+        began = time.perf_counter()
         chosen = subset(len(examples), self.recipe.evaluation.subset)
         whole = self._is_last(stage)
         rest = sorted(set(range(len(examples))) - set(chosen)) if whole else []
@@ -100,7 +102,7 @@ class Scoring:
         result = score_set(examples, test_set, answers)
         self.matrix.add(stage, name, dataset, result.score)
         after = self.recipe.curriculum[stage]
-        self.log.event("score", after=after, modality=name, dataset=dataset, **result.summary)
+        told = {"after": after, "modality": name, "dataset": dataset, **result.summary}
         result.save(self.run.stage_predictions(after, name, dataset))
         if whole:
             if rest:
@@ -114,6 +116,7 @@ class Scoring:
                 train = self.examples(modality.train[dataset])
                 about["majority"] = majority_score(train, examples, test_set)
             self.sets[f"{name}/{dataset}"] = {**about, "after": after}
+        self.log.event("score", **told, seconds=round(time.perf_counter() - began, 1))
         bar.close()
 
     def _is_last(self, stage: int) -> bool:

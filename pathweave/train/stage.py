@@ -74,6 +74,7 @@ def train_stage(
             # Noise is a function of seed, step and process, so that a resumed run draws the same.
             torch.manual_seed(mixed_seed(lesson.seed, step, processes.index))
             lr = set_learning_rate(optimizer, step, training)
+            model.read = model.padding = 0
             loss, tokens = _accumulate(model, lesson, batch, processes)
             # Any process may be asked to stop.
             total, wants_stop = processes.add_up(
@@ -86,6 +87,7 @@ def train_stage(
             if lesson.after_step is not None:
                 lesson.after_step(step + 1, lr)
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
+            record["padding"] = model.padding / max(model.read, 1)
             rate = len(batch) / (time.perf_counter() - tick)
             _report(lesson.name, step, record, rate, log, bar, watch.note)
             if watch.is_due(step):

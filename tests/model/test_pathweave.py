@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pathweave.errors import PathError, RunError
 from pathweave.model.generate import generate
@@ -7,6 +8,7 @@ from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import pad
 from pathweave.model.prompt import Medium, Template, token_ids
 from pathweave.model.rank import log_likelihoods
+from pathweave.nn.hooked import carrying
 from tests.published import tokenizer
 from tests.tiny import FAMILIES, WIDTH, chain, medium, tiny_model
 
@@ -87,6 +89,31 @@ def test_the_loss_of_a_batch_is_the_sum_of_single_losses(model):
     single = [model([prompt], [answer]) for prompt, answer in zip(prompts, ANSWERS, strict=True)]
     torch.testing.assert_close(together, sum(loss for loss, _ in single), atol=1e-4, rtol=1e-5)
     assert count == sum(n for _, n in single)
+
+
+@torch.no_grad()
+def test_the_loss_needs_no_look_at_the_last_token(model):
+    prompt, answer = varied_prompts()[0], "a dog"
+    laid_out = model.lay_out([prompt])
+    [row] = [prefix + rest for prefix, rest in laid_out.rows]
+    said = model.answer_ids(answer)
+    with carrying(laid_out.ride):
+        logits = model.llm(input_ids=torch.tensor([[*row, *said]])).logits[0]
+    expected = F.cross_entropy(logits[len(row) - 1 : -1], said, reduction="sum")
+    torch.testing.assert_close(model([prompt], [answer])[0], expected, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_tokens_that_are_read_are_counted_and_padding_among_them(model):
+    model.prefixes.are_shareable = False
+    prompts = [["What is it?", medium("sound")], ["What is it?", medium("sound", units=2)]]
+    answers = ["a dog", "a cat in a boat"]
+    lengths = [
+        model.length(prompt) + len(model.answer_ids(answer)) - 1
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    model(prompts, answers)
+    assert (model.read, model.padding) == (2 * max(lengths), max(lengths) - min(lengths))
 
 
 @torch.no_grad()

@@ -70,6 +70,20 @@ def test_the_results_say_what_was_trained_and_scored(finished_run):
     assert (finished_run / "results.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
+def test_the_results_say_where_the_time_went_and_what_was_padding(finished_run):
+    results = Results.load(finished_run / "results.json")
+    spent = {"train": [stage.seconds for stage in results.stages]}
+    spent |= {
+        part: [event["seconds"] for event in events(finished_run, name)]
+        for part, name in (("score", "score"), ("encode", "encoded"))
+    }
+    assert results.seconds == {part: round(sum(each), 1) for part, each in spent.items()}
+    assert len(spent["encode"]) == 2 * len(SENSORS)
+    shares = [event["padding"] for event in events(finished_run, "step")]
+    assert 0 < results.padding < 1
+    assert results.padding == pytest.approx(sum(shares) / len(shares), abs=1e-4)
+
+
 def test_gate_usage_is_that_of_the_run_as_it_is_loaded(finished_run):
     usage = Results.load(finished_run / "results.json").gate_usage
     assert usage.keys() == {"tilt"}  # the only path with an earlier adapter

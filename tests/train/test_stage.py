@@ -23,7 +23,8 @@ from pathweave.train.stop import Interrupted
 from tests.tiny import WIDTH, chain, tiny_model
 from tests.whole_runs import events
 
-FIELDS = {"time", "event", "stage", "step", "loss", "lr", "grad_norm", "samples_per_second"}
+FIELDS = {"time", "event", "stage", "step", "loss", "lr", "grad_norm", "padding"}
+FIELDS |= {"samples_per_second"}
 
 
 class StoppingLog(RunLog):

@@ -5,7 +5,8 @@ queries, input norm and adapters. The Q-Former without adapters learns queries a
 both send gradients through every layer to the features.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,23 +27,23 @@ NONE, TOP_2 = "none", "path_16_top_2"
 NAMES = [f"path_{number}" for number in range(1, PATHS + 1)]
 
 
-class PlainMixture:
+class Plain:
     """The sum over experts, one after another: what the fused form is compared with."""
 
     def __init__(self, experts: Experts, earlier: Sequence[Adapter]) -> None:
         self.experts, self.earlier = experts, list(earlier)
-        self.inward = experts.adapter.down.weight
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the gated sum."""
+    def __call__(self, _: nn.Module, args: tuple[Tensor, Route], y: Tensor) -> Tensor:
+        """Return the output of the host with the gated sum."""
+        x = args[0]
         pairs = zip(self.earlier, self.experts.in_adapters, strict=True)
         outputs = [adapter(x, inner) for adapter, inner in pairs]
         outputs.append(self.experts.adapter(x))
         if self.experts.gate is None:
-            return outputs[0]
+            return y + outputs[0]
         weights = self.experts.gate(x)
-        gated = [w[..., None] * y for w, y in zip(weights.unbind(-1), outputs, strict=True)]
-        return sum(gated[1:], gated[0])
+        gated = (w[..., None] * o for w, o in zip(weights.unbind(-1), outputs, strict=True))
+        return sum(gated, y)
 
 
 @dataclass
@@ -53,6 +54,7 @@ class Connector:
     paths: Paths
     features: list[Tensor]
     text: Tensor
+    is_plain: bool = False
 
     @classmethod
     def of(cls, shape: QFormerConfig, number: int = PATHS) -> "Connector":
@@ -78,14 +80,14 @@ class Connector:
         text = torch.randint(shape.vocab_size or 0, (BATCH, TEXT))
         return cls(qformer, paths.eval().requires_grad_(False), features, text)
 
-    def __call__(self, names: Sequence[str], route: Route | None = None) -> Tensor:
+    def __call__(self, names: Sequence[str]) -> Tensor:
         """Return the query tokens of a batch whose row i takes path ``names[i]``."""
         queries = torch.stack([self.paths[name].queries for name in names])
         features = []
         for name in dict.fromkeys(names):
             own = [f for f, of in zip(self.features, names, strict=True) if of == name]
             features += self.paths[name].project(own)
-        route = self.paths.route(names) if route is None else route
+        route = Route() if self.is_plain else self.paths.route(names)
         return self.qformer(queries, torch.stack(features), route, None, self.text)
 
     @torch.no_grad()
@@ -98,44 +100,52 @@ class Connector:
         """Return the query tokens of a batch that is on several paths in equal parts."""
         return self([name for name in names for _ in range(BATCH // len(names))])
 
-    @torch.no_grad()
-    def plain(self, name: str) -> Tensor:
-        """Return the query tokens of a batch on one path, computed expert by expert."""
-        return self([name] * BATCH, self._plain_route(name))
-
-    def step(self, name: str, plain: bool = False) -> None:
+    def step(self, name: str) -> None:
         """Compute the gradients of all that a path owns."""
         path = self.paths[name].requires_grad_(True).train()
-        tokens = self([name] * BATCH, self._plain_route(name) if plain else None)
-        tokens.square().mean().backward()
+        self([name] * BATCH).square().mean().backward()
         path.zero_grad(set_to_none=True)
         path.requires_grad_(False).eval()
 
-    def _plain_route(self, name: str) -> Route:
-        path, mixtures = self.paths[name], {}
+    @contextmanager
+    def plain(self, name: str) -> Iterator[None]:
+        """Compute a path expert by expert inside."""
+        path, layers, hooks = self.paths[name], woven_sites(self.qformer), []
         for site in path.experts:
             experts = path.experts_at(site)
             assert experts is not None
             found = (self.paths[p].adapter(site) for p in path.spec.predecessors)
-            mixtures[site] = PlainMixture(experts, [a for a in found if a is not None])
-        return Route(((mixtures, BATCH),))  # type: ignore[arg-type]
+            earlier = [adapter for adapter in found if adapter is not None]
+            hooks.append(layers[site].register_forward_hook(Plain(experts, earlier)))
+        self.is_plain = True
+        yield
+        self.is_plain = False
+        for hook in hooks:
+            hook.remove()
 
 
 def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:
     """Return the figures of one size."""
     model, alone = Connector.of(shape), Connector.of(shape, number=1)
+    alone.qformer = model.qformer  # of the same weights
     chain, last = NAMES[:4], NAMES[-1]
     forward: dict[str, Callable[[], object]] = {
         name: lambda name=name: model.forward(name)  # type: ignore[misc]
         for name in (NONE, *chain, last, TOP_2)
     }
     forward |= {"mixed": lambda: model.mixed(chain), "alone": lambda: alone.forward(chain[0])}
-    forward |= {f"plain {n}": lambda n=n: model.plain(n) for n in (chain[-1], last)}  # type: ignore[misc]
+
+    def plain(run: Callable[[str], object], name: str) -> None:
+        with model.plain(name):
+            run(name)
+
+    for name in (chain[-1], last):
+        forward[f"plain {name}"] = lambda name=name: plain(model.forward, name)  # type: ignore[misc]
     step: dict[str, Callable[[], object]] = {
         name: lambda name=name: model.step(name)  # type: ignore[misc]
         for name in (NONE, *chain, last)
     }
-    step[f"plain {chain[-1]}"] = lambda: model.step(chain[-1], plain=True)
+    step[f"plain {chain[-1]}"] = lambda: plain(model.step, chain[-1])
     limits = dict(zip(("forward", "step"), LIMITS[size], strict=True))
     figures = []
     for what, variants in (("forward", forward), ("step", step)):
@@ -143,8 +153,8 @@ def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:
         for count, name in enumerate(chain):
             label = f"{size}, {what}, {count} predecessors"
             figures.append(Figure(label, ratio(times, name, NONE), at_most=limits[what]))
-        plain, cost = f"plain {chain[-1]}", f"{size}, {what}, 3 predecessors, expert by expert"
-        figures.append(Figure(cost, ratio(times, plain, NONE), note="the formula as it stands"))
+        label, note = f"{size}, {what}, 3 predecessors, expert by expert", "the formula as it stands"
+        figures.append(Figure(label, ratio(times, f"plain {chain[-1]}", NONE), note=note))
         label = f"{size}, {what}, path 16, which has 15 predecessors"
         figures.append(Figure(label, ratio(times, last, NONE), note="each token weighs all"))
         if what == "step":
@@ -152,8 +162,8 @@ def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:
         label = f"{size}, {what}, path 16, top-2 gates"
         note = "two experts a token; all are computed"
         figures.append(Figure(label, ratio(times, TOP_2, NONE), note=note))
-        cost = f"{size}, {what}, path 16, expert by expert"
-        figures.append(Figure(cost, ratio(times, f"plain {last}", NONE)))
+        label = f"{size}, {what}, path 16, expert by expert"
+        figures.append(Figure(label, ratio(times, f"plain {last}", NONE)))
         each = zip(*(times[name] for name in chain), strict=True)
         times["mean"] = [sum(of_round) / len(chain) for of_round in each]
         label = f"{size}, {what}, a batch of paths 1 to 4, to batches of one path"

@@ -27,23 +27,23 @@ NONE, TOP_2 = "none", "path_16_top_2"
 NAMES = [f"path_{number}" for number in range(1, PATHS + 1)]
 
 
-class Plain:
-    """The sum over experts, one after another: what the fused form is compared with."""
+class Plain(nn.Module):
+    """A host and the sum over experts, one after another: what the fused form is compared with."""
 
-    def __init__(self, experts: Experts, earlier: Sequence[Adapter]) -> None:
-        self.experts, self.earlier = experts, list(earlier)
+    def __init__(self, host: nn.Module, experts: Experts, earlier: Sequence[Adapter]) -> None:
+        super().__init__()
+        self.host, self.experts, self.earlier = host, experts, [*earlier]
 
-    def __call__(self, _: nn.Module, args: tuple[Tensor, Route], y: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return the output of the host with the gated sum."""
-        x = args[0]
         pairs = zip(self.earlier, self.experts.in_adapters, strict=True)
         outputs = [adapter(x, inner) for adapter, inner in pairs]
         outputs.append(self.experts.adapter(x))
         if self.experts.gate is None:
-            return y + outputs[0]
+            return self.host(x) + outputs[0]
         weights = self.experts.gate(x)
-        gated = (w[..., None] * o for w, o in zip(weights.unbind(-1), outputs, strict=True))
-        return sum(gated, y)
+        gated = (w[..., None] * y for w, y in zip(weights.unbind(-1), outputs, strict=True))
+        return sum(gated, self.host(x))
 
 
 @dataclass
@@ -110,18 +110,19 @@ class Connector:
     @contextmanager
     def plain(self, name: str) -> Iterator[None]:
         """Compute a path expert by expert inside."""
-        path, layers, hooks = self.paths[name], woven_sites(self.qformer), []
-        for site in path.experts:
+        path, layers = self.paths[name], woven_sites(self.qformer)
+        hosts = {site: layers[site].host for site in path.experts}
+        for site, host in hosts.items():
             experts = path.experts_at(site)
             assert experts is not None
             found = (self.paths[p].adapter(site) for p in path.spec.predecessors)
             earlier = [adapter for adapter in found if adapter is not None]
-            hooks.append(layers[site].register_forward_hook(Plain(experts, earlier)))
+            layers[site].host = Plain(host, experts, earlier)  # type: ignore[assignment]
         self.is_plain = True
         yield
         self.is_plain = False
-        for hook in hooks:
-            hook.remove()
+        for site, host in hosts.items():
+            layers[site].host = host
 
 
 def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:

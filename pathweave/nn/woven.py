@@ -52,7 +52,11 @@ class Mixture:
         """Return what ``outward`` is multiplied with: gated bottlenecks, then gate weights."""
         # One product for all bottlenecks and the gate's logits, one for all up-projections and
         # constant terms: a loop over experts would read x and write y once for each.
-        stacked = x @ self.inward + self.inward_bias
+        return self.weigh(x @ self.inward)
+
+    def weigh(self, read: Float[Tensor, "*rows columns"]) -> Float[Tensor, "*rows rows_of_outward"]:
+        """Return the same, given the product of ``x`` and ``inward``."""
+        stacked = read + self.inward_bias
         num_experts, num_channels = self.spread.shape
         if self.gate is None:
             # Every expert counts once: so do the constant terms, the last rows of ``outward``.
@@ -215,10 +219,13 @@ def weave(
     if route.tokens is not None:
         places: Sequence[Place] = _given([rows for _, rows in runs], x, route.tokens)
     else:
-        per_row, ends = x[0].numel() // x.shape[-1], [*accumulate(rows for _, rows in runs)]
-        places = [slice(a * per_row, b * per_row) for a, b in pairwise([0, *ends])]
+        per_row = x.shape[:-1].numel() // route.rows
+        ends = accumulate(cast(int, rows) * per_row for _, rows in runs)
+        places = [slice(start, end) for start, end in pairwise([0, *ends])]
     # The host is one product for the whole batch; only the corrections go run by run.
-    flat, y = x.flatten(0, -2), y.contiguous()
+    flat = x.flatten(0, -2)
+    # What autograd takes for a view it would copy whenever it is changed, also in ``backward``.
+    y = y.clone() if torch.is_grad_enabled() and y._is_view() else y.contiguous()
     for (mixture, _), place in zip(runs, places, strict=True):
         if mixture is None:
             continue
@@ -296,7 +303,74 @@ class WovenLinear(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], route: Route
     ) -> Float[Tensor, "batch tokens out"]:
         """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        return weave(self.host(x), x, route, self.site)
+        return weave_together([self], x, route)[0]
+
+
+def weave_together(
+    layers: Sequence[WovenLinear], x: Float[Tensor, "batch tokens dim"], route: Route
+) -> list[Float[Tensor, "batch tokens _"]]:
+    """Return the outputs of layers for the same rows; in training it takes less than one by one."""
+    flat = x.flatten(0, 1)
+    ys = _weave_in_training(layers, flat, route) if torch.is_grad_enabled() else None
+    if ys is None:
+        ys = [weave(layer.host(flat), flat, route, layer.site) for layer in layers]
+    return [y.unflatten(0, x.shape[:2]) for y in ys]
+
+
+def _weave_in_training(
+    layers: Sequence[WovenLinear], x: Float[Tensor, "rows dim"], route: Route
+) -> list[Float[Tensor, "rows _"]] | None:
+    """Return what ``weave`` gives each layer, if all rows take one path and hosts are frozen."""
+    hosts: list[nn.Module] = [layer.host for layer in layers]
+    if len(route.runs) > 1 or any(type(host) is not nn.Linear for host in hosts):
+        return None
+    frozen = [p for host in hosts for p in (host.weight, host.bias)]
+    mixtures = [mixtures.get(layer.site) for mixtures, _ in route.runs for layer in layers]
+    found = [mixture for mixture in mixtures if mixture is not None]
+    inward = [mixture.inward for mixture in found]
+    alike = all(isinstance(p, Tensor) and p.dtype == x.dtype for p in (*frozen, *inward))
+    if not alike or any(p.requires_grad for p in frozen):
+        return None
+    products = cast(tuple[Tensor, ...], _Products.apply(x, len(hosts), *frozen, *inward))
+    ys, read = [*products[: len(hosts)]], iter(products[len(hosts) :])
+    for i, mixture in enumerate(mixtures):
+        if mixture is not None:
+            weighed = mixture.weigh(next(read))
+            ys[i] = cast(Tensor, _Added.apply(ys[i], weighed, mixture.outward, slice(None)))
+    return ys
+
+
+class _Products(torch.autograd.Function):
+    """Products of one ``x`` with frozen layers and with ``inward`` of the mixtures there.
+
+    The gradient of ``x`` is summed in place: as wide as ``x`` are few other things in a pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, hosts: int, *matrices: Tensor) -> tuple[Tensor, ...]:
+        frozen, inward = matrices[: 2 * hosts], matrices[2 * hosts :]
+        ctx.save_for_backward(x, *frozen[::2], *inward)
+        ctx.hosts = hosts
+        ys = [F.linear(x, *layer) for layer in zip(frozen[::2], frozen[1::2], strict=True)]
+        return *ys, *(x @ each for each in inward)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, *matrices = ctx.saved_tensors
+        weights, inward = matrices[: ctx.hosts], matrices[ctx.hosts :]
+        wide, narrow = gradients[: ctx.hosts], gradients[ctx.hosts :]
+        of_x, of_inward = None, [None] * len(inward)
+        if ctx.needs_input_grad[0]:
+            of_x = wide[0] @ weights[0]
+            for gradient, weight in zip(wide[1:], weights[1:], strict=True):
+                of_x.addmm_(gradient, weight)
+            if inward:
+                of_x.addmm_(torch.cat(narrow, dim=1), torch.cat(inward, dim=1).T)
+        if any(ctx.needs_input_grad[2:]):
+            of_all = x.T @ torch.cat(narrow, dim=1)
+            of_inward = [*of_all.split([each.shape[1] for each in narrow], dim=1)]
+        return of_x, None, *[None] * (2 * ctx.hosts), *of_inward
 
 
 def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:

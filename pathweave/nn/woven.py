@@ -310,16 +310,15 @@ def weave_together(
     layers: Sequence[WovenLinear], x: Float[Tensor, "batch tokens dim"], route: Route
 ) -> list[Float[Tensor, "batch tokens _"]]:
     """Return the outputs of layers for the same rows; in training it takes less than one by one."""
-    flat = x.flatten(0, 1)
-    ys = _weave_in_training(layers, flat, route) if torch.is_grad_enabled() else None
-    if ys is None:
-        ys = [weave(layer.host(flat), flat, route, layer.site) for layer in layers]
-    return [y.unflatten(0, x.shape[:2]) for y in ys]
+    ys = _weave_in_training(layers, x, route) if torch.is_grad_enabled() else None
+    if ys is not None:
+        return ys
+    return [weave(layer.host(x), x, route, layer.site) for layer in layers]
 
 
 def _weave_in_training(
-    layers: Sequence[WovenLinear], x: Float[Tensor, "rows dim"], route: Route
-) -> list[Float[Tensor, "rows _"]] | None:
+    layers: Sequence[WovenLinear], x: Float[Tensor, "batch tokens dim"], route: Route
+) -> list[Float[Tensor, "batch tokens _"]] | None:
     """Return what ``weave`` gives each layer, if all rows take one path and hosts are frozen."""
     hosts: list[nn.Module] = [layer.host for layer in layers]
     if len(route.runs) > 1 or any(type(host) is not nn.Linear for host in hosts):
@@ -348,18 +347,19 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, hosts: int, *matrices: Tensor) -> tuple[Tensor, ...]:
-        frozen, inward = matrices[: 2 * hosts], matrices[2 * hosts :]
-        ctx.save_for_backward(x, *frozen[::2], *inward)
-        ctx.hosts = hosts
+        frozen, inward, flat = matrices[: 2 * hosts], matrices[2 * hosts :], x.flatten(0, -2)
+        ctx.save_for_backward(flat, *frozen[::2], *inward)
+        ctx.hosts, ctx.shape = hosts, x.shape
         ys = [F.linear(x, *layer) for layer in zip(frozen[::2], frozen[1::2], strict=True)]
-        return *ys, *(x @ each for each in inward)
+        return *ys, *(flat @ each for each in inward)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, *matrices = ctx.saved_tensors
         weights, inward = matrices[: ctx.hosts], matrices[ctx.hosts :]
-        wide, narrow = gradients[: ctx.hosts], gradients[ctx.hosts :]
+        wide = [gradient.flatten(0, -2) for gradient in gradients[: ctx.hosts]]
+        narrow = gradients[ctx.hosts :]
         of_x, of_inward = None, [None] * len(inward)
         if ctx.needs_input_grad[0]:
             of_x = wide[0] @ weights[0]
@@ -367,6 +367,7 @@ class _Products(torch.autograd.Function):
                 of_x.addmm_(gradient, weight)
             if inward:
                 of_x.addmm_(torch.cat(narrow, dim=1), torch.cat(inward, dim=1).T)
+            of_x = of_x.view(ctx.shape)
         if any(ctx.needs_input_grad[2:]):
             of_all = x.T @ torch.cat(narrow, dim=1)
             of_inward = [*of_all.split([each.shape[1] for each in narrow], dim=1)]

@@ -336,7 +336,7 @@ def _weave_in_training(
         if mixture is not None:
             weighed = mixture.weigh(next(read))
             ys[i] = cast(Tensor, _Added.apply(ys[i], weighed, mixture.outward, slice(None)))
-    return ys
+    return [y.view(*x.shape[:-1], y.shape[-1]) for y in ys]
 
 
 class _Products(torch.autograd.Function):
@@ -350,7 +350,9 @@ class _Products(torch.autograd.Function):
         frozen, inward, flat = matrices[: 2 * hosts], matrices[2 * hosts :], x.flatten(0, -2)
         ctx.save_for_backward(flat, *frozen[::2], *inward)
         ctx.hosts, ctx.shape = hosts, x.shape
-        ys = [F.linear(x, *layer) for layer in zip(frozen[::2], frozen[1::2], strict=True)]
+        # The bits of a layer by itself, in tensors that may be changed: views may not.
+        of = flat if x.is_contiguous() else x
+        ys = [F.linear(of, *layer) for layer in zip(frozen[::2], frozen[1::2], strict=True)]
         return *ys, *(flat @ each for each in inward)
 
     @staticmethod

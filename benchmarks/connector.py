@@ -154,7 +154,10 @@ def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:
         for count, name in enumerate(chain):
             label = f"{size}, {what}, {count} predecessors"
             figures.append(Figure(label, ratio(times, name, NONE), at_most=limits[what]))
-        label, note = f"{size}, {what}, 3 predecessors, expert by expert", "the formula as it stands"
+        label, note = (
+            f"{size}, {what}, 3 predecessors, expert by expert",
+            "the formula as it stands",
+        )
         figures.append(Figure(label, ratio(times, f"plain {chain[-1]}", NONE), note=note))
         label = f"{size}, {what}, path 16, which has 15 predecessors"
         figures.append(Figure(label, ratio(times, last, NONE), note="each token weighs all"))

@@ -113,7 +113,7 @@ def using(model: PathWeave, rounds: int) -> list[Figure]:
     figures = []
     for words, what in ((1, "a prompt read, one word said"), (WORDS, f"{WORDS} words said")):
         variants = {
-            way: lambda name=name, words=words: generate(  # type: ignore[misc]
+            way: lambda name=name, words=words: generate(
                 model, asked[name], words, min_tokens=words
             )
             for way, name in ways.items()
@@ -128,9 +128,7 @@ def using(model: PathWeave, rounds: int) -> list[Figure]:
     return figures + relative("small base, a step of training", steps, rounds)
 
 
-def relative(
-    what: str, variants: Mapping[str, Callable[[], object]], rounds: int
-) -> list[Figure]:
+def relative(what: str, variants: Mapping[str, Callable[[], object]], rounds: int) -> list[Figure]:
     """Return the ratio of each variant to the first."""
     times, base = in_turn(variants, rounds), next(iter(variants))
     note = "to a path with hosts in the Q-Former"

@@ -1,5 +1,6 @@
 """The benchmarks' own code, at sizes for a test."""
 
+import importlib
 import importlib.util
 import json
 import math
@@ -79,3 +80,13 @@ def test_the_sizes_are_the_papers(full_size_step):
     assert sum(p.numel() for p in vision.parameters()) == 985_949_440
     assert (sizes.qformer.num_layers, sizes.llm["num_hidden_layers"]) == (12, 32)
     assert list(sizes.widths.values()) == [1408, 1408, 768, 512, 1408]
+
+
+@pytest.mark.parametrize("name", ["connector", "llm_hosts"])
+def test_a_benchmark_runs_at_small_sizes_and_writes_its_figures(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS.parent)
+    module = importlib.import_module(f"benchmarks.{name}")
+    module.main(["--small", "--rounds", "1", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert found["figures"]
+    assert all(figure["value"] > 0 for figure in found["figures"])

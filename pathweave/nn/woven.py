@@ -229,7 +229,7 @@ def weave(
     for (mixture, _), place in zip(runs, places, strict=True):
         if mixture is None:
             continue
-        weighed = mixture.weighed(flat[place].to(mixture.inward))
+        weighed = mixture.weighed(_chosen(flat, place).to(mixture.inward))
         if torch.is_grad_enabled():
             y = cast(Tensor, _Added.apply(y, weighed, mixture.outward, place))
         else:
@@ -253,24 +253,33 @@ def _given(
     return [(row * given + place)[place >= 0] for row, place in places]
 
 
+def _chosen(rows: Tensor, place: Place) -> Tensor:
+    return rows[place] if isinstance(place, slice) else rows.index_select(0, place)
+
+
 def _add(y: Tensor, weighed: Tensor, outward: Tensor, place: Place) -> None:
     """Add a product to some rows of ``y``, in place."""
     rows = y.view(-1, y.shape[-1])
-    own = rows[place]
-    if own.dtype == outward.dtype and own.element_size() >= 4:
-        own.addmm_(weighed, outward)  # the same bits as a product and a sum
-    else:
-        own += (weighed @ outward).to(own)  # a host may compute in another type than the path
     if not isinstance(place, slice):
-        # Not ``index_add``, whose order of additions may vary: each index stands there once.
-        rows.index_copy_(0, place, own)
+        # Each place stands there once, so there is no order of additions that could vary.
+        rows.index_add_(0, place, (weighed @ outward).to(y))
+    elif y.dtype == outward.dtype and y.element_size() >= 4:
+        rows[place].addmm_(weighed, outward)  # the same bits as a product and a sum
+    else:
+        rows[place].add_((weighed @ outward).to(y))  # a host may compute in another type
 
 
 class _Added(torch.autograd.Function):
     """``_add`` with gradients: autograd by itself would copy ``y`` for each run."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, weighed: Tensor, outward: Tensor, place: Place) -> Tensor:
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        y: Tensor,
+        weighed: Tensor,
+        outward: Tensor,
+        place: Place,
+    ) -> Tensor:
         _add(y, weighed, outward, place)
         ctx.mark_dirty(y)
         ctx.save_for_backward(weighed, outward)
@@ -279,11 +288,19 @@ class _Added(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         weighed, outward = ctx.saved_tensors
-        own = gradient.flatten(0, -2)[ctx.place].to(outward)
+        own = _chosen(gradient.flatten(0, -2), ctx.place).to(outward)
         _, inner, outer, _ = ctx.needs_input_grad
-        return gradient, own @ outward.T if inner else None, weighed.T @ own if outer else None, None
+        return (
+            gradient,
+            own @ outward.T if inner else None,
+            weighed.T @ own if outer else None,
+            None,
+        )
 
 
 class WovenLinear(nn.Module):
@@ -346,7 +363,12 @@ class _Products(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, hosts: int, *matrices: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        hosts: int,
+        *matrices: Tensor,
+    ) -> tuple[Tensor, ...]:
         frozen, inward, flat = matrices[: 2 * hosts], matrices[2 * hosts :], x.flatten(0, -2)
         ctx.save_for_backward(flat, *frozen[::2], *inward)
         ctx.hosts, ctx.shape = hosts, x.shape
@@ -357,7 +379,10 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         x, *matrices = ctx.saved_tensors
         weights, inward = matrices[: ctx.hosts], matrices[ctx.hosts :]
         wide = [gradient.flatten(0, -2) for gradient in gradients[: ctx.hosts]]

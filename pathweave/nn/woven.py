@@ -67,9 +67,7 @@ class Mixture:
         # A product with zeros and ones is exact, and quicker than looking weights up.
         return torch.cat([channels * (weights @ self.spread), weights], dim=-1)
 
-    def gate_weights(
-        self, x: Float[Tensor, "batch tokens dim"]
-    ) -> Float[Tensor, "batch tokens experts"]:
+    def gate_weights(self, x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows experts"]:
         """Return what the gate gives each expert for each token (ones without a gate)."""
         if self.gate is None:
             return x.new_ones(*x.shape[:-1], len(self.spread))

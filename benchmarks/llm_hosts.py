@@ -1,101 +1,142 @@
-"""What adapters inside the language model cost: a step of training, a prompt, a token, in time.
+"""What adapters inside the language model cost: reading, a prompt, words, a step of training.
 
-python benchmarks/llm_hosts.py            (last output: benchmarks/llm_hosts.txt)
-
-On the small base. ``before`` is the same language model without any hook. The variants take turns;
-a figure is the median over rounds of the ratio of processor time to the first of its table.
+On the small base, and on a wide language model of random weights and few layers, where layers cost
+more beside what adapters do. Every figure is a ratio of times of one run.
 """
 
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from benchmarks.report import Figure, Report, in_turn, options, ratio
 from pathweave.model.generate import generate
-from pathweave.model.paths import PathSpec
+from pathweave.model.llm_hosts import llm_linears
+from pathweave.model.paths import Paths, PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
+from pathweave.nn import Mixture, Route
+from pathweave.nn.hooked import Carried, carrying
 from pathweave.runs.loading import load_base
 
-ROUNDS, BATCH, WIDTH, UNIT = 9, 8, 1280, 49
+BATCH, TOKENS, WORDS = 8, 64, 16
+WIDTH, UNIT, QUERIES = 1280, 49, 4
 QUESTION = "What is this thing that you see here, and what is it made of?"
-INSIDE = ("llm/*/self_attn/*",)
-QFORMER = PathSpec("qformer", WIDTH, 4, rank=16, plain_sites=("projector",))
-FIRST = replace(QFORMER, name="inside", sites=INSIDE, rank=4)
+QFORMER = PathSpec("qformer", WIDTH, QUERIES, rank=16, plain_sites=("projector",))
+CHAIN = [f"inside_{number}" for number in range(1, 5)]
+HALF, IDLE = 1.1, 1.05
+WIDE = LlamaConfig(
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_hidden_layers=2,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    vocab_size=1000,
+)
+TINY = LlamaConfig(
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=1000,
+)
 
 
-def main() -> None:
-    """Measure and print."""
-    torch.manual_seed(0)
-    model = PathWeave(load_base("mini"))
-    hooks = [m for m in model.llm.modules() if m._forward_hooks or m._forward_pre_hooks]
-    with torch.no_grad():
-        ids = torch.randint(1000, 40000, (BATCH, 64))
-        kept = [(m, dict(m._forward_hooks), dict(m._forward_pre_hooks)) for m in hooks]
-
-        def unhooked() -> None:
-            """Read with the language model as transformers made it."""
-            taken = [(layer, dict(layer._forward_hooks)) for layer in model.paths.foreign.values()]
-            for layer, _ in taken:
-                layer._forward_hooks.clear()
-            for module, _, _ in kept:
-                if isinstance(module, torch.nn.Embedding):
-                    module._forward_hooks.clear()
-                    module._forward_pre_hooks.clear()
-            model.llm(input_ids=ids, logits_to_keep=1)
-            for layer, found in taken:
-                layer._forward_hooks.update(found)
-            for module, after, before in kept:
-                module._forward_hooks.update(after)
-                module._forward_pre_hooks.update(before)
-
-        model.paths.expand(QFORMER)
-        model.paths.expand(FIRST)
-        names = [FIRST.name]
-        for number in range(1, 4):
-            spec = replace(FIRST, name=f"inside_{number}", predecessors=tuple(names))
-            model.paths.expand(spec)
-            names.append(spec.name)
-        randomise(model)
-        model.eval().requires_grad_(False)
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model.llm.dtype}")
-        table("reading 64 words", {"before": unhooked, "hooks, no path": lambda: read(model, ids)})
-        asked = {name: prompts(name) for name in (QFORMER.name, names[0], names[-1])}
-        # The question comes before the medium: its tokens are on no path.
-        table(
-            "a prompt read, and one word said",
-            {
-                "Q-Former hosts": lambda: generate(model, asked[QFORMER.name], 1),
-                "path 1 inside": lambda: generate(model, asked[names[0]], 1),
-                "path 4 inside": lambda: generate(model, asked[names[-1]], 1),
-            },
-        )
-        table(
-            "a prompt read, and 16 words said",
-            {
-                "Q-Former hosts": lambda: generate(model, asked[QFORMER.name], 16, min_tokens=16),
-                "path 1 inside": lambda: generate(model, asked[names[0]], 16, min_tokens=16),
-                "path 4 inside": lambda: generate(model, asked[names[-1]], 16, min_tokens=16),
-            },
-        )
-    table(
-        "a step of training",
-        {
-            "Q-Former hosts": lambda: step(model, QFORMER.name),
-            "path 1 inside": lambda: step(model, names[0]),
-            "path 4 inside": lambda: step(model, names[-1]),
-            "path 4 inside, layers computed again": lambda: step(model, names[-1], again=True),
-        },
-    )
-
-
-def randomise(model: PathWeave) -> None:
-    """Give every path weights that are not zero."""
-    for path in model.paths:
+def add_paths(paths: Paths) -> None:
+    """Add four paths inside the language model, each with all before it, with random weights."""
+    inside = replace(QFORMER, sites=("llm/*/self_attn/*",), rank=4)
+    for number, name in enumerate(CHAIN):
+        paths.expand(replace(inside, name=name, predecessors=tuple(CHAIN[:number])))
+    for path in paths:
         for parameter in path.experts.parameters():
-            parameter.normal_(std=0.01)
+            nn.init.normal_(parameter, std=0.01)
+    paths.eval().requires_grad_(False)
+
+
+@contextmanager
+def as_it_came(llm: PreTrainedModel) -> Iterator[None]:
+    """Take the hooks out of a language model inside."""
+    hooks = [d for m in llm.modules() for d in (m._forward_hooks, m._forward_pre_hooks) if d]
+    kept = [dict(each) for each in hooks]
+    for each in hooks:
+        each.clear()
+    yield
+    for each, found in zip(hooks, kept, strict=True):
+        each.update(found)
+
+
+def reading(label: str, llm: PreTrainedModel, paths: Paths, rounds: int) -> list[Figure]:
+    """Return what it costs to read words with hooks, and with half of them on a path."""
+    ids = torch.randint(llm.config.vocab_size, (BATCH, TOKENS))
+    half = torch.arange(BATCH * TOKENS).view(BATCH, TOKENS)[:, TOKENS // 2 :].flatten()
+
+    @torch.no_grad()
+    def read(mixtures: Mapping[str, Mixture] | None = None) -> None:
+        runs = () if mixtures is None else ((mixtures, half),)
+        with carrying(Carried(Route(runs, tokens=TOKENS))):
+            llm(input_ids=ids, logits_to_keep=1)
+
+    @torch.no_grad()
+    def unhooked() -> None:
+        with as_it_came(llm):
+            llm(input_ids=ids, logits_to_keep=1)
+
+    first, last = (paths.mixtures(CHAIN[i]) for i in (0, -1))
+    times = in_turn(
+        {
+            "came": unhooked,
+            "idle": read,
+            "first": lambda: read(first),
+            "last": lambda: read(last),
+        },
+        rounds,
+    )
+    what = f"{label}, reading {TOKENS} words"
+    return [
+        Figure(f"{what}, hooked, no path taken", ratio(times, "idle", "came"), at_most=IDLE),
+        Figure(f"{what}, half on path 1", ratio(times, "first", "came"), at_most=HALF),
+        Figure(f"{what}, half on path 4", ratio(times, "last", "came"), at_most=HALF),
+    ]
+
+
+def using(model: PathWeave, rounds: int) -> list[Figure]:
+    """Return what prompts, words and steps cost, relative to a path with adapters in the Q-Former.
+
+    The question comes before the medium: its tokens are on no path.
+    """
+    ways = {"Q-Former": QFORMER.name, "path 1": CHAIN[0], "path 4": CHAIN[-1]}
+    asked = {name: prompts(name) for name in ways.values()}
+    figures = []
+    for words, what in ((1, "a prompt read, one word said"), (WORDS, f"{WORDS} words said")):
+        variants = {
+            way: lambda name=name, words=words: generate(
+                model, asked[name], words, min_tokens=words
+            )
+            for way, name in ways.items()
+        }
+        figures += relative(f"small base, {what}", variants, rounds)
+    steps: dict[str, Callable[[], object]] = {
+        way: lambda name=name: step(model, name)  # type: ignore[misc]
+        for way, name in ways.items()
+    }
+    again = "path 4, layers computed again"
+    steps[again] = lambda: step(model, CHAIN[-1], again=True)
+    return figures + relative("small base, a step of training", steps, rounds)
+
+
+def relative(what: str, variants: Mapping[str, Callable[[], object]], rounds: int) -> list[Figure]:
+    """Return the ratio of each variant to the first."""
+    times, base = in_turn(variants, rounds), next(iter(variants))
+    note = "to a path with hosts in the Q-Former"
+    return [
+        Figure(f"{what}, {way}", ratio(times, way, base), note=note)
+        for way in variants
+        if way != base
+    ]
 
 
 def prompts(name: str) -> list[Prompt]:
@@ -103,36 +144,45 @@ def prompts(name: str) -> list[Prompt]:
     return [[Medium(name, torch.randn(1, UNIT, WIDTH)), QUESTION] for _ in range(BATCH)]
 
 
-def read(model: PathWeave, ids: torch.Tensor) -> None:
-    """Read words alone."""
-    model.llm(input_ids=ids, logits_to_keep=1)
-
-
 def step(model: PathWeave, name: str, again: bool = False) -> None:
     """Compute the gradients of a batch."""
     path = model.paths[name].requires_grad_(True)
     model.checkpointing = again
     model.train()
-    model(prompts(name), ["a red shoe"] * BATCH)[0].backward()
+    loss: Tensor = model(prompts(name), ["a red shoe"] * BATCH)[0]
+    loss.backward()
     model.zero_grad(set_to_none=True)
     path.requires_grad_(False)
 
 
-def table(title: str, variants: dict[str, Callable[[], object]]) -> None:
-    """Measure variants in turn and print their ratios to the first."""
-    for run in variants.values():
-        run()
-    times: dict[str, list[float]] = {label: [] for label in variants}
-    for _ in range(ROUNDS):
-        for label, run in variants.items():
-            start = time.process_time()
-            run()
-            times[label].append(time.process_time() - start)
-    base = next(iter(times.values()))
-    print(f"\n{title}")
-    for label, found in times.items():
-        ratios = [one / other for one, other in zip(found, base, strict=True)]
-        print(f"  {label:40} {statistics.median(ratios):5.2f}")
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    given = options(__doc__).parse_args(words)
+    torch.manual_seed(0)
+    wide = TINY if given.small else WIDE
+    report = Report(
+        "llm_hosts",
+        "What do adapters inside the language model cost?",
+        {
+            "hosts": "the attention layers of every layer",
+            "rank": 4,
+            "batch": BATCH,
+            "type": "float32",
+            "wide": f"{wide.num_hidden_layers} layers of width {wide.hidden_size}, random weights",
+        },
+    )
+    llm = LlamaForCausalLM(wide).eval().requires_grad_(False)
+    paths = Paths(16, WIDTH, {}, foreign=llm_linears(llm))
+    add_paths(paths)
+    report.figures += reading("wide", llm, paths, given.rounds)
+    if not given.small:
+        model = PathWeave(load_base("mini"))
+        model.paths.expand(QFORMER)
+        add_paths(model.paths)
+        model.eval()
+        report.figures += reading("small base", model.llm, model.paths, given.rounds)
+        report.figures += using(model, given.rounds)
+    report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ class Watch:
         parts.watch(Examples, "encode", "read samples", "encode")
         parts.watch(Examples, "drop_bad_samples", "read samples", "check")
         parts.watch(curriculum, "train_stage", "rest", "train")
-        parts.watch(Accelerator, "backward", "head, backward")
+        parts.watch(Tensor, "backward", "head, backward")
         parts.watch(nn.utils, "clip_grad_norm_", "optimiser")
         parts.watch(stage, "limited_step", "optimiser")
         parts.watch(stage, "save_checkpoint", "rest", "save")
@@ -194,7 +194,7 @@ class Watch:
         return laid_out
 
     def _accumulate(self, inner: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401
-        lesson = args[2]
+        lesson = args[1]
         if lesson.name != self._stage:
             self._stage, self._step = lesson.name, 0
         if self._step != WARM:

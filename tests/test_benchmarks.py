@@ -1,5 +1,6 @@
 """The benchmarks' own code, at sizes for a test."""
 
+import importlib
 import importlib.util
 import json
 import math
@@ -132,3 +133,13 @@ def test_the_profile_of_a_small_run(tmp_path):
     assert 0 < figures["padding in training"] < 100
     of_phases = [v for k, v in figures.items() if k.startswith("the whole recipe: ")]
     assert sum(of_phases) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("name", ["connector", "llm_hosts"])
+def test_a_benchmark_runs_at_small_sizes_and_writes_its_figures(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS.parent)
+    module = importlib.import_module(f"benchmarks.{name}")
+    module.main(["--small", "--rounds", "1", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert found["figures"]
+    assert all(figure["value"] > 0 for figure in found["figures"])

@@ -81,11 +81,11 @@ class _Noted(Mixture):
     experts: Sequence[str]
     totals: defaultdict[str, list[float]]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        weights = self.gate_weights(x).float().mean((0, 1))
+    def weighed(self, x: Tensor) -> Tensor:
+        weights = self.gate_weights(x).float().flatten(0, -2).mean(0)
         for expert, weight in zip(self.experts, weights.tolist(), strict=True):
             self.totals[expert].append(weight)
-        return super().__call__(x)
+        return super().weighed(x)
 
 
 def recorded_gate_usage(

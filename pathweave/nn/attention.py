@@ -4,7 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pathweave.nn.woven import Route, WovenLinear
+from pathweave.nn.woven import Route, WovenLinear, weave_together
 
 
 class Attention(nn.Module):
@@ -50,10 +50,15 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "batch tokens"] | None = None,
     ) -> Float[Tensor, "batch rows dim"]:
         """Return ``norm(x + attention(x, context))``; ``mask`` is true where context counts."""
+        if x is context:
+            query, key, value = weave_together([self.query, self.key, self.value], x, route)
+        else:
+            query = self.query(x, route)
+            key, value = weave_together([self.key, self.value], context, route)
         attended = F.scaled_dot_product_attention(
-            self._split(self.query(x, route)),
-            self._split(self.key(context, route)),
-            self._split(self.value(context, route)),
+            self._split(query),
+            self._split(key),
+            self._split(value),
             attn_mask=None if mask is None else mask[:, None, None, :],
             dropout_p=self.dropout.p if self.training else 0.0,
         )

@@ -12,11 +12,13 @@ messages and threads may mix them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from pathweave.nn.adapter import Adapter, InAdapter, InAdapterInit
@@ -32,39 +34,43 @@ class Mixture:
         inward_bias: Their biases (0 for the gate).
         outward: Stacked up-projections with in-adapters and scales folded in, then one row per
             expert with its constant term.
-        expert_of: Expert to which each bottleneck channel belongs.
+        spread: 1 where a bottleneck channel belongs to an expert, else 0.
         gate: The gate, or None for the plain sum of experts.
     """
 
     inward: Float[Tensor, "dim columns"]
     inward_bias: Float[Tensor, " columns"]
     outward: Float[Tensor, "rows out"]
-    expert_of: Int[Tensor, " channels"]
+    spread: Float[Tensor, "experts channels"]
     gate: Gate | None
 
-    def __call__(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens out"]:
+    def __call__(self, x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows out"]:
         """Return the correction to add to the host's output."""
+        return self.weighed(x) @ self.outward
+
+    def weighed(self, x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows rows_of_outward"]:
+        """Return what ``outward`` is multiplied with: gated bottlenecks, then gate weights."""
         # One product for all bottlenecks and the gate's logits, one for all up-projections and
         # constant terms: a loop over experts would read x and write y once for each.
-        stacked = x @ self.inward + self.inward_bias
-        num_channels = len(self.expert_of)
-        channels = stacked[..., :num_channels]
+        return self.weigh(x @ self.inward)
+
+    def weigh(self, read: Float[Tensor, "*rows columns"]) -> Float[Tensor, "*rows rows_of_outward"]:
+        """Return the same, given the product of ``x`` and ``inward``."""
+        stacked = read + self.inward_bias
+        num_experts, num_channels = self.spread.shape
         if self.gate is None:
             # Every expert counts once: so do the constant terms, the last rows of ``outward``.
-            ones = channels.new_ones(*channels.shape[:-1], len(self.outward) - num_channels)
-            return torch.cat([channels, ones], dim=-1) @ self.outward
-        num_experts = self.gate.weight.shape[1]
+            return F.pad(stacked, (0, num_experts), value=1.0)
+        channels = stacked[..., :num_channels]
         weights = self.gate.mix(*stacked[..., num_channels:].split(num_experts, dim=-1))
         # g_i (U_i h_i + c_i) = U_i (g_i h_i) + g_i c_i: weigh the bottleneck, not the wide output.
-        weighted = channels * weights[..., self.expert_of]
-        return torch.cat([weighted, weights], dim=-1) @ self.outward
+        # A product with zeros and ones is exact, and quicker than looking weights up.
+        return torch.cat([channels * (weights @ self.spread), weights], dim=-1)
 
-    def gate_weights(
-        self, x: Float[Tensor, "batch tokens dim"]
-    ) -> Float[Tensor, "batch tokens experts"]:
+    def gate_weights(self, x: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows experts"]:
         """Return what the gate gives each expert for each token (ones without a gate)."""
         if self.gate is None:
-            return x.new_ones(*x.shape[:-1], len(self.outward) - len(self.expert_of))
+            return x.new_ones(*x.shape[:-1], len(self.spread))
         return self.gate(x)
 
 
@@ -161,12 +167,13 @@ def _fuse_alike(hosts: Sequence[tuple[Experts, Sequence[Adapter]]]) -> list[Mixt
     stacked = F.pad(stacked, (0, inward.shape[2] - stacked.shape[1]))
     outward = torch.cat([*up, *constant], dim=1)
     ranks = [u.shape[1] for u in up]
-    of = torch.tensor([i for i, rank in enumerate(ranks) for _ in range(rank)], device=u.device)
+    spread = torch.block_diag(*(u.new_ones(1, rank) for rank in ranks))
     parts = zip(inward.unbind(), stacked.unbind(), outward.unbind(), hosts, strict=True)
-    return [Mixture(i, b, o, of, experts.gate) for i, b, o, (experts, _) in parts]
+    return [Mixture(i, b, o, spread, experts.gate) for i, b, o, (experts, _) in parts]
 
 
 Rows = int | Int[Tensor, " _"]
+Place = slice | Int[Tensor, " _"]
 
 
 @dataclass(frozen=True)
@@ -199,6 +206,8 @@ def weave(
 ) -> Float[Tensor, "*batch out"]:
     """Return a host's output ``y`` for ``x`` with the correction of the path that each row takes.
 
+    The corrections are added in place: a host's output is as large as what it took to compute it.
+
     Raises:
         ValueError: If the route is of single tokens, and these are of another batch.
     """
@@ -206,44 +215,90 @@ def weave(
     if all(mixture is None for mixture, _ in runs):
         return y
     if route.tokens is not None:
-        return _weave_tokens(y, x, cast(Any, runs), route.tokens)
+        places: Sequence[Place] = _given([rows for _, rows in runs], x, route.tokens)
+    else:
+        per_row = x.shape[:-1].numel() // route.rows
+        ends = accumulate(cast(int, rows) * per_row for _, rows in runs)
+        places = [slice(start, end) for start, end in pairwise([0, *ends])]
     # The host is one product for the whole batch; only the corrections go run by run.
-    counts = cast(list[int], [count for _, count in runs])
-    parts = zip(x.split(counts), y.split(counts), runs, strict=True)
-    # A host of a foreign module may compute in another type than the path.
-    woven = [
-        rows if mixture is None else rows + mixture(xs.to(mixture.inward)).to(rows)
-        for xs, rows, (mixture, _) in parts
-    ]
-    return woven[0] if len(woven) == 1 else torch.cat(woven)
+    flat = x.flatten(0, -2)
+    # What autograd takes for a view it would copy whenever it is changed, also in ``backward``.
+    y = y.clone() if torch.is_grad_enabled() and y._is_view() else y.contiguous()
+    for (mixture, _), place in zip(runs, places, strict=True):
+        if mixture is None:
+            continue
+        weighed = mixture.weighed(_chosen(flat, place).to(mixture.inward))
+        if torch.is_grad_enabled():
+            y = cast(Tensor, _Added.apply(y, weighed, mixture.outward, place))
+        else:
+            _add(y, weighed, mixture.outward, place)
+    return y
 
 
-def _weave_tokens(
-    y: Float[Tensor, "*batch out"],
-    x: Float[Tensor, "*batch dim"],
-    runs: Sequence[tuple[Mixture | None, Int[Tensor, " _"]]],
-    tokens: int,
-) -> Float[Tensor, "*batch out"]:
-    """Correct single tokens; a layer may be given the last ones of each row alone."""
-    flat_x, flat_y = x.flatten(0, -2), y.flatten(0, -2)
-    given = x.shape[-2]
-    if x.ndim > 2 and given > tokens:
+def _given(
+    runs: Sequence[Rows], x: Float[Tensor, "*batch dim"], tokens: int
+) -> list[Int[Tensor, " _"]]:
+    """Return the places of single tokens in ``x``, which may be the last ones of each row alone."""
+    given, indices = x.shape[-2], cast(list[Tensor], runs)
+    if x.ndim == 2 or given == tokens:
+        return indices
+    if given > tokens:
         raise ValueError(
             f"a host must be given tokens of the sequence, {tokens} a row or the last of them, got "
             f"{given}; leave it out of the sites"
         )
-    for mixture, indices in runs:
-        if mixture is None:
-            continue
-        chosen = indices
-        if x.ndim > 2 and given < tokens:
-            row, place = indices // tokens, indices % tokens - (tokens - given)
-            chosen = (row * given + place)[place >= 0]
-        own = flat_x[chosen].to(mixture.inward)
-        correction = mixture(own[None])[0].to(flat_y)
-        # Not ``index_add``, whose order of additions may vary: each index stands there once.
-        flat_y = flat_y.index_copy(0, chosen, flat_y[chosen] + correction)
-    return flat_y.view_as(y)
+    places = [(each // tokens, each % tokens - (tokens - given)) for each in indices]
+    return [(row * given + place)[place >= 0] for row, place in places]
+
+
+def _chosen(rows: Tensor, place: Place) -> Tensor:
+    return rows[place] if isinstance(place, slice) else rows.index_select(0, place)
+
+
+def _add(y: Tensor, weighed: Tensor, outward: Tensor, place: Place) -> None:
+    """Add a product to some rows of ``y``, in place."""
+    rows = y.view(-1, y.shape[-1])
+    if not isinstance(place, slice):
+        # Each place stands there once, so there is no order of additions that could vary.
+        rows.index_add_(0, place, (weighed @ outward).to(y))
+    elif y.dtype == outward.dtype and y.element_size() >= 4:
+        rows[place].addmm_(weighed, outward)  # the same bits as a product and a sum
+    else:
+        rows[place].add_((weighed @ outward).to(y))  # a host may compute in another type
+
+
+class _Added(torch.autograd.Function):
+    """``_add`` with gradients: autograd by itself would copy ``y`` for each run."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        y: Tensor,
+        weighed: Tensor,
+        outward: Tensor,
+        place: Place,
+    ) -> Tensor:
+        _add(y, weighed, outward, place)
+        ctx.mark_dirty(y)
+        ctx.save_for_backward(weighed, outward)
+        ctx.place = place
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        weighed, outward = ctx.saved_tensors
+        own = _chosen(gradient.flatten(0, -2), ctx.place).to(outward)
+        _, inner, outer, _ = ctx.needs_input_grad
+        return (
+            gradient,
+            own @ outward.T if inner else None,
+            weighed.T @ own if outer else None,
+            None,
+        )
 
 
 class WovenLinear(nn.Module):
@@ -263,7 +318,85 @@ class WovenLinear(nn.Module):
         self, x: Float[Tensor, "batch tokens dim"], route: Route
     ) -> Float[Tensor, "batch tokens out"]:
         """Return ``W x`` plus, for each row, the correction of the path that the row takes."""
-        return weave(self.host(x), x, route, self.site)
+        return weave_together([self], x, route)[0]
+
+
+def weave_together(
+    layers: Sequence[WovenLinear], x: Float[Tensor, "batch tokens dim"], route: Route
+) -> list[Float[Tensor, "batch tokens _"]]:
+    """Return the outputs of layers for the same rows; in training it takes less than one by one."""
+    ys = _weave_in_training(layers, x, route) if torch.is_grad_enabled() else None
+    if ys is not None:
+        return ys
+    return [weave(layer.host(x), x, route, layer.site) for layer in layers]
+
+
+def _weave_in_training(
+    layers: Sequence[WovenLinear], x: Float[Tensor, "batch tokens dim"], route: Route
+) -> list[Float[Tensor, "batch tokens _"]] | None:
+    """Return what ``weave`` gives each layer, if all rows take one path and hosts are frozen."""
+    hosts: list[nn.Module] = [layer.host for layer in layers]
+    if len(route.runs) > 1 or any(type(host) is not nn.Linear for host in hosts):
+        return None
+    frozen = [p for host in hosts for p in (host.weight, host.bias)]
+    mixtures = [mixtures.get(layer.site) for mixtures, _ in route.runs for layer in layers]
+    found = [mixture for mixture in mixtures if mixture is not None]
+    inward = [mixture.inward for mixture in found]
+    alike = all(isinstance(p, Tensor) and p.dtype == x.dtype for p in (*frozen, *inward))
+    if not alike or any(p.requires_grad for p in frozen):
+        return None
+    products = cast(tuple[Tensor, ...], _Products.apply(x, len(hosts), *frozen, *inward))
+    ys, read = [*products[: len(hosts)]], iter(products[len(hosts) :])
+    for i, mixture in enumerate(mixtures):
+        if mixture is not None:
+            weighed = mixture.weigh(next(read))
+            ys[i] = cast(Tensor, _Added.apply(ys[i], weighed, mixture.outward, slice(None)))
+    return [y.view(*x.shape[:-1], y.shape[-1]) for y in ys]
+
+
+class _Products(torch.autograd.Function):
+    """Products of one ``x`` with frozen layers and with ``inward`` of the mixtures there.
+
+    The gradient of ``x`` is summed in place: as wide as ``x`` are few other things in a pass.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        x: Tensor,
+        hosts: int,
+        *matrices: Tensor,
+    ) -> tuple[Tensor, ...]:
+        frozen, inward, flat = matrices[: 2 * hosts], matrices[2 * hosts :], x.flatten(0, -2)
+        ctx.save_for_backward(flat, *frozen[::2], *inward)
+        ctx.hosts, ctx.shape = hosts, x.shape
+        # The bits of a layer by itself, in tensors that may be changed: views may not.
+        of = flat if x.is_contiguous() else x
+        ys = [F.linear(of, *layer) for layer in zip(frozen[::2], frozen[1::2], strict=True)]
+        return *ys, *(flat @ each for each in inward)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        *gradients: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        x, *matrices = ctx.saved_tensors
+        weights, inward = matrices[: ctx.hosts], matrices[ctx.hosts :]
+        wide = [gradient.flatten(0, -2) for gradient in gradients[: ctx.hosts]]
+        narrow = gradients[ctx.hosts :]
+        of_x, of_inward = None, [None] * len(inward)
+        if ctx.needs_input_grad[0]:
+            of_x = wide[0] @ weights[0]
+            for gradient, weight in zip(wide[1:], weights[1:], strict=True):
+                of_x.addmm_(gradient, weight)
+            if inward:
+                of_x.addmm_(torch.cat(narrow, dim=1), torch.cat(inward, dim=1).T)
+            of_x = of_x.view(ctx.shape)
+        if any(ctx.needs_input_grad[2:]):
+            of_all = x.T @ torch.cat(narrow, dim=1)
+            of_inward = [*of_all.split([each.shape[1] for each in narrow], dim=1)]
+        return of_x, None, *[None] * (2 * ctx.hosts), *of_inward
 
 
 def woven_sites(module: nn.Module) -> dict[str, WovenLinear]:

@@ -124,7 +124,7 @@ def _factors(
                 f"{rule} no gates in the language model to be a LoRA, which weighs all tokens "
                 f"alike, got one at {site}; export the first path, or train one with gate: null"
             )
-        rank = len(mixture.expert_of)
+        rank = mixture.spread.shape[1]
         up, constants = mixture.outward[:rank], mixture.outward[rank:]
         bias = mixture.inward_bias @ up + constants.sum(0)
         factors[names[id(linears[site])]] = Factors(mixture.inward.T, up.T, bias)

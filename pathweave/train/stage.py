@@ -74,7 +74,6 @@ def train_stage(
             # Noise is a function of seed, step and process, so that a resumed run draws the same.
             torch.manual_seed(mixed_seed(lesson.seed, step, processes.index))
             lr = set_learning_rate(optimizer, step, training)
-            model.read = model.padding = 0
             loss, tokens = _accumulate(model, lesson, batch, processes)
             # Any process may be asked to stop.
             total, wants_stop = processes.add_up(
@@ -184,6 +183,7 @@ def _accumulate(
     Returns:
         This process's summed loss, in nats, and the number of answer tokens of the whole batch.
     """
+    model.read = model.padding = 0
     tokens = sum(len(model.answer_ids(lesson.sets[w].samples.answer(i))) for w, i in batch)
     mine, longest = share(batch, processes.index, processes.count), share(batch, 0, processes.count)
     size = lesson.training.micro_batch or len(longest)

@@ -15,7 +15,7 @@ from tests.tiny import byte_tokenizer, tiny_llm
 FIRST, DIM = 100, 4
 SCOPES = ("onward", "medium", "prompt")
 ZERO = torch.zeros(1, 1)
-MIXTURES = [Mixture(ZERO, ZERO[0], ZERO, torch.zeros(1, dtype=torch.long), None) for _ in range(3)]
+MIXTURES = [Mixture(ZERO, ZERO[0], ZERO, ZERO, None) for _ in range(3)]
 
 
 @st.composite

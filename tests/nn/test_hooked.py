@@ -56,6 +56,18 @@ def test_each_token_gets_the_correction_of_its_path(layer):
     assert torch.equal(woven.flatten(0, 1)[untouched], layer(x).flatten(0, 1)[untouched])
 
 
+def test_gradients_of_tokens_on_paths_are_those_of_the_plain_form(layer):
+    x = torch.randn(2, TOKENS, DIM, requires_grad=True)
+    one, two = mixture(1), mixture(2)
+    runs = (({"host": one}, tokens(0, 3, 7)), ({"host": two}, tokens(1, 9)))
+    found = []
+    for y in (weave(layer(x), x, Route(runs, TOKENS), "host"), plain(layer, x, runs)):
+        wanted = [x, *(leaf for each in (one, two) for leaf in (each.inward, each.outward))]
+        found.append(torch.autograd.grad(y.square().sum(), wanted, retain_graph=True))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
 def test_all_tokens_of_a_row_are_the_row(layer):
     x = torch.randn(2, TOKENS, DIM)
     one, two = {"host": mixture(1)}, {"host": mixture(2)}

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pathweave.nn import Adapter, Experts, QFormer, QFormerConfig, Route, WovenLinear, woven_sites
+from pathweave.nn.woven import weave, weave_together
 
 DIM, OUT = 10, 7
 GATES = ("softmax", "noisy_softmax", "top_k", None)
@@ -189,3 +190,94 @@ def test_the_own_correction_is_whole_under_a_new_gate(gate, num_earlier):
     if experts.gate is not None:
         weights = experts.gate(torch.randn(5, DIM))
         torch.testing.assert_close(weights.max(-1).values, torch.full((5,), own))
+
+
+def gradients(outputs, wanted):
+    direction = [torch.linspace(-1, 1, y.numel()).view_as(y) for y in outputs]
+    summed = sum((y * d).sum() for y, d in zip(outputs, direction, strict=True))
+    return torch.autograd.grad(summed, wanted, allow_unused=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ranks=st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    gate=st.sampled_from(GATES),
+    kinds=st.lists(st.sampled_from(["adapted", "left alone"]), min_size=1, max_size=3),
+    hosts_learn=st.booleans(),
+    x_learns=st.booleans(),
+    is_mixed=st.booleans(),
+)
+def test_layers_of_one_input_give_the_plain_outputs_and_gradients(
+    ranks, gate, kinds, hosts_learn, x_learns, is_mixed
+):
+    made = [make(ranks, gate, seed=seed) for seed in range(len(kinds))]
+    layers = [woven(str(i)).requires_grad_(hosts_learn) for i in range(len(kinds))]
+    x = torch.randn(4, 3, DIM, requires_grad=x_learns)
+    owners = nn.ModuleList([each for experts, earlier in made for each in (experts, *earlier)])
+    wanted = [*owners.eval().parameters(), *([x] if x_learns else [])]
+    wanted += [p for layer in layers for p in layer.parameters() if hosts_learn]
+    rows = 2 if is_mixed else 4
+    adapted = [i for i, kind in enumerate(kinds) if kind == "adapted"]
+    mixtures = {str(i): made[i][0].fuse(made[i][1]) for i in adapted}
+    fast = weave_together(layers, x, Route(((mixtures, rows), *[({}, 2)] * is_mixed)))
+    slow = [layer.host(x) for layer in layers]
+    for i in adapted:
+        correction = plain(*made[i], x[:rows])
+        slow[i] = torch.cat([slow[i][:rows] + correction, slow[i][rows:]])
+    torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-4)
+    if not wanted or not any(y.requires_grad for y in slow):
+        return
+    for a, b in zip(gradients(fast, wanted), gradients(slow, wanted), strict=True):
+        assert (a is None or not a.any()) if b is None else a is not None
+        if b is not None:
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_correction_has_the_bits_of_a_product_and_a_sum_also_in_training(gate):
+    torch.manual_seed(0)
+    layers = [WovenLinear(nn.Linear(768, 96), site).requires_grad_(False) for site in "ab"]
+    earlier = [randomise(Adapter(768, 96, 8)) for _ in range(3)]
+    experts = randomise(Experts(768, 96, 8, [8] * 3, gate)).eval()
+    route = Route((({"a": experts.fuse(earlier)}, 2),))
+    # A layer whose input is no block of memory has other last bits than one of a copy of it.
+    for x in (torch.randn(2, 40, 768), torch.randn(2, 60, 768)[:, :40]):
+        with torch.no_grad():
+            expected = [layers[0].host(x) + route.runs[0][0]["a"](x), layers[1].host(x)]
+            found = weave_together(layers, x, route)
+        for a, b, c in zip(found, expected, weave_together(layers, x, route), strict=True):
+            assert torch.equal(a, b)
+            assert torch.equal(a, c)
+
+
+def test_a_host_of_lower_precision_rounds_the_correction_as_its_own_output():
+    experts, earlier = make([2, 4])
+    mixture, x = experts.eval().fuse(earlier), torch.randn(2, 3, DIM).bfloat16()
+    layer = woven().bfloat16().requires_grad_(False)
+    expected = layer.host(x) + mixture(x.float()).bfloat16()
+    assert torch.equal(layer(x, Route((({"a": mixture}, 2),))), expected)
+
+
+def test_frozen_layers_keep_one_gradient_of_their_input_and_none_of_theirs():
+    experts, earlier = make([2, 4])
+    for adapter in earlier:
+        adapter.requires_grad_(False)
+    layers = [woven(site).requires_grad_(False) for site in "ab"]
+    x = torch.randn(2, 3, DIM, requires_grad=True)
+    route = Route((({"a": experts.fuse(earlier), "b": experts.fuse(earlier)}, 2),))
+    sum(y.sum() for y in weave_together(layers, x, route)).backward()
+    assert x.grad is not None
+    assert all(p.grad is not None for p in experts.parameters())
+    assert all(p.grad is None for part in (*layers, *earlier) for p in part.parameters())
+
+
+def test_the_output_of_a_foreign_layer_is_corrected_in_place_only_where_nothing_keeps_it():
+    experts, earlier = make([2, 4])
+    route, layer = Route((({"a": experts.eval().fuse(earlier)}, 2),)), woven().host
+    x = torch.randn(2, 3, DIM)
+    y = layer(x)
+    before = y.detach().clone()
+    woven_y = weave(y, x, route, "a")
+    assert torch.equal(y, before)  # autograd keeps it
+    with torch.no_grad():
+        assert torch.equal(weave(before, x, route, "a"), woven_y)

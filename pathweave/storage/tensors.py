@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pathweave.errors import PathError, PathWeaveError
 from pathweave.storage.atomic import write_atomic
+
+FILLING = ("torch.nn.init", "transformers.initialization")  # which wraps the former
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -21,6 +24,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         DiskError: If the disk is full or the directory cannot be written.
     """
     write_atomic(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+class NotFilling(TorchFunctionMode):
+    """Leaves out initial values, where all values are to follow."""
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 (as torch has it)
+        types: object,
+        args: Any = (),  # noqa: ANN401
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Call a function of torch, unless it is one that fills a tensor."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) not in FILLING:
+            return func(*args, **kwargs)
+        return args[0] if args else kwargs["tensor"]
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

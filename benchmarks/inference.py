@@ -41,48 +41,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SOUND = ROOT / "examples" / "organ.ogg"
 QUESTION = "What is this thing that you see or hear here, and what is it made of?"
 ANSWER = 8  # tokens
-THINGS = [
-    "boat",
-    "car",
-    "dog",
-    "cat",
-    "violin",
-    "hammer",
-    "trumpet",
-    "lamp",
-    "chair",
-    "table",
-    "sofa",
-    "bed",
-    "shoe",
-    "shirt",
-    "coat",
-    "bag",
-    "train",
-    "plane",
-    "bus",
-    "truck",
-    "bird",
-    "horse",
-    "fish",
-    "drum",
-    "piano",
-    "guitar",
-    "flute",
-    "bell",
-    "clock",
-    "phone",
-    "cup",
-    "plate",
-    "knife",
-    "fork",
-    "spoon",
-    "bottle",
-    "tree",
-    "flower",
-    "house",
-    "bridge",
-]
+THINGS = """
+    boat car dog cat violin hammer trumpet lamp chair table sofa bed shoe shirt coat bag
+    train plane bus truck bird horse fish drum piano guitar flute bell clock phone cup plate
+    knife fork spoon bottle tree flower house bridge
+""".split()  # noqa: SIM905 (forty words are easier to read so)
 WORDS = [sys.executable, "-m", "pathweave.cli"]
 
 

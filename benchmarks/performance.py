@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 # In the order of the page; scripts that need a server, a GPU or a night are run by hand.
-SCRIPTS = ("connector", "llm_hosts")
+SCRIPTS = ("connector", "llm_hosts", "inference", "peft_switching", "serving")
 START, END = "<!-- figures: written by python -m benchmarks.performance -->", "<!-- end -->"
 
 

@@ -1,5 +1,7 @@
 """The benchmarks' own code, at sizes for a test."""
 
+import asyncio
+import importlib
 import importlib.util
 import json
 import math
@@ -7,6 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from benchmarks import serving
+from pathweave.model.generate import generate
+from pathweave.serve.engine import Asked
+from pathweave.serve.in_process import InProcess
+from tests.tiny import chain, medium, tiny_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -79,3 +87,44 @@ def test_the_sizes_are_the_papers(full_size_step):
     assert sum(p.numel() for p in vision.parameters()) == 985_949_440
     assert (sizes.qformer.num_layers, sizes.llm["num_hidden_layers"]) == (12, 32)
     assert list(sizes.widths.values()) == [1408, 1408, 768, 512, 1408]
+
+
+@pytest.fixture(scope="module")
+def asked():
+    media = [medium(name, seed=i) for i, name in enumerate(("sight", "sound", "sight"))]
+    return [Asked([one, "What is it?"], 3 + i) for i, one in enumerate(media)]
+
+
+def test_serving_compares_engines_that_give_equal_answers(asked):
+    model = tiny_model(*chain("sight", "sound"))
+    ways = {
+        serving.ALONE: InProcess(model, max_batch=1),
+        serving.BATCHES: InProcess(model),
+    }
+    figures = {f.label: f for f in asyncio.run(serving.compare(ways, asked, [1, 8], 2, 1))}
+    assert len(figures) == 6
+    assert all(figure.value > 0 for figure in figures.values())
+    assert figures["throughput, batches to one at a time, 8 callers"].at_least == 3
+    assert not figures["throughput, batches to one at a time, 1 caller"].limit
+    assert not any(engine.is_alive for engine in ways.values())
+
+
+def test_serving_tells_answers_that_rounding_decides_from_others(asked):
+    model = tiny_model(*chain("sight", "sound"))
+    found = asyncio.run(serving.answer_all(InProcess(model), asked))
+    assert found == [generate(model, [one.prompt], one.max_tokens)[0] for one in asked]
+    assert serving.is_tie(model, asked[0], [found[0], found[0]])
+    assert not serving.is_tie(model, asked[0], [found[0], "something else at all"])
+    [growth] = asyncio.run(serving.soak(model, asked, 65))
+    assert growth.unit == "MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inference", "peft_switching"])
+def test_on_the_small_base_equal_answers_are_timed(name, tmp_path):
+    importlib.import_module(f"benchmarks.{name}").main(
+        ["--small", "--rounds", "1", "--out", str(tmp_path)]
+    )
+    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert len(found["figures"]) > 4
+    assert all(figure["value"] > 0 for figure in found["figures"])

@@ -8,7 +8,6 @@ import gc
 import importlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -28,48 +27,36 @@ def import_models_quickly() -> None:
     """Import what all models of transformers share, without what answering does not use.
 
     What is left out is imported when it is used. Two things differ in this process: functions that
-    have been marked for the compiler by then are unmarked, and transformers takes torch for one
-    that knows no other machines. Nothing is done where transformers is there already.
+    transformers marks for the compiler are unmarked, and it takes torch for one that knows no other
+    machines. Nothing is done where transformers or the compiler is there already, and where a
+    transformers wants more of what is left out, it is imported as ever.
     """
     if "transformers" in sys.modules or COMPILER in sys.modules:
         return
     import torch
 
-    sys.modules[COMPILER] = _Compiler(COMPILER)
-    seldom = {module: ModuleType(module) for module in SELDOM}
+    stand_ins = {module: ModuleType(module) for module in (COMPILER, *SELDOM)}
+    for mark in MARKS:
+        setattr(stand_ins[COMPILER], mark, _as_it_is)
     for module, name in SELDOM.items():
-        setattr(seldom[module], name, _when_called(module, name))
+        setattr(stand_ins[module], name, _when_called(module, name))
     is_available = torch.distributed.is_available
     gc.disable()  # what is imported stays
-    sys.modules |= seldom
+    sys.modules |= stand_ins
     torch.distributed.is_available = lambda: False
     try:
         importlib.import_module("transformers.utils").is_torch_distributed_available()  # remembered
         for module in SHARED:
             importlib.import_module(module)
+    except (ImportError, AttributeError):
+        for module in [m for m in sys.modules if m.partition(".")[0] == "transformers"]:
+            del sys.modules[module]
     finally:
         torch.distributed.is_available = is_available
-        for module in seldom:
+        for module in stand_ins:
             del sys.modules[module]
         gc.freeze()
         gc.enable()
-
-
-class _Compiler(ModuleType):
-    """Stands for torch's compiler until more of it is used than marks, which say nothing here."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.__path__ = [str(Path(sys.modules["torch"].__path__[0], "_dynamo"))]
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the compiler has)
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name in MARKS:
-            return _as_it_is
-        if sys.modules.get(COMPILER) is self:
-            del sys.modules[COMPILER]
-        return getattr(importlib.import_module(COMPILER), name)
 
 
 def _as_it_is(function: Callable[..., Any] | None = None, *_: object, **__: object) -> Any:  # noqa: ANN401

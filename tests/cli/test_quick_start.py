@@ -44,6 +44,7 @@ print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item())
     assert said(program) == ["1", "0", "TransformGetItemToIndex", "2.0"]
 
 
+@pytest.mark.slow
 def test_a_transformers_that_wants_more_is_imported_as_ever():
     program = f"""{START.replace("import_models_quickly()", "")}
 from pathweave.cli import quick_start
@@ -55,6 +56,7 @@ print("torch._dynamo.eval_frame" in sys.modules)
     assert said(program) == ["True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["transformers", "torch._dynamo"])
 def test_a_process_that_has_them_is_left_as_it_is(first):
     program = f"""

@@ -8,6 +8,7 @@ from torch import nn
 from pathweave.errors import RunError
 from pathweave.storage.tensors import (
     HASHED_ONLY_IF_SET,
+    NotFilling,
     hashed_settings,
     load_exactly,
     tensors_hash,
@@ -76,3 +77,15 @@ def test_a_later_setting_counts_only_where_it_is_set():
     assert hashed_settings(Settings()) == {"first": 1}
     assert hashed_settings(Settings(3)) == {"first": 3}
     assert hashed_settings(Settings(1, 5)) == {"first": 1, "second": 5}
+
+
+def test_no_values_are_drawn_where_others_follow():
+    before = torch.random.get_rng_state()
+    with NotFilling():
+        layer = nn.Linear(3, 4)
+        table = nn.Embedding(5, 3)
+        assert nn.init.normal_(layer.weight) is layer.weight
+    assert (layer.weight.shape, table.weight.shape) == ((4, 3), (5, 3))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    nn.Linear(3, 4)
+    assert not torch.equal(torch.random.get_rng_state(), before)

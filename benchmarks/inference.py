@@ -18,6 +18,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from os import environ
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -214,7 +215,7 @@ def static(model: PathWeave, given: Namespace) -> Figure:
     batch = prompts(model, ["depth"] * (2 if given.small else 8))
     model.prefixes.are_shareable = False  # a cache that is given is one that grows
 
-    def say(**settings: object) -> list[list[int]]:
+    def say(**settings: Any) -> list[list[int]]:  # noqa: ANN401 (they are those of search)
         tokens = search(model, batch, ANSWER, min_new_tokens=ANSWER, **settings)
         return [row for row in tokens.tolist()]
 

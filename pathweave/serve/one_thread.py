@@ -3,7 +3,6 @@
 import asyncio
 import queue
 import secrets
-import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
 from pathweave.serve.engine import Asked, EngineError, OverloadError, Piece
 
-FILLING = 0.005  # seconds that the first of a batch waits for others
 GONE = "the server is shutting down; ask again when it is back"
 
 
@@ -140,24 +138,16 @@ class OneThread(ABC):
             row.fail(EngineError(GONE))
 
     def _let_in(self, running: "list[Row]") -> None:
-        """Add those who wait to a batch, as far as there is room; an empty one waits for them.
-
-        Callers who ask at once come one after the other: an empty batch waits ``FILLING`` for more,
-        as whoever misses it waits until it ends.
-        """
-        is_empty, full_at = not running, 0.0
+        """Add those who wait to a batch, as far as there is room; an empty one waits for them."""
         while len(running) < self.max_batch and not self._closed:
-            left = full_at - time.monotonic()
             try:
-                what = self._waiting.get(not running or left > 0, max(left, 0) if running else None)
+                what = self._waiting.get(block=not running)
             except queue.Empty:
                 return
             if isinstance(what, _Call):
                 what.run()
             elif what is not None and not what.is_left and what.check(self.model):
                 running.append(what)
-                if is_empty and len(running) == 1:
-                    full_at = time.monotonic() + FILLING
 
     def _serve(self, rows: "list[Row]") -> None:
         try:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pathweave.errors import PathError, RunError
 from pathweave.model.generate import generate
 from pathweave.model.rank import log_likelihoods
-from pathweave.serve import in_process, one_thread
+from pathweave.serve import in_process
 from pathweave.serve.engine import Asked, EngineError, OverloadError, whole
 from pathweave.serve.in_process import InProcess
 from pathweave.serve.one_thread import Row
@@ -70,18 +70,6 @@ def test_many_callers_get_the_answers_they_would_get_alone(model):
     for one, answer in zip(asked, answers, strict=True):
         assert answer.finish == ("length" if answer.tokens == one.max_tokens else "stop")
         assert answer.prompt_tokens == model.length(one.prompt)
-
-
-def test_callers_who_ask_at_once_are_decoded_together_from_the_first_step_on(model):
-    async def work(engine):
-        batches, search = [], engine.serve
-        engine.serve = lambda rows: batches.append(len(rows)) or search(rows)
-        await ask_all([Asked(prompt, 4) for prompt in prompts(8)])(engine)
-        return batches
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one_thread, "FILLING", 5.0)  # however busy the machine is
-        assert run(model, work, max_batch=8) == [8]
 
 
 def test_newcomers_are_let_in_before_a_long_answer_has_ended(model):

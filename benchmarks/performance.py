@@ -21,7 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
 # In the order of the page; scripts that need a server, a GPU or a night are run by hand.
-SCRIPTS = ("connector", "llm_hosts", "profile_stage", "memory", "feature_store")
+SCRIPTS = (
+    "connector",
+    "llm_hosts",
+    "profile_stage",
+    "inference",
+    "peft_switching",
+    "serving",
+    "memory",
+    "feature_store",
+)
 START, END = "<!-- figures: written by python -m benchmarks.performance -->", "<!-- end -->"
 
 

@@ -1,5 +1,6 @@
 """The benchmarks' own code, at sizes for a test."""
 
+import asyncio
 import importlib
 import importlib.util
 import json
@@ -11,11 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import feature_store, profile_stage
+from benchmarks import feature_store, profile_stage, serving
 from pathweave.data.examples import Examples
+from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
+from pathweave.serve.engine import Asked
+from pathweave.serve.in_process import InProcess
 from pathweave.train import stage
-from tests.tiny import write_tiny_recipe
+from tests.tiny import chain, medium, tiny_model, write_tiny_recipe
 
 WAYS = ("forward", "backward")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -142,4 +146,44 @@ def test_a_benchmark_runs_at_small_sizes_and_writes_its_figures(name, tmp_path, 
     module.main(["--small", "--rounds", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
     assert found["figures"]
+
+
+@pytest.fixture(scope="module")
+def asked():
+    media = [medium(name, seed=i) for i, name in enumerate(("sight", "sound", "sight"))]
+    return [Asked([one, "What is it?"], 3 + i) for i, one in enumerate(media)]
+
+
+def test_serving_compares_engines_that_give_equal_answers(asked):
+    model = tiny_model(*chain("sight", "sound"))
+    ways = {
+        serving.ALONE: InProcess(model, max_batch=1),
+        serving.BATCHES: InProcess(model),
+    }
+    figures = {f.label: f for f in asyncio.run(serving.compare(ways, asked, [1, 8], 2, 1))}
+    assert len(figures) == 6
+    assert all(figure.value > 0 for figure in figures.values())
+    assert figures["throughput, batches to one at a time, 8 callers"].at_least == 3
+    assert not figures["throughput, batches to one at a time, 1 caller"].limit
+    assert not any(engine.is_alive for engine in ways.values())
+
+
+def test_serving_tells_answers_that_rounding_decides_from_others(asked):
+    model = tiny_model(*chain("sight", "sound"))
+    found = asyncio.run(serving.answer_all(InProcess(model), asked))
+    assert found == [generate(model, [one.prompt], one.max_tokens)[0] for one in asked]
+    assert serving.is_tie(model, asked[0], [found[0], found[0]])
+    assert not serving.is_tie(model, asked[0], [found[0], "something else at all"])
+    [growth] = asyncio.run(serving.soak(model, asked, 65))
+    assert growth.unit == "MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["inference", "peft_switching"])
+def test_on_the_small_base_equal_answers_are_timed(name, tmp_path):
+    importlib.import_module(f"benchmarks.{name}").main(
+        ["--small", "--rounds", "1", "--out", str(tmp_path)]
+    )
+    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert len(found["figures"]) > 4
     assert all(figure["value"] > 0 for figure in found["figures"])

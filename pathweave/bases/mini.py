@@ -6,10 +6,17 @@ language model which the paper starts from.
 """
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from pathweave.bases.fetch import weights_dir
 from pathweave.bases.llm import soft_token_scale
@@ -27,6 +34,7 @@ from pathweave.model.base import (
 )
 from pathweave.model.prompt import Template
 from pathweave.nn import Projector, QFormer, QFormerConfig
+from pathweave.storage.tensors import NotFilling
 
 KIND = "mini"
 LLM, TEXT = "smollm2-135m-instruct", "minilm-l6-v2"
@@ -70,6 +78,29 @@ def attention() -> str:
     return "sdpa" if torch.cuda.is_available() else "eager"
 
 
+def load_smollm(directory: Path, dtype: torch.dtype | None) -> PreTrainedModel:
+    """Return the language model, equal to what ``from_pretrained`` returns, and sooner.
+
+    That is made for the files of any model.
+
+    Args:
+        directory: Its files, which have been checked when they were fetched.
+        dtype: Type of the weights; None leaves them as they are stored, mapped from the file.
+    """
+    tensors = load_file(directory / "model.safetensors")
+    kind = dtype or next(iter(tensors.values())).dtype
+    with NotFilling():
+        config = AutoConfig.from_pretrained(directory)
+        llm = AutoModelForCausalLM.from_config(config, dtype=kind, attn_implementation=attention())
+    tensors = {name: tensor.to(kind) for name, tensor in tensors.items()}
+    missing, unexpected = llm.load_state_dict(tensors, strict=False, assign=True)
+    assert missing == ["lm_head.weight"], missing
+    assert not unexpected, unexpected
+    llm.tie_weights()
+    llm.generation_config = GenerationConfig.from_pretrained(directory)
+    return cast(PreTrainedModel, llm)
+
+
 def is_connector(directory: Path) -> bool:
     """Return whether a directory is what a run leaves in `base/`: the small base's connector."""
     is_base = (directory / DESCRIPTION).is_file()
@@ -91,9 +122,7 @@ def load_mini(dtype: torch.dtype | None = None, layers: bool = True) -> Base:
     """
     directory = weights_dir(LLM)
     dtype = dtype or native_dtype()
-    llm = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=dtype if layers else "auto", attn_implementation=attention()
-    )
+    llm = load_smollm(directory, dtype if layers else None)
     freeze(with_contiguous_head(llm))
     if not layers:
         keep_words(llm, dtype)

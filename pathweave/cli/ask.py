@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pathweave.cli.quick_start import import_models_quickly
 from pathweave.cli.trust import TrustCode
 from pathweave.errors import RunError
 
@@ -57,6 +58,7 @@ def ask(
     """
     # Before the import of torch: too few words are told at once.
     run, parts = parse_words(words, has_run=base is None)
+    import_models_quickly()
     from pathweave.runs.assistant import load, load_alone
 
     assistant = load(run) if base is None else load_alone(base)

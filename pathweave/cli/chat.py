@@ -1,7 +1,5 @@
 """``pathweave chat``: talk with a model in the terminal."""
 
-import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -30,6 +28,8 @@ def chat(
 
     Example: pathweave chat runs/mcl_mini
     """
+    import asyncio
+
     from pathweave.runs.assistant import load, load_alone, run_of
     from pathweave.serve.chat_session import ChatSession
     from pathweave.serve.in_process import InProcess
@@ -56,6 +56,8 @@ def reader(session: "ChatSession") -> Callable[[], Awaitable[str]]:
         return line_reader(session.kinds)
 
     async def read() -> str:
+        import asyncio
+
         if line := await asyncio.to_thread(sys.stdin.readline):
             return line
         raise EOFError
@@ -87,6 +89,8 @@ async def talk(session: "ChatSession", read: Callable[[], Awaitable[str]]) -> No
 
 async def answer(session: "ChatSession", text: str) -> None:
     """Print the answer to a question while it comes; Ctrl-C ends the answer alone."""
+    import asyncio
+    import signal
 
     async def say() -> None:
         async with aclosing(session.ask(text)) as pieces:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pathweave.cli.quick_start import import_models_quickly
+
 
 def verify(
     run: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")],
@@ -18,6 +20,7 @@ def verify(
 
     Example: pathweave verify runs/mcl_mini
     """
+    import_models_quickly()
     from pathweave.evaluate.verify import verify_base, verify_run
     from pathweave.runs.loading import load_run
     from pathweave.runs.run_directory import RunDirectory

@@ -317,8 +317,8 @@ def _settings(directory: Path, about: Mapping[str, Any]) -> tuple[QFormerConfig,
         raise SAVED_BASE.broken(directory, error) from error
 
 
-def load_connector(base: Base, directory: Path) -> None:
-    """Load a saved connector into a base of the same kind.
+def load_connector(base: Base, directory: Path) -> str:
+    """Load a saved connector into a base of the same kind, and return the base's fingerprint.
 
     Raises:
         PathError: If the directory is damaged or was saved from another kind of base.
@@ -333,8 +333,9 @@ def load_connector(base: Base, directory: Path) -> None:
     rule = f"{directory / TENSORS} must hold exactly the tensors of the connector"
     load_exactly(base.connector, state, rule, "the file is damaged", stay=True)
     base.fresh_projector = False
-    if base.fingerprint() != about["fingerprint"]:
+    if (fingerprint := base.fingerprint()) != about["fingerprint"]:
         raise PathError(
             f"{directory} must belong to this language model, got another fingerprint; the file "
             "is damaged or the language model differs from the one it was trained with"
         )
+    return fingerprint

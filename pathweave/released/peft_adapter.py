@@ -17,6 +17,7 @@ from pathweave.errors import PathError
 from pathweave.extras import import_extra
 from pathweave.model.llm_hosts import PREFIX, llm_linears
 from pathweave.model.paths import ModalPath
+from pathweave.model.pathweave import PathWeave
 from pathweave.nn import Mixture, Route
 from pathweave.nn.hooked import Carried, carrying
 from pathweave.recipe.schema import Recipe
@@ -76,23 +77,41 @@ def export_lora(root: Path, name: str, out: Path) -> dict[str, Any]:
     if name not in (finished := run.finished(recipe)):
         raise PathError(unknown("path", name, finished))
     model, _ = load_run(root, [name])
-    mixtures = model.paths.mixtures(name)
-    factors = _factors(model.llm, model.paths[name], mixtures)
-    base, ranks = _language_model(recipe), Counter(len(each.a) for each in factors.values())
+    mixtures, base = model.paths.mixtures(name), _language_model(recipe)
     with new_directory(out) as directory:
-        write_json(directory / CONFIG, _config(peft, factors, base))
-        write_tensors(directory / TENSORS, _tensors(factors))
+        ranks = write_lora(model, name, base, directory)
         shutil.copytree(run.path(name), directory / PATH)
-        difference, largest = _difference(peft, model.llm, mixtures, directory, [*factors])
-    counts = {str(rank): count for rank, count in sorted(ranks.items())}
+        difference, largest = _difference(peft, model.llm, mixtures, directory, [*ranks])
+    counts = {str(rank): count for rank, count in sorted(Counter(ranks.values()).items())}
     return {
         "base_model": base,
-        "layers": len(factors),
+        "layers": len(ranks),
         "ranks": counts,
         "difference": difference,
         "largest": largest,
         "dtype": str(model.llm.dtype).removeprefix("torch."),
     }
+
+
+def write_lora(model: PathWeave, name: str, base: str, directory: Path) -> dict[str, int]:
+    """Write the files of a LoRA that peft loads, and return its rank by layer.
+
+    Args:
+        model: The model.
+        name: The path; see ``export_lora``.
+        base: Where others find the language model.
+        directory: An empty directory.
+
+    Raises:
+        PathError: If no LoRA computes what the path does.
+        PathWeaveError: If peft is not installed.
+        DiskError: If the files cannot be written.
+    """
+    peft = import_extra("peft", "peft")
+    factors = _factors(model.llm, model.paths[name], model.paths.mixtures(name))
+    write_json(directory / CONFIG, _config(peft, factors, base))
+    write_tensors(directory / TENSORS, _tensors(factors))
+    return {layer: len(each.a) for layer, each in factors.items()}
 
 
 def _factors(

@@ -1,6 +1,7 @@
 """Loading of a model and its readers from a recipe and a directory."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ from pathweave.runs.connector_directory import load_shared
 from pathweave.runs.path_directory import describe_path, load_order, load_path
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import features_home
-from pathweave.storage.tensors import load_exactly
+from pathweave.storage.tensors import NotFilling, load_exactly
 from pathweave.validation import unknown
 
 
@@ -190,8 +191,10 @@ def load_run(
     """
     run = RunDirectory(root)
     recipe = run.recipe()
-    model = new_model(recipe, layers)
-    load_finished(model, run, recipe, only)
+    # All values are loaded, where the run has its own connector: none are drawn before.
+    with NotFilling() if recipe.base == "mini" and run.base.exists() else nullcontext():
+        model = new_model(recipe, layers)
+        load_finished(model, run, recipe, only)
     if not layers:
         refuse_hosts(model)
     return model, recipe
@@ -233,15 +236,17 @@ def load_finished(
     newest = run.newest_connector(finished)
     own_connector = newest is not None or (bool(finished) and run.base.exists())
     changed: dict[str, dict[str, Tensor]] = {}
+    fingerprint = ""
     if newest is not None:
         changed = load_shared(model, newest)
     elif own_connector:
-        load_connector(model.base, run.base)
+        fingerprint = load_connector(model.base, run.base)
     for name in model.paths.names:
         if own_connector or name in finished:
             model.paths.drop(name)
     wanted = None if only is None else [n for n in only if n not in model.paths]
-    fingerprint = model.base.fingerprint() if finished else ""
+    if finished and not fingerprint:
+        fingerprint = model.base.fingerprint()
     made_for = dict.fromkeys(finished, fingerprint)
     if newest is not None:
         # A stage that changed the connector says what the fingerprint was before, so the paths of

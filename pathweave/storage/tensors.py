@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pathweave.errors import PathError, PathWeaveError
 from pathweave.storage.atomic import new_file
 
 ALIGNMENT = 64  # bytes, of tensors that torch allocates
 SIZE_BYTES = 8  # of the length of the header, which a file begins with
+
+FILLING = ("torch.nn.init", "transformers.initialization")  # which wraps the former
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -34,6 +37,23 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         file.write((start - SIZE_BYTES).to_bytes(SIZE_BYTES, "little"))
         file.write(data[SIZE_BYTES:end].ljust(start - SIZE_BYTES))
         file.write(memoryview(data)[end:])
+
+
+class NotFilling(TorchFunctionMode):
+    """Leaves out initial values, where all values are to follow."""
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 (as torch has it)
+        types: object,
+        args: Any = (),  # noqa: ANN401
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Call a function of torch, unless it is one that fills a tensor."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) not in FILLING:
+            return func(*args, **kwargs)
+        return args[0] if args else kwargs["tensor"]
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -87,15 +87,15 @@ def train_stage(
                 lesson.after_step(step + 1, lr)
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
             record["padding"] = model.padding / max(model.read, 1)
-            rate = len(batch) / (time.perf_counter() - tick)
-            _report(lesson.name, step, record, rate, log, bar, watch.note)
+            record["samples_per_second"] = len(batch) / (time.perf_counter() - tick)
+            _report(lesson.name, step, record, log, bar, watch.note)
             if watch.is_due(step):
                 few = _drawn(lesson, batch[: training.micro_batch])
                 processes.alone(partial(watch.look, model, step, *few))
             done, ended = step + 1, step + 1 == training.steps
             if done % training.save_every == 0 or ended or wants_stop:
-                elapsed = seconds + time.perf_counter() - began
-                now = {"stage": lesson.name, "step": done, "seconds": elapsed}
+                spent = seconds + time.perf_counter() - began
+                now = {"stage": lesson.name, "step": done, "seconds": spent}
                 processes.alone(partial(save_checkpoint, checkpoint, modules, optimizer, now))
             if wants_stop and not ended:
                 raise Interrupted(f"stopped in stage {lesson.name!r} after step {done}")
@@ -107,7 +107,6 @@ def _report(
     name: str,
     step: int,
     record: dict[str, float],
-    rate: float,
     log: RunLog,
     bar: Bar,
     use: str = "",
@@ -124,8 +123,8 @@ def _report(
             "training.lr, set training.max_update_rms to 1, or look at the data of this stage"
         )
     rounded = {name: float(f"{value:.6g}") for name, value in record.items()}
-    log.event("step", stage=name, step=step + 1, **rounded, samples_per_second=round(rate, 2))
-    bar.advance(1, note=f"loss {loss:.3f}{use}  {rate:.1f} samples/s")
+    log.event("step", stage=name, step=step + 1, **rounded)
+    bar.advance(1, note=f"loss {loss:.3f}{use}  {record['samples_per_second']:.1f} samples/s")
 
 
 def mixed_seed(*numbers: int) -> int:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathweave.bases import weights_dir
 from pathweave.bases.convert.smollm2 import convert_smollm2
+from pathweave.bases.mini import attention, load_smollm
 
 TOKENS = ["<end>", "<s>", "</s>", "a", "b", "1", "2", "\u0120", "ab", "\u0120a"]
 DIM, HEADS, KV_HEADS, HIDDEN = 32, 2, 1, 64
@@ -81,6 +82,26 @@ def test_the_directory_loads_and_nothing_is_missing(tiny):
     generation = model.generation_config
     ids = (generation.bos_token_id, generation.eos_token_id, generation.pad_token_id)
     assert ids == (1, 2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, None])
+def test_it_is_loaded_as_transformers_loads_it(tiny, dtype):
+    (directory, _), before = tiny, torch.random.get_rng_state()
+    ours = load_smollm(directory, dtype)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=dtype or "auto", attn_implementation=attention()
+    )
+    for found, expected in (
+        (ours.state_dict(), theirs.state_dict()),
+        (dict(ours.named_buffers()), dict(theirs.named_buffers())),
+    ):
+        assert [*found] == [*expected]
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+        assert all(found[name].dtype == expected[name].dtype for name in found)
+    assert ours.lm_head.weight is ours.model.embed_tokens.weight
+    assert ours.config.to_dict() == theirs.config.to_dict()
+    assert ours.generation_config.to_dict() == theirs.generation_config.to_dict()
 
 
 def test_rotated_coordinates_are_put_into_halves(tiny):

@@ -5,23 +5,23 @@ five modalities on the small base; without it a quick one is made.
 """
 
 import asyncio
-import importlib.util
 import os
 import re
 import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from benchmarks.serving import answer_all, is_tie, questions
 from pathweave.data.examples import Examples
 from pathweave.data.manifest import Manifest, write_manifest
 from pathweave.errors import PathWeaveError
 from pathweave.model.generate import generate
-from pathweave.model.rank import log_likelihoods
 from pathweave.runs.assistant import load
 from pathweave.serve.engine import Asked, EngineError, whole
 from pathweave.serve.in_process import InProcess
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.vllm
 
 ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("PATHWEAVE_VLLM", "")
-COUNT, CLIENTS = 200, 32
+COUNT, SETS = 200, 10
 LONG = "List the planets of the sun:"
-TIES, NATS = 4, 0.05  # answers that may differ, and by how much their likelihoods
+TIES = 4  # answers that may differ
 SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -57,14 +57,6 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def assistant(finished):
     return load(finished, layers=False)
-
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("engines", ROOT / "benchmarks/engines.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -120,22 +112,20 @@ def run(engine, work):
     return asyncio.run(main())
 
 
-def test_greedy_answers_are_those_of_this_process(serve, finished, assistant, benchmark):
-    """200 prompts of five modalities, asked by 32 clients at once; but for ties."""
-    local = load(finished).model
-    prompts = benchmark.prompts_of(finished, local, COUNT)
-    assert {piece.path for prompt in prompts for piece in prompt if not isinstance(piece, str)} == {
-        *local.paths.names
+def test_greedy_answers_are_those_of_this_process(serve, finished, assistant):
+    """200 prompts of five modalities, asked at once; but for ties."""
+    here = load(finished)
+    asked = [replace(a, max_tokens=16) for a in questions(here, finished, COUNT // SETS)]
+    assert {part.path for a in asked for part in a.prompt if not isinstance(part, str)} == {
+        *here.model.paths.names
     }
-    ask = lambda engine: benchmark.answer_all(engine, prompts, CLIENTS, 16)  # noqa: E731
-    expected, _, _ = run(InProcess(local), ask)
-    answers, _, _ = run(remote_engine(assistant.model, finished, serve[1]), ask)
-    differing = [i for i in range(COUNT) if answers[i] != expected[i]]
+    expected = asyncio.run(answer_all(InProcess(here.model, max_waiting=COUNT), asked))
+    engine = remote_engine(assistant.model, finished, serve[1], max_waiting=COUNT)
+    answers = asyncio.run(answer_all(engine, asked))
+    differing = [i for i in range(len(asked)) if answers[i] != expected[i]]
     assert len(set(expected)) > 10
     assert len(differing) <= TIES
-    for i in differing:
-        one, other = log_likelihoods(local, [prompts[i]], [answers[i], expected[i]])[0].tolist()
-        assert abs(one - other) < NATS
+    assert all(is_tie(here.model, asked[i], [answers[i], expected[i]]) for i in differing)
 
 
 def test_a_long_answer_comes_in_many_pieces(serve, finished, assistant):

@@ -9,6 +9,7 @@ from torch import nn
 from pathweave.errors import RunError
 from pathweave.storage.tensors import (
     HASHED_ONLY_IF_SET,
+    NotFilling,
     hashed_settings,
     load_exactly,
     tensors_hash,
@@ -108,3 +109,15 @@ def test_tensors_of_another_type_are_copied():
     load_exactly(module, halves, "it must fit", stay=True)
     assert module.weight.dtype == torch.float32
     assert torch.equal(module.weight, halves["weight"].float())
+
+
+def test_no_values_are_drawn_where_others_follow():
+    before = torch.random.get_rng_state()
+    with NotFilling():
+        layer = nn.Linear(3, 4)
+        table = nn.Embedding(5, 3)
+        assert nn.init.normal_(layer.weight) is layer.weight
+    assert (layer.weight.shape, table.weight.shape) == ((4, 3), (5, 3))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    nn.Linear(3, 4)
+    assert not torch.equal(torch.random.get_rng_state(), before)

@@ -57,7 +57,7 @@ class Connector:
     is_plain: bool = False
 
     @classmethod
-    def of(cls, shape: QFormerConfig, number: int = PATHS) -> "Connector":
+    def of(cls, shape: QFormerConfig, number: int = PATHS, device: str = "cpu") -> "Connector":
         """Return one with so many paths, each with all before it, with random weights."""
         torch.manual_seed(0)
         qformer = QFormer(shape).eval().requires_grad_(False)
@@ -76,9 +76,10 @@ class Connector:
         for path in paths:
             for parameter in path.experts.parameters():
                 nn.init.normal_(parameter, std=0.02)
-        features = [torch.randn(TOKENS, shape.encoder_width) for _ in range(BATCH)]
-        text = torch.randint(shape.vocab_size or 0, (BATCH, TEXT))
-        return cls(qformer, paths.eval().requires_grad_(False), features, text)
+        features = [*torch.randn(BATCH, TOKENS, shape.encoder_width).to(device)]
+        text = torch.randint(shape.vocab_size or 0, (BATCH, TEXT)).to(device)
+        frozen = paths.eval().requires_grad_(False).to(device)
+        return cls(qformer.to(device), frozen, features, text)
 
     def __call__(self, names: Sequence[str]) -> Tensor:
         """Return the query tokens of a batch whose row i takes path ``names[i]``."""
@@ -125,9 +126,9 @@ class Connector:
             layers[site].host = host
 
 
-def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:
+def measure(size: str, shape: QFormerConfig, rounds: int, device: str = "cpu") -> list[Figure]:
     """Return the figures of one size."""
-    model, alone = Connector.of(shape), Connector.of(shape, number=1)
+    model, alone = Connector.of(shape, device=device), Connector.of(shape, 1, device)
     alone.qformer = model.qformer  # of the same weights
     chain, last = NAMES[:4], NAMES[-1]
     forward: dict[str, Callable[[], object]] = {
@@ -150,7 +151,7 @@ def measure(size: str, shape: QFormerConfig, rounds: int) -> list[Figure]:
     limits = dict(zip(("forward", "step"), LIMITS[size], strict=True))
     figures = []
     for what, variants in (("forward", forward), ("step", step)):
-        times = in_turn(variants, rounds)
+        times = in_turn(variants, rounds, device=device)
         for count, name in enumerate(chain):
             label = f"{size}, {what}, {count} predecessors"
             figures.append(Figure(label, ratio(times, name, NONE), at_most=limits[what]))

@@ -13,11 +13,11 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.connector import BERT_BASE, TINY, measure
 from benchmarks.full_size_step import (
     ANSWER,
     NEWEST,
@@ -146,14 +146,15 @@ def compiled(given: Namespace) -> list[Figure]:
     ids = torch.randint(3, 200, (BATCH, 64), device=given.device)
     embedded = model.llm.get_input_embeddings()(ids)
     backend = "aot_eager" if given.device == "cpu" else "inductor"
-    breaks, timed = 0, {"eager": synced(connect, given.device)}
+    timed: dict[str, Callable[[], object]] = {"eager": connect}
+    breaks = 0
     for function in (connect, read):
         torch._dynamo.reset()
         breaks += torch._dynamo.explain(function)().graph_break_count
     torch._dynamo.reset()
     fast = torch.compile(connect, backend=backend)
-    timed["compiled"] = synced(fast, given.device)
-    times = in_turn(timed, given.rounds)
+    timed["compiled"] = fast
+    times = in_turn(timed, given.rounds, device=given.device)
     drift = (fast() - connect()).abs().max() / connect().abs().max()
     return [
         Figure("graph breaks in connector and language model", breaks, "", 0),
@@ -167,9 +168,8 @@ def compiled(given: Namespace) -> list[Figure]:
 
 def connector(given: Namespace) -> list[Figure]:
     """Measure the ratios of ``benchmarks.connector`` on the device."""
-    from benchmarks.connector import measure
-
-    return measure(given.device, given.rounds, given.small)
+    size = "BERT-base"
+    return measure(size, TINY if given.small else BERT_BASE, given.rounds, given.device)
 
 
 def full_size(given: Namespace) -> list[Figure]:
@@ -184,7 +184,7 @@ def full_size(given: Namespace) -> list[Figure]:
     asked: list[Prompt] = [[Medium(NEWEST, each), QUESTION] for each in pair]
     modules = nn.ModuleDict({"path": model.paths[NEWEST]})
     optimizer = make_optimizer(modules, Training())
-    before = len(model.length(asked[0]) * [0])
+    length = model.length(asked[0])
 
     def step() -> None:
         model.train()
@@ -205,16 +205,16 @@ def full_size(given: Namespace) -> list[Figure]:
         "together": lambda: generate(model, asked, SAID, min_tokens=SAID),
         "alone": alone,
         "ranked": lambda: log_likelihoods(model, asked[:1], choices),
-        "whole prompts": lambda: [no_grad(model, asked[:1], [c]) for c in choices],
+        "whole prompts": lambda: losses(model, asked[:1], choices),
     }
-    times = in_turn({k: synced(f, given.device) for k, f in whole.items()}, min(given.rounds, 5))
+    times = in_turn(whole, min(given.rounds, 5), device=given.device)
     median = {label: sorted(found)[len(found) // 2] for label, found in times.items()}
     figures = [
         Figure(
             "step of training, samples a second",
             BATCH / median["step"],
             "",
-            note=f"batch {BATCH}, {before} tokens a prompt, two frames each",
+            note=f"batch {BATCH}, {length} tokens a prompt, two frames each",
         ),
         Figure("frames encoded a second", 2 / median["encode"], ""),
         Figure("tokens said a second, one at a time", BATCH * SAID / median["alone"], ""),
@@ -233,26 +233,16 @@ def full_size(given: Namespace) -> list[Figure]:
     return figures
 
 
-def no_grad(model: PathWeave, asked: Sequence[Prompt], said: Sequence[str]) -> None:
-    """Compute the loss of answers, and nothing else."""
-    with torch.no_grad():
-        model(asked, said)
+@torch.no_grad()
+def losses(model: PathWeave, asked: Sequence[Prompt], choices: Sequence[str]) -> None:
+    """Compute the loss of each choice with its whole prompt."""
+    for choice in choices:
+        model(asked, [choice])
 
 
 def sizes_of(given: Namespace) -> Sizes:
     """Return the sizes that were asked for."""
     return Sizes.small() if given.small else Sizes.full()
-
-
-def synced(run: Callable[[], Any], device: str) -> Callable[[], None]:
-    """Return a function that waits for the device after a call."""
-
-    def both() -> None:
-        run()
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    return both
 
 
 if __name__ == "__main__":

@@ -111,13 +111,16 @@ def in_turn(
     variants: Mapping[str, Callable[[], object]],
     rounds: int = ROUNDS,
     clock: Callable[[], float] = time.perf_counter,
+    device: str = "cpu",
 ) -> dict[str, list[float]]:
     """Return the seconds that each variant took in each round; the variants take turns.
 
-    Every variant is called once before, and is not timed then.
+    Every variant is called once before, and is not timed then. The device is waited for.
     """
+    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
     for run in variants.values():
         run()
+    wait()
     times: dict[str, list[float]] = {label: [] for label in variants}
     for turn in range(rounds):
         # Forwards and backwards in turn: a machine that slows down harms all alike.
@@ -125,6 +128,7 @@ def in_turn(
         for label in order:
             start = clock()
             variants[label]()
+            wait()
             times[label].append(clock() - start)
     return times
 

@@ -90,8 +90,9 @@ def train_stage(
             record["samples_per_second"] = len(batch) / (time.perf_counter() - tick)
             _report(lesson.name, step, record, log, bar, watch.note)
             if watch.is_due(step):
-                few = _drawn(lesson, batch[: training.micro_batch])
-                processes.alone(partial(watch.look, model, step, *few))
+                processes.alone(
+                    partial(watch.look, model, step, *_drawn(lesson, batch[: training.micro_batch]))
+                )
             done, ended = step + 1, step + 1 == training.steps
             if done % training.save_every == 0 or ended or wants_stop:
                 spent = seconds + time.perf_counter() - began

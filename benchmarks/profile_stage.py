@@ -246,11 +246,12 @@ def profile(recipe: Recipe, clock: Callable[[], float]) -> Watch:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         run = Curriculum(recipe, root / "run", Accelerator(), Display(quiet=True))
-        run.readers = Readers(recipe.modalities, FeatureCache(root / "features"))
+        cache = FeatureCache(root / "features")
+        run.readers = Readers(recipe.modalities, cache)
         watch = Watch(run, clock)
         with watch.parts.undo:
             watch.padding = run().padding or 0.0
-        watch.media = len(list((root / "features").rglob("*.safetensors")))
+        watch.media = cache.size()["store"]["media"]
         sets = [run.examples(d) for m in recipe.modalities.values() for d in m.train.values()]
         began = clock()
         for examples in sets:

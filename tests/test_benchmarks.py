@@ -165,7 +165,8 @@ def test_serving_compares_engines_that_give_equal_answers(asked):
     assert all(figure.value > 0 for figure in figures.values())
     assert figures["throughput, batches to one at a time, 8 callers"].at_least == 3
     assert not figures["throughput, batches to one at a time, 1 caller"].limit
-    assert not any(engine.is_alive for engine in ways.values())
+    for engine in ways.values():
+        assert asyncio.run(engine.problem()) == "the thread of the engine has ended"
 
 
 def test_serving_tells_answers_that_rounding_decides_from_others(asked):

@@ -4,6 +4,7 @@ Everything here takes the path of each medium from the prompt itself; a batch an
 them. Encoders are outside: they are frozen, so their features are computed once (``data.cache``).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -122,8 +123,6 @@ class PathWeave(nn.Module):
     Attributes:
         checkpointing: Whether training computes what the language model's layers made once more
             in the backward pass, instead of keeping it.
-        read: Tokens that the language model has read in forward passes, without shared prefixes.
-        padding: How many of them stood for nothing.
 
     Example:
         ``model([["What is it?", Medium("audio", features)]], ["a dog"])`` gives the loss,
@@ -144,7 +143,6 @@ class PathWeave(nn.Module):
         hook_embeddings(self.llm)
         self._first_soft_id = first_soft_id(self.llm, len(base.tokenizer))
         self.checkpointing = False
-        self.read = self.padding = 0
         woven = woven_sites(self.qformer) | woven_sites(self.projector)
         # A path draws its adapters in this order: those of feed-forward blocks last.
         sites = sorted(woven, key=lambda site: not matches(site, ("*",)))
@@ -175,9 +173,16 @@ class PathWeave(nn.Module):
         return self
 
     def forward(
-        self, prompts: Sequence[Prompt], answers: Sequence[str]
+        self, prompts: Sequence[Prompt], answers: Sequence[str], read: Counter[str] | None = None
     ) -> tuple[Float[Tensor, ""], int]:
-        """Return the summed negative log-likelihood of the answers, in nats, and their tokens."""
+        """Return the summed negative log-likelihood of the answers, in nats, and their tokens.
+
+        Args:
+            prompts: Text and encoded media.
+            answers: What is to be said.
+            read: Counts the ``tokens`` that the language model reads, without shared prefixes, and
+                how many of them are ``padding``.
+        """
         said = [self.answer_ids(answer) for answer in answers]
         counts = [len(answer) for answer in said]
         prefilled = self.prefill(prompts, counts)
@@ -185,8 +190,8 @@ class PathWeave(nn.Module):
         # Nothing is predicted from the last token, so it is not read.
         rows = [torch.cat([row, answer[:-1]]) for row, answer in zip(before, said, strict=True)]
         ids, mask = pad(rows, side="right")
-        self.read += ids.numel()
-        self.padding += ids.numel() - sum(map(len, rows))
+        if read is not None:
+            read.update(tokens=ids.numel(), padding=ids.numel() - sum(map(len, rows)))
         # Position t predicts token t + 1. Logits are as wide as the vocabulary, so they are made
         # only where needed; by the model's own forward pass, as some models scale or cap what their
         # output embeddings give. Where that is, the lengths tell: no tensor's values are asked.
@@ -195,8 +200,8 @@ class PathWeave(nn.Module):
             row[start - 1 : start - 1 + count] = True
         ride.known = ids
         inputs = prefilled.decoder_inputs(mask.to(self.device))
-        read = [count - 1 for count in counts]
-        inputs |= prefilled.laid_out.beside("right", self.device, self.base.after_prompt, read)
+        more = [count - 1 for count in counts]
+        inputs |= prefilled.laid_out.beside("right", self.device, self.base.after_prompt, more)
         again = recomputed(self.llm) if self._recomputes else nullcontext()
         with carrying(ride), again:
             ids = ids.to(self.device)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -74,7 +75,7 @@ def train_stage(
             # Noise is a function of seed, step and process, so that a resumed run draws the same.
             torch.manual_seed(mixed_seed(lesson.seed, step, processes.index))
             lr = set_learning_rate(optimizer, step, training)
-            loss, tokens = _accumulate(model, lesson, batch, processes)
+            loss, tokens, read = _accumulate(model, lesson, batch, processes)
             # Any process may be asked to stop.
             total, wants_stop = processes.add_up(
                 [*modules.parameters()], [loss, float(stop.requested)]
@@ -86,7 +87,7 @@ def train_stage(
             if lesson.after_step is not None:
                 lesson.after_step(step + 1, lr)
             record = {"loss": total / tokens, "lr": lr, "grad_norm": norm.item()}
-            record["padding"] = model.padding / max(model.read, 1)
+            record["padding"] = read["padding"] / max(read["tokens"], 1)
             record["samples_per_second"] = len(batch) / (time.perf_counter() - tick)
             _report(lesson.name, step, record, log, bar, watch.note)
             if watch.is_due(step):
@@ -174,16 +175,17 @@ def _accumulate(
     lesson: Lesson,
     batch: Sequence[Index],
     processes: Processes,
-) -> tuple[float, int]:
+) -> tuple[float, int, Counter[str]]:
     """Add up this process's part of the gradient of the mean loss per answer token of a batch.
 
     Every process knows the whole batch, so the number of its answer tokens, by which the loss is
     divided, needs no communication.
 
     Returns:
-        This process's summed loss, in nats, and the number of answer tokens of the whole batch.
+        This process's summed loss, in nats, the number of answer tokens of the whole batch, and
+        what this process's language model has read; see ``PathWeave.forward``.
     """
-    model.read = model.padding = 0
+    read: Counter[str] = Counter()
     tokens = sum(len(model.answer_ids(lesson.sets[w].samples.answer(i))) for w, i in batch)
     mine, longest = share(batch, processes.index, processes.count), share(batch, 0, processes.count)
     size = lesson.training.micro_batch or len(longest)
@@ -195,11 +197,11 @@ def _accumulate(
         # Layers in shares are put together as often in every process: an extra pass counts nothing.
         prompts, answers = _drawn(lesson, part or mine[:1])
         with processes.accelerator.autocast():
-            loss, _ = model(prompts, answers)
+            loss, _ = model(prompts, answers, read)
             objective = loss * ((1 if part else 0) / tokens)
             if lesson.penalty is not None:
                 objective = objective + lesson.penalty(prompts) * (len(part) / len(batch))
         if objective.requires_grad:  # a text on no path reaches nothing that is trained
             objective.backward()
         total += loss.item() if part else 0.0
-    return total, tokens
+    return total, tokens, read

@@ -250,7 +250,8 @@ def profile(recipe: Recipe, clock: Callable[[], float]) -> Watch:
         run.readers = Readers(recipe.modalities, cache)
         watch = Watch(run, clock)
         with watch.parts.undo:
-            watch.padding = run().padding or 0.0
+            environment = run().environment
+            watch.padding = environment.padding if environment and environment.padding else 0.0
         watch.media = cache.size()["store"]["media"]
         sets = [run.examples(d) for m in recipe.modalities.values() for d in m.train.values()]
         began = clock()

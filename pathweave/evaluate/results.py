@@ -92,7 +92,7 @@ class StageResults(BaseModel, extra="forbid"):
 
 
 class Environment(BaseModel, extra="allow"):
-    """Where a run was made; further fields are kept.
+    """Where and how a run was made; further fields are kept.
 
     Args:
         python: Version of Python.
@@ -100,6 +100,9 @@ class Environment(BaseModel, extra="allow"):
         num_cpus: Processors the run could use.
         dtype: Number format of the language model.
         peak_memory_bytes: Largest resident memory of any of its sessions; 0 where it is not known.
+        seconds: Wall-clock time of all sessions by what it was spent on: ``train``, ``score``, and
+            ``encode`` media or read what is kept of them.
+        padding: Share of padding in what the language model read in the run's own steps.
     """
 
     python: str
@@ -107,6 +110,8 @@ class Environment(BaseModel, extra="allow"):
     num_cpus: int
     dtype: str
     peak_memory_bytes: int = 0
+    seconds: dict[str, float] | None = None
+    padding: float | None = None
 
 
 class Results(BaseModel, extra="forbid"):
@@ -121,9 +126,6 @@ class Results(BaseModel, extra="forbid"):
         stages: One entry for each stage of the curriculum that was trained.
         gate_usage: Mean weight of each expert, by path with gates, on the inputs kept with it.
         environment: Where the run was made.
-        seconds: Wall-clock time of all sessions by what it was spent on: ``train``, ``score``, and
-            ``encode`` media or read what is kept of them.
-        padding: Share of padding in what the language model read in training.
 
     Example:
         >>> matrix = ScoreMatrix(["see"])
@@ -144,8 +146,6 @@ class Results(BaseModel, extra="forbid"):
     stages: list[StageResults]
     gate_usage: dict[str, dict[str, float]] | None = None
     environment: Environment | None = None
-    seconds: dict[str, float] | None = None
-    padding: float | None = None
 
     @property
     def matrix(self) -> "ScoreMatrix[float]":

@@ -42,19 +42,20 @@ def make_results(recipe: Recipe, run: RunDirectory, model: PathWeave, scoring: S
             else os.cpu_count() or 1,
             dtype=str(model.llm.dtype).removeprefix("torch."),
             peak_memory_bytes=max(peak_memory(), _earlier_peak(run)),
+            seconds={
+                "train": round(sum((stage.seconds or 0.0 for stage in stages), 0.0), 1),
+                "score": _seconds(told, "score"),
+                "encode": _seconds(told, "encoded"),
+            },
+            padding=round(sum(steps.values()) / len(steps), 4) if steps else None,
         ),
-        seconds={
-            "train": round(sum(stage.seconds or 0.0 for stage in stages), 1),
-            "score": _seconds(told, "score"),
-            "encode": _seconds(told, "encoded"),
-        },
-        padding=round(sum(steps.values()) / len(steps), 4) if steps else None,
     )
 
 
 def _seconds(told: Sequence[Mapping[str, Any]], name: str) -> float:
     """Return the seconds that all events of a name took."""
-    return round(sum(each.get("seconds", 0.0) for each in told if each["event"] == name), 1)
+    spent = (each.get("seconds", 0.0) for each in told if each["event"] == name)
+    return round(sum(spent, 0.0), 1)
 
 
 def _datasets(recipe: Recipe, scoring: Scoring, name: str) -> list[DatasetInfo]:

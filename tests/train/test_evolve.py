@@ -72,16 +72,17 @@ def test_the_results_say_what_was_trained_and_scored(finished_run):
 
 def test_the_results_say_where_the_time_went_and_what_was_padding(finished_run):
     results = Results.load(finished_run / "results.json")
+    environment = results.environment
     spent = {"train": [stage.seconds for stage in results.stages]}
     spent |= {
         part: [event["seconds"] for event in events(finished_run, name)]
         for part, name in (("score", "score"), ("encode", "encoded"))
     }
-    assert results.seconds == {part: round(sum(each), 1) for part, each in spent.items()}
+    assert environment.seconds == {part: round(sum(each), 1) for part, each in spent.items()}
     assert len(spent["encode"]) == 2 * len(SENSORS)
     shares = [event["padding"] for event in events(finished_run, "step")]
-    assert 0 < results.padding < 1
-    assert results.padding == pytest.approx(sum(shares) / len(shares), abs=1e-4)
+    assert 0 < environment.padding < 1
+    assert environment.padding == pytest.approx(sum(shares) / len(shares), abs=1e-4)
 
 
 def test_gate_usage_is_that_of_the_run_as_it_is_loaded(finished_run):
@@ -156,7 +157,7 @@ def test_ctrl_c_stops_and_a_second_run_is_refused_meanwhile(
 ):
     out, output = tmp_path / "run", tmp_path / "output.txt"
     run = Background(output, "evolve", recipe_file, "--out", out)
-    run.wait_until(lambda: num_lines(out) >= 2)
+    run.wait_until(lambda: bool(events(out, "step")))
     run.signal(signal.SIGSTOP)
     assert evolve(recipe_file, out) == 2
     busy = f"must have one writer, but process {run.process.pid} is writing to it"

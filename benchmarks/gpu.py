@@ -124,6 +124,7 @@ def parity(given: Namespace) -> list[Figure]:
     ]
 
 
+@torch.no_grad()
 def compiled(given: Namespace) -> list[Figure]:
     """Compile connector and language model, each as one graph, and time the connector."""
     model = build_model(sizes_of(given), given.device)
@@ -134,11 +135,9 @@ def compiled(given: Namespace) -> list[Figure]:
     queries = torch.stack([model.paths[name].queries for name in rows])
     features = torch.randn(len(rows), 33, shape.encoder_width, device=given.device)
 
-    @torch.no_grad()
     def connect() -> torch.Tensor:
         return model.projector(model.qformer(queries, features, route), route)
 
-    @torch.no_grad()
     def read() -> torch.Tensor:
         # From its embeddings on: the hook there asks what a call carries, which no graph can.
         return model.llm(inputs_embeds=embedded, use_cache=False).logits

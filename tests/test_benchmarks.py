@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import feature_store, profile_stage, serving
+from benchmarks import feature_store, gpu, profile_stage, scale, serving
 from pathweave.data.examples import Examples
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
@@ -188,3 +188,31 @@ def test_on_the_small_base_equal_answers_are_timed(name, tmp_path):
     found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
     assert len(found["figures"]) > 4
     assert all(figure["value"] > 0 for figure in found["figures"])
+
+
+@pytest.mark.unchecked
+def test_the_check_of_a_device_runs_on_a_cpu(tmp_path, capsys):
+    gpu.main(["--small", "--device", "cpu", "--rounds", "1", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    figures = {figure["label"]: figure["value"] for figure in found["figures"]}
+    assert figures["loss, relative difference to the CPU"] == 0
+    assert figures["answers of 16 tokens equal to the CPU's"] == 1
+    assert figures["graph breaks in connector and language model"] == 0
+    assert figures["step of training, samples a second"] > 0
+    assert any(label.startswith("BERT-base, step") for label in figures)
+    if not torch.cuda.is_available():
+        gpu.main([])
+        assert capsys.readouterr().out.endswith("skipped: torch sees no CUDA device here\n")
+
+
+@pytest.mark.slow
+def test_costs_at_scale_follow_from_those_of_a_sample(capsys):
+    scale.main(["--llm", "7B", "--samples", "1000000", "--modalities", "5", "--devices", "8"])
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    table = dict(line for line in lines if len(line) == 2)
+    assert table["language model"] == "7B (6.7 B)"
+    assert table["features stored, one modality"] == "1 TB"  # of 786,432 bytes a sample
+    assert table["memory of a device, batch 16"] == "22 GB"
+    assert table["weights gathered, a device"] == "0.0 GB/s"
+    # 2.6 T operations a sample at 300 T a second
+    assert table["device hours, one modality"] == "2"

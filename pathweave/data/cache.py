@@ -9,6 +9,8 @@ any time, and shared by processes that read and write at once.
 
 import contextlib
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +36,8 @@ class FeatureCache:
 
     Args:
         directory: Where the store is; made on the first write.
+        memory: Bytes of fresh features that are kept in memory, the latest, and not on disk, which
+            is only read then: for media that strangers send. None keeps all on disk.
 
     Example:
         >>> import tempfile
@@ -51,9 +55,10 @@ class FeatureCache:
         torch.Size([1, 3, 8])
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory: int | None = None) -> None:
         self.directory = Path(directory)
         self.store = FeatureStore(self.directory)
+        self._latest = None if memory is None else _Latest(memory)
 
     def features(
         self,
@@ -99,14 +104,16 @@ class FeatureCache:
             # Some networks have activations beyond float16; infinity would poison the training.
             is_exact = getattr(encoder, "is_exact", False)
             stored = half if half.isfinite().all() and not is_exact else fresh
-            self.store.add(key, stored)
+            (self._latest or self.store).add(key, stored)
             known[key] = stored.to(torch.float32)
         return [known[key] for key in keys]
 
     def holds(self, encoder: Encoder, decoder: Decoder, data: bytes) -> bool:
         """Return whether there are features of a medium."""
         key = self.key(encoder, decoder, data)
-        return key in self.store or (self._has_old_form and self._old_file(key).exists())
+        is_kept = self._latest is not None and self._latest.find(key) is not None
+        is_old = self._has_old_form and self._old_file(key).exists()
+        return is_kept or is_old or key in self.store
 
     def key(self, encoder: Encoder, decoder: Decoder, data: bytes) -> bytes:
         """Return the 32 bytes by which the features of a medium are known."""
@@ -162,13 +169,16 @@ class FeatureCache:
             write_atomic(self.directory / ELSEWHERE, lines.encode())
 
     def _read(self, key: bytes) -> Tensor | None:
-        if (found := self.store.find(key)) is None and self._has_old_form:
+        found = None if self._latest is None else self._latest.find(key)
+        if found is None:
+            found = self.store.find(key)
+        if found is None and self._has_old_form:
             try:
                 found = load(self._old_file(key).read_bytes())["features"]
             except (OSError, SafetensorError, KeyError):
                 return None
             with contextlib.suppress(DiskError):
-                self.store.add(key, found)
+                (self._latest or self.store).add(key, found)
         return None if found is None else found.to(torch.float32)
 
     @cached_property
@@ -180,3 +190,27 @@ class FeatureCache:
 
     def _old_folders(self) -> Iterator[Path]:
         yield from (each for each in self.directory.glob("[0-9a-f][0-9a-f]") if each.is_dir())
+
+
+class _Latest:
+    """The features that were used last, of so many bytes; threads may share it."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._room = num_bytes
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, key: bytes) -> Tensor | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def add(self, key: bytes, features: Tensor) -> None:
+        with self._lock:
+            if (known := self._kept.pop(key, None)) is not None:
+                self._room += known.nbytes
+            self._kept[key] = features
+            self._room -= features.nbytes
+            while self._room < 0:
+                self._room += self._kept.popitem(last=False)[1].nbytes

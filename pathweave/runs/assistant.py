@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import AnyReader, NativeReader, as_prompt
 from pathweave.data.messages import Part, parse_question
 from pathweave.decoders import Decoder
@@ -161,6 +162,7 @@ def load(
     paths: Sequence[str] | None = None,
     guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
     layers: bool = True,
+    cache: FeatureCache | None = None,
 ) -> Assistant:
     """Return an assistant over a directory that ``pathweave evolve`` wrote.
 
@@ -170,30 +172,34 @@ def load(
         guard: Wraps each decoder, such as in one that works in another process.
         layers: Whether the language model is to answer; an assistant without its layers makes
             prompts alone.
+        cache: Where features are kept; None is the shared cache.
 
     Raises:
         RunError: If the directory is no run.
         PathError: If a path is damaged.
     """
     model, recipe = load_run(Path(run), None if paths is None else list(paths), layers)
-    return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run)), guard))
+    return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run)), guard, cache))
 
 
 def load_alone(
-    base: str, guard: Callable[[Decoder], Decoder] = lambda decoder: decoder
+    base: str,
+    guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
+    cache: FeatureCache | None = None,
 ) -> Assistant:
     """Return an assistant over a base and the paths it comes with, without any run.
 
     Args:
         base: See ``pathweave.runs.loading.load_base``.
         guard: See ``load``.
+        cache: See ``load``.
 
     Raises:
         RecipeError: If there is no such base.
         FetchError: If weights cannot be fetched, or are incomplete.
     """
     loaded = load_base(base)
-    return Assistant(PathWeave(loaded), make_readers(None, loaded, guard=guard))
+    return Assistant(PathWeave(loaded), make_readers(None, loaded, guard=guard, cache=cache))
 
 
 def run_of(model: str) -> Path | None:

@@ -268,9 +268,9 @@ def make_readers(
     base: Base | None = None,
     run: RunDirectory | None = None,
     guard: Callable[[Decoder], Decoder] = lambda decoder: decoder,
-    features: Path | None = None,
+    cache: FeatureCache | None = None,
 ) -> Readers:
-    """Return readers of the declared modalities over the shared cache of features.
+    """Return readers of the declared modalities over a cache of features.
 
     Args:
         recipe: Declares the modalities; None declares none.
@@ -278,7 +278,7 @@ def make_readers(
             their modality. A vision LLM reads its own media, and its tower is the encoder ``base``.
         run: Its finished paths are read with code that is what it was when they were learnt.
         guard: Wraps each decoder.
-        features: Where features are kept; None is the shared cache.
+        cache: Where features are kept; None is the shared cache.
 
     Raises:
         RecipeError: If an encoder is the tower of a base that has none.
@@ -296,7 +296,7 @@ def make_readers(
     if recipe is not None and run is not None:
         own = [name for name in run.finished(recipe) if recipe.own_parts(name)]
         learnt = {name: describe_path(run.path(name)).get("sources", {}) for name in own}
-    cache = FeatureCache(features or features_home())
+    cache = cache or FeatureCache(features_home())
     reader = None
     if base is not None and base.native:
         reader = VisionLlmReader(base.llm, base.reader, picture_kind(base.native))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import JointReader, NativeReader
 from pathweave.decoders import Decoder
 from pathweave.errors import RunError
@@ -315,7 +316,10 @@ def _decoders(assistant: Assistant) -> dict[str | None, dict[str, Decoder]]:
 
 
 def load_served(
-    model: str, guard: Callable[[Decoder], Decoder], has_layers: bool = True
+    model: str,
+    guard: Callable[[Decoder], Decoder],
+    has_layers: bool = True,
+    cache: FeatureCache | None = None,
 ) -> Assistant:
     """Return the assistant of a run or of a base, with all it reads media with.
 
@@ -323,15 +327,16 @@ def load_served(
         model: The directory of a run, or a base: see ``pathweave.runs.loading.load_base``.
         guard: Wraps each decoder.
         has_layers: Whether the language model is to answer here.
+        cache: Where features are kept; None is the shared cache.
 
     Raises:
         RunError: If a base by itself is to be answered elsewhere.
         PathWeaveError: If it cannot be loaded whole.
     """
     if run_of(model) is not None:
-        assistant = load(model, guard=guard, layers=has_layers)
+        assistant = load(model, guard=guard, layers=has_layers, cache=cache)
     elif has_layers:
-        assistant = load_alone(model, guard)
+        assistant = load_alone(model, guard, cache)
     else:
         raise RunError(
             f"--engine must go with the directory of a run, which knows the language model, got "

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from pathweave.data.cache import FeatureCache
 from pathweave.data.examples import FeatureReader
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Part
@@ -116,7 +117,7 @@ class Encoding:
         media = {name: about for name, about in recipe.modalities.items() if not about.reads}
         kinds = {about.parts[1].kind for about in media.values()}
         base = new_model(recipe).base if BASE in kinds else None
-        self._readers = make_readers(recipe, base, features=Path(work.out))
+        self._readers = make_readers(recipe, base, cache=FeatureCache(Path(work.out)))
         self._declared = list(media)
         self._manifests = [Manifest(Path(path)) for path in work.manifests]
 

@@ -293,3 +293,33 @@ def test_full_disk(tmp_path):
     assert not cache.holds(Encoder(), DECODER, item[0])
     assert cache.size()["store"]["media"] == 0
     assert len(cache.features(Encoder(), DECODER, [item])) == 1
+
+
+@given(st.lists(st.integers(0, 5), max_size=20), st.integers(0, 4))
+@settings(max_examples=30, deadline=None)
+def test_features_in_memory_are_the_latest_and_nothing_is_written(asked, room):
+    num_bytes = 3 * 8 * 2  # of the features of one medium
+    with TemporaryDirectory() as directory:
+        encoder, cache = Encoder(), FeatureCache(Path(directory) / "here", room * num_bytes)
+        latest, expected = [], 0
+        for seed in asked:
+            item = medium(seed)
+            assert cache.holds(encoder, DECODER, item[0]) == (seed in latest)
+            expected += seed not in latest
+            latest = [*(each for each in latest if each != seed), seed][-room:] if room else []
+            [found] = cache.features(encoder, DECODER, [item])
+            assert torch.equal(found, torch.from_numpy(DECODER(*item).values)[None].half().float())
+        assert encoder.num_seen == expected
+        assert not cache.directory.exists()
+
+
+def test_features_on_disk_are_read_by_a_cache_in_memory(tmp_path):
+    encoder, item = Encoder(), medium(0)
+    [stored] = FeatureCache(tmp_path).features(encoder, DECODER, [item])
+    files = {file: file.stat().st_size for file in tmp_path.iterdir()}
+    cache = FeatureCache(tmp_path, 1 << 20)
+    assert cache.holds(encoder, DECODER, item[0])
+    assert torch.equal(cache.features(encoder, DECODER, [item])[0], stored)
+    assert encoder.num_seen == 1
+    cache.features(encoder, DECODER, [medium(1)])
+    assert {file: file.stat().st_size for file in tmp_path.iterdir()} == files

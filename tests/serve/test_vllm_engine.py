@@ -13,6 +13,7 @@ from pathweave.runs.run_directory import RunDirectory
 from pathweave.serve import vllm_engine
 from pathweave.serve.engine import Asked, EngineError, OverloadError, whole
 from pathweave.serve.in_process import InProcess
+from pathweave.serve.page import paths_taken
 from pathweave.serve.vllm_engine import (
     KEY,
     Remote,
@@ -328,6 +329,18 @@ def test_a_run_is_answered_through_an_engine_as_in_this_process(served, finished
     local = load(finished_run)
     local.root = recipe_file.parent
     assert [answer.text for answer in answers] == local.ask(contents, max_tokens=6)
+
+
+@pytest.mark.usefixtures("home")
+def test_the_page_tells_the_same_ways_whoever_decodes(finished_run, recipe_file):
+    local, remote = load(finished_run), load(finished_run, layers=False)
+    local.root = recipe_file.parent
+    prompt = local.prompt(
+        [{"type": "tilt", "path": "tilt-test-0.npy"}, {"type": "text", "text": "?"}]
+    )
+    [way] = paths_taken(remote.model, prompt)
+    assert way["gates"]["all"]
+    assert [way] == paths_taken(local.model, prompt)
 
 
 def takes_no_embeddings(body, step):

@@ -48,7 +48,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--each", type=int, default=4, help="questions of a caller")
     parser.add_argument("--soak", type=int, help="only ask so many, and report memory")
     given = parser.parse_args(words)
-    report = Report("serving", "How fast are many callers answered?", {"each asks": given.each})
+    asks = f"{given.each} questions" + (" of the run's test sets" if given.run else "")
+    settings: dict[str, object] = {"each caller asks": asks, "rounds": given.rounds}
+    report = Report("serving", "How fast are many callers answered?", settings)
     if given.run:
         assistant = load(given.run)
         model, asked = assistant.model, questions(assistant, given.run)

@@ -67,8 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
     report = Report("sensor_inputs", "What do order and raw recordings cost in training?", settings)
     for label, spec in PATHS.items():
         counts = model.paths[spec.name].count()
-        note = f"{counts['input'] + counts.get('patches', 0):,} parameters of input"
-        report.figures.append(Figure(f"step, {label}", ratio(times, label, SET), note=note))
+        note = f"{counts['input'] + counts.get('patches', 0):,} input parameters"
+        report.figures.append(Figure(label, ratio(times, label, SET), note=note))
     report.finish(given.out)
 
 

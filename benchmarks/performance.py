@@ -20,8 +20,8 @@ from benchmarks.report import Figure
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
-# In the order of the page; what needs a server, a GPU, a night, an idle and a busy machine or more
-# than 8 GB of memory or disk is run by hand.
+# In the order of the page; what needs a server, a GPU, a night, 14 GB or more (full_size_step,
+# load_base) or keeps all cores busy on purpose (busy) is run by hand.
 SCRIPTS = (
     "connector",
     "llm_hosts",

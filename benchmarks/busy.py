@@ -1,6 +1,6 @@
 """How the threads of matrix products should wait: idle machine, a busy neighbour, two jobs.
 
-    python benchmarks/busy.py
+    python -m benchmarks.busy [--small] [--rounds N] [--seconds S] [--out DIR]
 
 Products on several threads meet at barriers. While a thread waits there it may spin, which takes
 a core from whoever else could compute, or sleep. Three settings are compared in each situation:
@@ -10,21 +10,29 @@ a core from whoever else could compute, or sleep. Three settings are compared in
     passive    OMP_WAIT_POLICY=PASSIVE: sleep at once; what the command line sets on a busy machine
 
 Every setting has processes of its own, as it is read when torch is imported. They are kept and take
-turns, so each round measures all settings within seconds of each other. Figures are medians over
-rounds; ratios are medians of the ratio to ``default`` within a round. The work is a row of products
-and a training step of the small base (fetched if it is not here).
+turns, so each round measures all settings within seconds of each other. A figure is the ratio of
+rates to ``default``; its note has the median rate. The work is a row of products and a training
+step of the small base (fetched if it is not here).
 """
 
 import argparse
-import json
+import importlib
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+from benchmarks.report import Figure, Report, options, ratio
+from pathweave.bases.mini import load_mini
+from pathweave.model.paths import PathSpec
+from pathweave.model.pathweave import PathWeave
+from pathweave.model.prompt import Medium
 
 SETTINGS: dict[str, dict[str, str]] = {
     "default": {},
@@ -33,6 +41,7 @@ SETTINGS: dict[str, dict[str, str]] = {
 }
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 BATCH, TOKENS, WIDTH, QUERIES = 8, 49, 1280, 4
+UNITS = {"products": "rows a second", "step": "samples a second"}
 # Situation: jobs at once, whether each has all cores or its share, and busy neighbours.
 SITUATIONS = {
     "alone": (1, False, 0),
@@ -42,18 +51,11 @@ SITUATIONS = {
 }
 
 
-def work() -> None:
+def work(is_small: bool) -> None:
     """Answer orders on standard input, such as ``step 2 5.0``: what, threads, seconds."""
-    import torch
-    from torch import nn
-
-    from pathweave.bases.mini import load_mini
-    from pathweave.model.paths import PathSpec
-    from pathweave.model.pathweave import PathWeave
-    from pathweave.model.prompt import Medium
-
     torch.manual_seed(0)
-    model = PathWeave(load_mini(), {"sense": "sense:"})
+    base = importlib.import_module("tests.tiny").tiny_base() if is_small else load_mini()
+    model = PathWeave(base, {"sense": "sense:"})
     path = model.paths.expand(PathSpec("sense", WIDTH, QUERIES))
     optimizer = torch.optim.AdamW(path.parameters(), lr=1e-4)
     media = [Medium("sense", torch.randn(1, TOKENS, WIDTH)) for _ in range(BATCH)]
@@ -86,21 +88,17 @@ def work() -> None:
         print(count / elapsed, flush=True)
 
 
-def start(setting: str) -> "subprocess.Popen[str]":
-    """Return a process with a setting that waits for orders."""
+def start(setting: str, *words: str) -> "subprocess.Popen[str]":
+    """Return a process with a setting that waits for orders when it has said that it is ready."""
     environment = {k: v for k, v in os.environ.items() if k not in WAITING} | SETTINGS[setting]
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--work"],
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.busy", "--work", *words],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
     )
-    assert process.stdout is not None
-    if process.stdout.readline() != "ready\n":
-        raise SystemExit("a worker must start, got an error; see above")
-    return process
 
 
 def rate(workers: list["subprocess.Popen[str]"], what: str, threads: int, seconds: float) -> float:
@@ -124,57 +122,48 @@ def busy(count: int) -> Iterator[None]:
             other.wait()
 
 
-def measure(rounds: int, seconds: float) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Return rates by work, situation and setting, one a round."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
-    with ExitStack() as stack:
-        workers = {s: [stack.enter_context(start(s)) for _ in range(2)] for s in SETTINGS}
-        for pair in workers.values():
-            for worker in pair:
-                stack.callback(worker.kill)
-        rates: dict[str, dict[str, dict[str, list[float]]]] = {
-            what: {situation: {s: [] for s in SETTINGS} for situation in SITUATIONS}
-            for what in ("products", "step")
-        }
-        for what, situations in rates.items():
-            for situation, found in situations.items():
-                jobs, shared, neighbours = SITUATIONS[situation]
-                threads = max(1, cores // jobs) if shared else cores
-                with busy(neighbours):
-                    for _ in range(rounds):
-                        for setting, pair in workers.items():
-                            found[setting].append(rate(pair[:jobs], what, threads, seconds))
-    return rates
+def measure(
+    workers: Mapping[str, list["subprocess.Popen[str]"]], cores: int, rounds: int, seconds: float
+) -> Iterator[Figure]:
+    """Yield the figures by work, situation and setting."""
+    for what, unit in UNITS.items():
+        for situation, (jobs, shared, neighbours) in SITUATIONS.items():
+            threads = max(1, cores // jobs) if shared else cores
+            rates: dict[str, list[float]] = {setting: [] for setting in workers}
+            with busy(neighbours):
+                for _ in range(rounds):
+                    for setting, pair in workers.items():
+                        rates[setting].append(rate(pair[:jobs], what, threads, seconds))
+            for setting, found in rates.items():
+                label = f"{what}, {situation}, {setting}"
+                note = f"{statistics.median(found):.1f} {unit}"
+                yield Figure(label, ratio(rates, setting, "default"), note=note)
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.work:
-        work()
+    given = parser.parse_args(words)
+    if given.work:
+        work(given.small)
         return
-    rates = measure(options.rounds, options.seconds)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    if options.json:
-        print(json.dumps({"machine": machine, "rates": rates}))
-        return
-    print(f"{machine}; {options.rounds} rounds of {options.seconds:g} s")
-    units = {"products": "rows of products a second", "step": "training samples a second"}
-    for what, situations in rates.items():
-        print(f"\n{units[what]:37}" + "".join(f"{setting:>16}" for setting in SETTINGS))
-        for situation, found in situations.items():
-            cells = ""
-            for values in found.values():
-                pairs = zip(values, found["default"], strict=True)
-                ratio = statistics.median(value / base for value, base in pairs)
-                cells += f"{statistics.median(values):9.1f} ({ratio:.2f})"
-            print(f"  {situation:35}{cells}")
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    cores, seconds, small = len(allowed) or os.cpu_count() or 1, given.seconds, []
+    if given.small:
+        cores, seconds, small = 1, 0.01, ["--small"]
+    settings = {"cores": cores, "seconds": seconds}
+    report = Report("busy", "How should threads wait for each other?", settings)
+    with ExitStack() as stack:
+        workers = {s: [stack.enter_context(start(s, *small)) for _ in range(2)] for s in SETTINGS}
+        for worker in (each for pair in workers.values() for each in pair):
+            stack.callback(worker.kill)
+        for worker in (each for pair in workers.values() for each in pair):
+            if worker.stdout is None or worker.stdout.readline() != "ready\n":
+                raise SystemExit("a worker must start, got an error; see above")
+        report.figures += measure(workers, cores, given.rounds, seconds)
+    report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """One training step and two answers of a model of the paper's size, with random weights, on a CPU.
 
-    python benchmarks/full_size_step.py | tee docs/full_size_step.txt    (22 GB of memory)
-    python benchmarks/full_size_step.py --small                                (the same code, tiny)
+    python -m benchmarks.full_size_step [--out DIR]       (22 GB of memory; all is measured once)
+    python -m benchmarks.full_size_step --small           (the same code, tiny)
 
 Vicuna-7B's shape in bfloat16, EVA-CLIP's ViT-g/14 at 224 pixels in bfloat16, a Q-Former of 12
 layers in float32 with a path for pictures and the paper's four paths. The one that reads pairs of
@@ -10,15 +10,13 @@ the ViT. Weights are made in place: modules come from the meta device, get memor
 type, and are filled with copies of one block of random numbers.
 """
 
-import argparse
-import json
 import resource
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from benchmarks.report import Figure, Report, options
 from pathweave.encoders.eva_weights import VIT_G, empty_vision_model
 from pathweave.estimate.costs import Memory
 from pathweave.estimate.estimate import FLOAT32, MOMENTS
@@ -42,7 +41,7 @@ from pathweave.model.base import Base, freeze, with_contiguous_head
 from pathweave.model.generate import generate
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
-from pathweave.model.prompt import Medium
+from pathweave.model.prompt import Medium, Prompt
 from pathweave.nn import Projector, QFormer, QFormerConfig
 from pathweave.train.schedule import make_optimizer
 
@@ -107,32 +106,6 @@ class Sizes:
             widths={FIRST: 24, "video": 24, "audio": 16, "point_cloud": 12, NEWEST: 24},
             queries=4,
         )
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was measured.
-
-    Attributes:
-        parameters: Parameters of each part.
-        threads: Threads of torch.
-        before_bytes: Resident memory before anything was built.
-        peak_bytes: Largest resident memory of the process up to the end of each phase.
-        expected: Memory of the training step as ``pathweave.estimate`` counts it, without the
-            program itself.
-        seconds: Time of each part of each phase.
-        loss: Loss of the training step, in nats a token.
-        answers: What random weights answer.
-    """
-
-    parameters: dict[str, int]
-    threads: int
-    before_bytes: int
-    peak_bytes: dict[str, int]
-    expected: Memory
-    seconds: dict[str, dict[str, float]]
-    loss: float
-    answers: dict[str, str]
 
 
 class Stopwatch:
@@ -285,8 +258,8 @@ def expectation(model: PathWeave, tower: nn.Module, kept: int) -> Memory:
     )
 
 
-def run(sizes: Sizes) -> Report:
-    """Build, train one step, answer twice, and report."""
+def run(sizes: Sizes) -> list[Figure]:
+    """Build, train one step, answer twice; return parameters, memory, time and loss."""
     before, watch = peak_memory(), Stopwatch()
     torch.manual_seed(0)
     with watch.phase("build"):
@@ -303,28 +276,29 @@ def run(sizes: Sizes) -> Report:
         with watch.part("encoder"):
             pair = encode(tower, 2, size)
         loss, kept = train_step(model, [Medium(NEWEST, pair), QUESTION], watch)
-    answers = {}
     for name, frames in ((FIRST, 1), (NEWEST, 2)):
         with watch.phase(f"answer, {name}"):
             with watch.part("encoder"):
                 features = encode(tower, frames, size)
-            answers[name] = answer(model, [Medium(name, features), QUESTION])
-    return Report(
-        parameters={
-            "language model": count(model.llm),
-            "encoder": count(tower),
-            "Q-Former and projector": count(model.qformer) + count(model.projector),
-            "paths": count(model.paths),
-            "trained": count(model.paths[NEWEST]),
-        },
-        threads=torch.get_num_threads(),
-        before_bytes=before,
-        peak_bytes=watch.peaks,
-        expected=expectation(model, tower, kept),
-        seconds={phase: dict(parts) for phase, parts in watch.seconds.items()},
-        loss=loss,
-        answers=answers,
-    )
+            asked: Prompt = [Medium(name, features), QUESTION]
+            generate(model, [asked], max_tokens=TOKENS, min_tokens=TOKENS)
+    parts = {
+        "language model": count(model.llm),
+        "encoder": count(tower),
+        "Q-Former and projector": count(model.qformer) + count(model.projector),
+        "paths": count(model.paths),
+        "trained": count(model.paths[NEWEST]),
+    }
+    peaks = {"before building": before, **watch.peaks}
+    expected = expectation(model, tower, kept)
+    shapes = {**vars(expected), "all": expected.total}
+    figures = [Figure(f"parameters, {part}", n / GIGA, "G") for part, n in parts.items()]
+    figures += [Figure(f"peak, {phase}", n / GIGA, "GB") for phase, n in peaks.items()]
+    figures += [Figure(f"from shapes, {part}", n / GIGA, "GB") for part, n in shapes.items() if n]
+    for phase, seconds in watch.seconds.items():
+        figures.append(Figure(phase, sum(seconds.values()), "s"))
+        figures += [Figure(f"{phase}: {part}", took, "s") for part, took in seconds.items()]
+    return [*figures, Figure("loss of the training step", loss, "nats a token")]
 
 
 def train_step(
@@ -356,11 +330,6 @@ def check_gradients(model: PathWeave) -> None:
     assert all(p.grad.isfinite().all() for p in model.paths[NEWEST].parameters())  # type: ignore[union-attr]
 
 
-def answer(model: PathWeave, prompt: Sequence[str | Medium]) -> str:
-    """Return a greedy answer of exactly ``TOKENS`` tokens."""
-    return generate(model, [prompt], max_tokens=TOKENS, min_tokens=TOKENS)[0]
-
-
 def count(module: nn.Module) -> int:
     """Return the number of parameters."""
     return sum(p.numel() for p in module.parameters())
@@ -372,36 +341,13 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def show(report: Report) -> None:
-    """Print a report as text."""
-    print(f"One step at full size: random weights, bfloat16, CPU, {report.threads} threads\n")
-    for part, number in report.parameters.items():
-        print(f"{part:<28}{number:>15,} parameters")
-    print(f"\n{'memory':<28}{'GB':>15}")
-    for phase, size in {"before building": report.before_bytes, **report.peak_bytes}.items():
-        print(f"{'peak, ' + phase:<28}{size / GIGA:>15.2f}")
-    for part, size in {**vars(report.expected), "all": report.expected.total}.items():
-        if size:
-            print(f"{'from shapes, ' + part:<28}{size / GIGA:>15.3f}")
-    print(f"\n{'time':<28}{'s':>15}")
-    for phase, parts in report.seconds.items():
-        print(f"{phase:<28}{sum(parts.values()):>15.2f}")
-        for part, seconds in parts.items():
-            print(f"  {part:<26}{seconds:>15.2f}")
-    print(f"\nloss {report.loss:.3f} nats a token; answers of {TOKENS} tokens each")
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--small", action="store_true", help="Tiny sizes, for a test.")
-    parser.add_argument("--json", action="store_true", help="Print JSON.")
-    options = parser.parse_args(arguments)
-    report = run(Sizes.small() if options.small else Sizes.full())
-    if options.json:
-        print(json.dumps(asdict(report)))
-    else:
-        show(report)
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    given = options(__doc__).parse_args(words)
+    question = "What do one step and two answers take at full size?"
+    report = Report("full_size_step", question, {"tokens of an answer": TOKENS})
+    report.figures += run(Sizes.small() if given.small else Sizes.full())
+    report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """Time and memory of loading an InstructBLIP from safetensors.
 
-    python benchmarks/load_base.py --gigabytes 2
+    python -m benchmarks.load_base [--gigabytes 2] [--small] [--out DIR]
 
 Writes a checkpoint of random weights with the shapes of InstructBLIP-Vicuna-7B in bfloat16 (the
 vision model, which a base does not read, is left out), with as many layers of the language model as
 the size allows; 14 GB are all 32. Drops it from the system's cache, loads it, and computes once
-with it, so that every weight is touched. Anonymous memory is what cannot be dropped: a copy of the
-weights would show there. The Q-Former is held in float32 and is therefore copied.
+with it twice, so that every weight is touched. Anonymous memory is what cannot be dropped: a copy
+of the weights would show there. The Q-Former is held in float32 and is therefore copied. TMPDIR is
+where the checkpoint is written; all is measured once.
 """
 
-import argparse
 import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from benchmarks.report import Figure, Report, options
 from pathweave.bases.pretrained import QFORMER_TOKENIZER, load_pretrained
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
@@ -39,12 +41,17 @@ LLM = {
     "num_attention_heads": 32,
     "vocab_size": 32001,
 }
+SMALL = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 
 
-def write(directory: Path, num_layers: int) -> None:
+def write(directory: Path, num_layers: int, is_small: bool) -> None:
     """Write the checkpoint shard by shard: one layer of the language model is in memory."""
-    text_config = {**LLM, "num_hidden_layers": num_layers}
-    config = InstructBlipConfig(text_config=text_config, image_token_index=32000)
+    sizes = SMALL if is_small else {}
+    config = InstructBlipConfig(
+        text_config={**LLM, **sizes, "num_hidden_layers": num_layers},
+        qformer_config=sizes,
+        image_token_index=32000,
+    )
     with torch.device("meta"):
         model = InstructBlipForConditionalGeneration(config)
     config.save_pretrained(directory)
@@ -84,40 +91,42 @@ def memory() -> dict[str, float]:
     return {"resident": fields["Rss"], "anonymous": fields["Anonymous"]}
 
 
-def report(what: str, began: float, before: dict[str, float]) -> None:
-    """Print the time since ``began`` and the growth of memory."""
-    seconds = time.perf_counter() - began
-    grown = "  ".join(f"{kind} +{memory()[kind] - before[kind]:.2f} GB" for kind in before)
-    print(f"{what:<14} {seconds:6.1f} s   {grown}", flush=True)
+def grown(what: str, began: float, before: dict[str, float]) -> list[Figure]:
+    """Return the time since ``began`` and the growth of memory."""
+    seconds, now = time.perf_counter() - began, memory()
+    growth = [
+        Figure(f"{what}, growth of {kind} memory", now[kind] - held, "GB")
+        for kind, held in before.items()
+    ]
+    return [Figure(f"{what}, time", seconds, "s"), *growth]
 
 
-def main() -> None:
-    """Write, load, compute, and print what it took."""
-    parser = argparse.ArgumentParser(description="Time and memory of loading a base.")
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="Size of the checkpoint.")
-    parser.add_argument("--directory", type=Path, help="Where to write; a temporary one if none.")
-    arguments = parser.parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    """Write, load, compute twice, and report what it took."""
+    parser = options(__doc__)
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the checkpoint")
+    given = parser.parse_args(words)
     logging.disable_progress_bar()
-    num_layers = max(1, round((arguments.gigabytes * 1e9 - OTHER_BYTES) / LAYER_BYTES))
-    with tempfile.TemporaryDirectory(dir=arguments.directory) as temporary:
+    num_layers = max(1, round((given.gigabytes * 1e9 - OTHER_BYTES) / LAYER_BYTES))
+    report = Report("load_base", "What does loading a base take?", {"layers": num_layers})
+    with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
-        write(directory, num_layers)
+        write(directory, num_layers, given.small)
         files = sorted(directory.glob("*.safetensors"))
         size = sum(file.stat().st_size for file in files) / 1e9
-        print(f"{size:.2f} GB in {len(files)} files, {num_layers} layers of the language model")
+        report.settings["checkpoint"] = f"{size:.2f} GB in {len(files)} files"
         for file in files:
             drop_from_cache(file)
         before, began = memory(), time.perf_counter()
         base = load_pretrained(directory, dtype=torch.bfloat16)
-        report("load", began, before)
-        model, began = PathWeave(base).eval(), time.perf_counter()
-        with torch.no_grad():
-            model([[Medium("image", torch.zeros(1, 257, 1408)), "What is it?"]], ["a dog"])
-        report("first touch", began, before)
-        began = time.perf_counter()
-        with torch.no_grad():
-            model([[Medium("image", torch.zeros(1, 257, 1408)), "What is it?"]], ["a dog"])
-        report("second touch", began, before)
+        report.figures += grown("load", began, before)
+        model = PathWeave(base).eval()
+        for what in ("first touch", "second touch"):
+            began = time.perf_counter()
+            with torch.no_grad():
+                model([[Medium("image", torch.zeros(1, 257, 1408)), "What is it?"]], ["a dog"])
+            report.figures += grown(what, began, before)
+    report.finish(given.out)
 
 
 if __name__ == "__main__":

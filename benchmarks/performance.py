@@ -20,7 +20,8 @@ from benchmarks.report import Figure
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results" / "performance"
 PAGE = ROOT / "docs" / "performance.md"
-# In the order of the page; scripts that need a server, a GPU or a night are run by hand.
+# In the order of the page; what needs a server, a GPU, a night, 14 GB or more (full_size_step,
+# load_base) or keeps all cores busy on purpose (busy) is run by hand.
 SCRIPTS = (
     "connector",
     "llm_hosts",
@@ -30,6 +31,8 @@ SCRIPTS = (
     "serving",
     "memory",
     "feature_store",
+    "sensor_inputs",
+    "side_by_side",
 )
 START, END = "<!-- figures: written by python -m benchmarks.performance -->", "<!-- end -->"
 

@@ -134,7 +134,7 @@ def in_turn(
 
 
 def ratio(times: Mapping[str, Sequence[float]], of: str, to: str) -> float:
-    """Return the median over rounds of the ratio of one variant's time to another's."""
+    """Return the median over rounds of the ratio of one variant's times or rates to another's."""
     return statistics.median(a / b for a, b in zip(times[of], times[to], strict=True))
 
 

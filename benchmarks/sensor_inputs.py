@@ -1,17 +1,19 @@
 """What it costs to tell a sequence its order, and to read recordings: parameters and time a step.
 
-python benchmarks/sensor_inputs.py            (last output: benchmarks/sensor_inputs.txt)
+    python -m benchmarks.sensor_inputs [--small] [--rounds N] [--out DIR]
 
 A step is one of training on the small base: 16 recordings of one channel and 427 samples, or as
-many tokens as the patch encoder makes of them. The steps of all paths take turns; a figure is the
-median over rounds of the ratio of processor time to a path that reads its tokens as a set.
+many tokens as the patch encoder makes of them. A figure is the ratio of processor time to a path
+that reads its tokens as a set.
 """
 
-import statistics
+import importlib
 import time
+from collections.abc import Callable, Sequence
 
 import torch
 
+from benchmarks.report import Figure, Report, in_turn, options, ratio
 from pathweave.model.paths import PathSpec
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Prompt
@@ -20,9 +22,9 @@ from pathweave.nn.patches import PatchSpec
 from pathweave.runs.loading import load_base
 
 BATCH, LENGTH, TOKENS, WIDTH = 16, 427, 54, 128
-ROUNDS = 9
+SET = "tokens as a set"
 PATHS = {
-    "tokens as a set": PathSpec("unordered", WIDTH, 4),
+    SET: PathSpec("unordered", WIDTH, 4),
     "sinusoids": PathSpec("sinusoids", WIDTH, 4, positions="sinusoidal"),
     "learned positions": PathSpec("table", WIDTH, 4, positions="learned"),
     "patch encoder": PathSpec(
@@ -32,47 +34,42 @@ PATHS = {
 }
 
 
-def prompts(spec: PathSpec) -> list[Prompt]:
-    """Return questions about random media of a path."""
-    found: list[Prompt] = []
-    for _ in range(BATCH):
-        features = torch.randn(1, TOKENS, WIDTH)
-        if spec.patches is not None:
-            values = torch.randn(1, LENGTH, 1).cumsum(1)
-            features = torch.cat([values, torch.ones_like(values)], dim=2)
-        found.append([Medium(spec.name, features), "Which leaf?"])
-    return found
+def add_path(model: PathWeave, spec: PathSpec, batch: int) -> Callable[[], None]:
+    """Add a path to a model; return its step of training on random media."""
+    path = model.paths.expand(spec)
+    features = torch.randn(batch, 1, TOKENS, WIDTH)
+    if spec.patches is not None:
+        values = torch.randn(batch, 1, LENGTH, 1).cumsum(2)
+        features = torch.cat([values, torch.ones_like(values)], dim=3)
+    path.standardise_input([*features[:, 0]])
+    prompts: list[Prompt] = [[Medium(spec.name, each), "Which leaf?"] for each in features]
+    optimizer = torch.optim.AdamW(path.parameters(), fused=True)
 
-
-def main() -> None:
-    """Measure and print."""
-    torch.manual_seed(0)
-    model = PathWeave(load_base("mini"))
-    shown, optimizers = {}, {}
-    for label, spec in PATHS.items():
-        path = model.paths.expand(spec)
-        shown[label] = prompts(spec)
-        media = (piece for prompt in shown[label] for piece in prompt)
-        units = [unit for each in media if isinstance(each, Medium) for unit in each.features]
-        path.standardise_input(units)
-        optimizers[label] = torch.optim.AdamW(path.parameters(), fused=True)
-    model.train()
-
-    def step(label: str) -> float:
-        began = time.process_time()
-        loss, tokens = model(shown[label], ["one"] * BATCH)
+    def step() -> None:
+        loss, tokens = model(prompts, ["one"] * batch)
         (loss / tokens).backward()
-        optimizers[label].step()
-        optimizers[label].zero_grad()
-        return time.process_time() - began
+        optimizer.step()
+        optimizer.zero_grad()
 
-    rounds = [{label: step(label) for label in PATHS} for _ in range(ROUNDS + 1)][1:]
-    print(f"batch {BATCH}, {TOKENS} tokens or {LENGTH} samples, {torch.get_num_threads()} threads")
-    print(f"{'':<20}{'parameters of input':>20}{'time of a step':>16}")
+    return step
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    given = options(__doc__).parse_args(words)
+    torch.manual_seed(0)
+    base = importlib.import_module("tests.tiny").tiny_base() if given.small else load_base("mini")
+    model, batch = PathWeave(base), 2 if given.small else BATCH
+    steps = {label: add_path(model, spec, batch) for label, spec in PATHS.items()}
+    model.train()
+    times = in_turn(steps, given.rounds, time.process_time)
+    settings = {"batch": batch, "tokens": TOKENS, "samples": LENGTH, "relative to": SET}
+    report = Report("sensor_inputs", "What do order and raw recordings cost in training?", settings)
     for label, spec in PATHS.items():
         counts = model.paths[spec.name].count()
-        ratio = statistics.median(found[label] / found["tokens as a set"] for found in rounds)
-        print(f"{label:<20}{counts['input'] + counts.get('patches', 0):>20,}{ratio:>16.2f}")
+        note = f"{counts['input'] + counts.get('patches', 0):,} input parameters"
+        report.figures.append(Figure(label, ratio(times, label, SET), note=note))
+    report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
 """What ``pathweave compare --jobs 2`` saves: two short cells, one after another and side by side.
 
-python benchmarks/side_by_side.py            (last output: benchmarks/side_by_side.txt)
+    python -m benchmarks.side_by_side [--small] [--rounds N] [--out DIR]
 
-The figure is a ratio of two times of one run. Before the clock starts, a third cell has filled the
-feature cache and trained the first stage.
+Before the clock starts, a third cell has filled the feature cache and trained the first stage.
 """
 
-import argparse
-import os
+import importlib
 import shutil
+import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from benchmarks.report import Figure, Report, options, ratio
 from pathweave.compare.grid import Grid, load_grid
 from pathweave.compare.run_grid import run_grid
 
 MINI = Path(__file__).resolve().parents[1] / "recipes" / "mcl_mini.yaml"
 GRID = """
 name: side by side
-recipe: {mini}
+recipe: {recipe}
 seeds: [0]
 set:
-  modalities.image.training.steps: {first}
+  modalities.{names[0]}.training.steps: {first}
   training.steps: {steps}
   training.warmup: 5
   evaluation.subset: {subset}
@@ -35,9 +34,10 @@ methods:
   pathweave: {{}}
   no_gate: {{method.gate: null}}
 orders:
-  main: [image, depth]
+  main: [{names[0]}, {names[1]}]
 """
 TIMED = ("pathweave", "no_gate")
+ALONE, TOGETHER = "one after another", "side by side"
 
 
 def seconds(grid: Grid, prepared: Path, out: Path, jobs: int) -> float:
@@ -51,24 +51,30 @@ def seconds(grid: Grid, prepared: Path, out: Path, jobs: int) -> float:
     return elapsed
 
 
-def main() -> None:
-    """Print both times and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--first", type=int, default=20, help="steps of the first stage")
-    parser.add_argument("--steps", type=int, default=80, help="steps of the second")
-    parser.add_argument("--subset", type=int, default=60, help="test samples of each set")
-    options = parser.parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    parser = options(__doc__)
+    parser.set_defaults(rounds=1)  # of two minutes
+    given = parser.parse_args(words)
+    names, sizes = ("image", "depth"), {"first": 20, "steps": 80, "subset": 60}
+    times: dict[str, list[float]] = {ALONE: [], TOGETHER: []}
     with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        (root / "grid.yaml").write_text(GRID.format(mini=MINI, **vars(options)), encoding="utf-8")
+        root, recipe = Path(directory), MINI
+        if given.small:
+            names, sizes = ("sight", "sound"), {"first": 6, "steps": 6, "subset": 4}
+            recipe = importlib.import_module("tests.tiny").write_tiny_recipe(root, *names)
+        text = GRID.format(recipe=recipe, names=names, **sizes)
+        (root / "grid.yaml").write_text(text, encoding="utf-8")
         grid = load_grid(root / "grid.yaml")
         run_grid(grid, root / "prepared", ["adapters"], quiet=True)
-        alone = seconds(grid, root / "prepared", root / "alone", jobs=1)
-        together = seconds(grid, root / "prepared", root / "together", jobs=2)
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {options.steps} steps a cell")
-    print(f"one after another  {alone:6.1f} s")
-    print(f"side by side       {together:6.1f} s")
-    print(f"side by side takes {together / alone:.2f} of the time")
+        for turn in range(given.rounds):
+            for jobs, (label, found) in enumerate(times.items(), 1):
+                found.append(seconds(grid, root / "prepared", root / f"{label} {turn}", jobs))
+    report = Report("side_by_side", "What do two cells at a time save?", {"steps": sizes["steps"]})
+    for label, found in times.items():
+        report.figures.append(Figure(f"two cells {label}", statistics.median(found), "s"))
+    report.figures.append(Figure(f"{TOGETHER}, to {ALONE}", ratio(times, TOGETHER, ALONE)))
+    report.finish(given.out)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib
-import importlib.util
 import json
 import math
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import feature_store, gpu, profile_stage, scale, serving
+from benchmarks import feature_store, full_size_step, gpu, profile_stage, scale, serving
 from pathweave.data.examples import Examples
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
@@ -25,43 +24,30 @@ WAYS = ("forward", "backward")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def full_size_step():
-    place = BENCHMARKS / "full_size_step.py"
-    spec = importlib.util.spec_from_file_location("full_size_step", place)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(__import__("sys").modules, "full_size_step", module)
-        spec.loader.exec_module(module)
-        yield module
+def run_small(name: str, out: Path, *words: str) -> dict[str, float]:
+    """Run a benchmark at small sizes and return what it wrote, by label."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    module.main(["--small", "--rounds", "1", "--out", str(out), *words])
+    found = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    return {figure["label"]: figure["value"] for figure in found["figures"]}
 
 
-def test_the_full_size_step_small(full_size_step, capsys):
-    full_size_step.main(["--small", "--json"])
-    report = json.loads(capsys.readouterr().out)
-    assert math.isfinite(report["loss"])
-    step = report["seconds"]["training step"]
+def test_the_full_size_step_small(tmp_path):
+    figures = run_small("full_size_step", tmp_path)
+    assert math.isfinite(figures["loss of the training step"])
+    step = {label.partition(": ")[2] for label in figures if label.startswith("training step: ")}
     parts = {"encoder", "connector", "llm, whole sequence", "llm, head", "backward", "optimiser"}
-    assert step.keys() == parts | {"llm, before the medium", "rest"}
+    assert step == parts | {"llm, before the medium", "rest"}
     for name in ("image", "depth"):
-        answer = report["seconds"][f"answer, {name}"]
-        assert answer["llm, one token each"] > 0
-    peaks = list(report["peak_bytes"].values())
-    assert 0 < report["before_bytes"] <= peaks[0] <= peaks[-1]
-    trained = report["parameters"]["trained"]
-    assert report["expected"]["gradients"] == 4 * trained
-    assert report["expected"]["optimizer"] == 8 * trained
+        assert figures[f"answer, {name}: llm, one token each"] > 0
+    before, *peaks = (size for label, size in figures.items() if label.startswith("peak, "))
+    assert 0 < before <= peaks[0] <= peaks[-1]
+    trained = figures["parameters, trained"]
+    assert figures["from shapes, gradients"] == pytest.approx(4 * trained)
+    assert figures["from shapes, optimizer"] == pytest.approx(8 * trained)
 
 
-def test_its_text(full_size_step, capsys):
-    full_size_step.main(["--small"])
-    text = capsys.readouterr().out
-    assert "peak, training step" in text
-    assert "from shapes, all" in text
-    assert "backward" in text
-
-
-def test_weights_are_made_once_in_place_and_finite(full_size_step):
+def test_weights_are_made_once_in_place_and_finite():
     with torch.device("meta"):
         module = torch.nn.ModuleDict(
             {"linear": torch.nn.Linear(7, 5), "norm": torch.nn.LayerNorm(3)}
@@ -76,7 +62,7 @@ def test_weights_are_made_once_in_place_and_finite(full_size_step):
     assert not any(p.requires_grad for p in module.parameters())
 
 
-def test_large_weights_repeat_no_row(full_size_step, monkeypatch):
+def test_large_weights_repeat_no_row(monkeypatch):
     monkeypatch.setattr(full_size_step, "BLOCK", 13)
     with torch.device("meta"):
         module = torch.nn.Linear(10, 12, bias=False)
@@ -85,7 +71,7 @@ def test_large_weights_repeat_no_row(full_size_step, monkeypatch):
     assert len(module.weight.unique(dim=0)) == 12
 
 
-def test_the_sizes_are_the_papers(full_size_step):
+def test_the_sizes_are_the_papers():
     sizes = full_size_step.Sizes.full()
     with torch.device("meta"):
         config = full_size_step.InstructBlipVisionConfig(**sizes.vision)
@@ -139,13 +125,16 @@ def test_the_profile_of_a_small_run(tmp_path):
     assert sum(of_phases) == pytest.approx(100)
 
 
-@pytest.mark.parametrize("name", ["connector", "llm_hosts"])
-def test_a_benchmark_runs_at_small_sizes_and_writes_its_figures(name, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS.parent)
-    module = importlib.import_module(f"benchmarks.{name}")
-    module.main(["--small", "--rounds", "1", "--out", str(tmp_path)])
-    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
-    assert found["figures"]
+@pytest.mark.parametrize("name", ["connector", "llm_hosts", "sensor_inputs"])
+def test_a_benchmark_runs_at_small_sizes_and_writes_its_figures(name, tmp_path):
+    assert all(value > 0 for value in run_small(name, tmp_path).values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+def test_the_load_of_a_small_base(tmp_path):
+    figures = run_small("load_base", tmp_path)
+    assert len(figures) == 9
+    assert all(value > 0 for label, value in figures.items() if label.endswith("time"))
 
 
 @pytest.fixture(scope="module")
@@ -182,19 +171,22 @@ def test_serving_tells_answers_that_rounding_decides_from_others(asked):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["inference", "peft_switching"])
 def test_on_the_small_base_equal_answers_are_timed(name, tmp_path):
-    importlib.import_module(f"benchmarks.{name}").main(
-        ["--small", "--rounds", "1", "--out", str(tmp_path)]
-    )
-    found = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
-    assert len(found["figures"]) > 4
-    assert all(figure["value"] > 0 for figure in found["figures"])
+    figures = run_small(name, tmp_path)
+    assert len(figures) > 4
+    assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "count"), [("busy", 24), ("side_by_side", 3)])
+def test_processes_that_share_the_cores_are_timed(name, count, tmp_path, home):
+    figures = run_small(name, tmp_path)
+    assert len(figures) == count
+    assert all(value > 0 for value in figures.values())
 
 
 @pytest.mark.unchecked
 def test_the_check_of_a_device_runs_on_a_cpu(tmp_path, capsys):
-    gpu.main(["--small", "--device", "cpu", "--rounds", "1", "--out", str(tmp_path)])
-    found = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
-    figures = {figure["label"]: figure["value"] for figure in found["figures"]}
+    figures = run_small("gpu", tmp_path, "--device", "cpu")
     assert figures["loss, relative difference to the CPU"] == 0
     assert figures["answers of 16 tokens equal to the CPU's"] == 1
     assert figures["graph breaks in connector and language model"] == 0

@@ -2,7 +2,7 @@
 
 Where they spin, they are back at work at once; where they sleep, waking takes its time, but their
 core is free for others. On an idle machine spinning trains nearly twice as fast; beside another
-busy program sleeping does (``benchmarks/busy.py``).
+busy program sleeping does (``python -m benchmarks.busy``).
 """
 
 import os

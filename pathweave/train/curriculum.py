@@ -189,12 +189,12 @@ class Curriculum:
             self.processes.alone(partial(self._check_unchanged, names, finished))
             self.processes.alone(self._verify)
             if self.processes.count > 1:
-                model = self.model.base.fingerprint(), *(p.content_hash() for p in self.model.paths)
-                rule, remedy = (
-                    "all processes must score the same weights",
-                    "run the same command again",
-                )
-                self.processes.check_same(json.dumps(model), rule, remedy)
+                hashes = [
+                    self.model.base.fingerprint(),
+                    *(p.content_hash() for p in self.model.paths),
+                ]
+                rule = "all processes must score the same weights"
+                self.processes.check_same(str(hashes), rule, "run the same command again")
             scoring.score_stage(self.model, stage)
 
     def _check_unchanged(self, names: tuple[str, ...], finished: list[str]) -> None:

@@ -138,7 +138,10 @@ def scored(run):
     return {file.relative_to(run): file.read_bytes() for file in files}, results, bad
 
 
-@pytest.mark.parametrize(("world", "env"), [(3, {}), (2, {"ACCELERATE_USE_FSDP": "true"})])
+@pytest.mark.parametrize(
+    ("world", "env"),
+    [(3, {}), pytest.param(2, {"ACCELERATE_USE_FSDP": "true"}, marks=pytest.mark.slow)],
+)
 def test_processes_score_together_what_one_scores(recipe, runs, home, tmp_path, world, env):
     """Of a set there are two batches, of its rest there is one, and one question without media."""
     again = tmp_path / "again"

@@ -316,7 +316,7 @@ class Examples:
         Media that cannot be decoded are passed over here; ``drop_bad_samples`` lists them.
 
         Args:
-            advance: Called with the number of samples done.
+            advance: Called with the number of samples done, by all if they are as fast as this one.
             process: Which share.
             num_processes: Number of shares.
         """
@@ -325,7 +325,7 @@ class Examples:
             for part in _media(sample):
                 with contextlib.suppress(MediaError):
                     self._encode(part)
-            advance(1)
+            advance(min(num_processes, len(self) - index))
 
     def _encode(self, part: Part) -> None:
         data, reader = self.manifest.read_media(part), self._reader_of(part.type)

@@ -1,7 +1,7 @@
 """One test set, scored."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from pathweave.model.rank import log_likelihoods
 from pathweave.recipe.schema import TestSet
 
 SUBSET_SEED = 0
+
+Spread = Callable[[Callable[[list[int]], list[str]], Sequence[list[int]]], Iterable[list[str]]]
+"""What a function gives for each batch, in their order, such as ``map``."""
 
 # What a test set chooses of how answers are generated.
 _DECODING = {"max_tokens", "min_tokens", "beams", "length_penalty", "repetition_penalty"}
@@ -76,6 +79,7 @@ def evaluate_set(
     batch_size: int,
     chosen: Sequence[int] | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    spread: Spread = map,
 ) -> dict[int, str]:
     """Answer samples of a test set.
 
@@ -86,6 +90,7 @@ def evaluate_set(
         batch_size: Samples at once.
         chosen: Indices of the samples to answer; None is all.
         advance: Called with the number of samples done.
+        spread: Answers batches, perhaps on several processes.
 
     Returns:
         The answer to each sample, by index.
@@ -96,11 +101,13 @@ def evaluate_set(
     model.eval()
     # Batches of like length pad less. The order is fixed, so scores do not depend on chance.
     order = sorted(range(len(examples)) if chosen is None else chosen, key=examples.length)
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def answer(batch: list[int]) -> list[str]:
+        return _answers(model, [examples.prompt(i) for i in batch], examples, test_set, batch)
+
     predictions: dict[int, str] = {}
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        prompts = [examples.prompt(i) for i in batch]
-        answers = _answers(model, prompts, examples, test_set, batch)
+    for batch, answers in zip(batches, spread(answer, batches), strict=True):
         predictions |= zip(batch, answers, strict=True)
         advance(len(batch))
     return predictions
@@ -137,23 +144,31 @@ def majority_score(train: Examples, test: Examples, test_set: TestSet) -> float:
 
 
 def text_only_score(
-    model: PathWeave, examples: Examples, test_set: TestSet, chosen: Sequence[int]
+    model: PathWeave,
+    examples: Examples,
+    test_set: TestSet,
+    chosen: Sequence[int],
+    spread: Spread = map,
 ) -> float:
     """Return the score of the model when every medium's features are zero: what text gives away.
 
     Samples with the same question get the same answer then, so each question is asked once.
     """
     model.eval()
-    answers: dict[tuple[object, ...], str] = {}
-    predictions: dict[int, str] = {}
+    alike: dict[tuple[object, ...], list[int]] = {}
     for i in chosen:
-        blind = blanked(examples.prompt(i))
         key = tuple(
-            (p.path, p.modality, p.features.shape) if isinstance(p, Medium) else p for p in blind
+            (p.path, p.modality, p.features.shape) if isinstance(p, Medium) else p
+            for p in blanked(examples.prompt(i))
         )
-        if key not in answers:
-            [answers[key]] = _answers(model, [blind], examples, test_set, [i])
-        predictions[i] = answers[key]
+        alike.setdefault(key, []).append(i)
+
+    def answer(batch: list[int]) -> list[str]:
+        return _answers(model, [blanked(examples.prompt(batch[0]))], examples, test_set, batch[:1])
+
+    groups = list(alike.values())
+    answers = zip(groups, spread(answer, groups), strict=True)
+    predictions = {i: said for group, [said] in answers for i in group}
     return score_set(examples, test_set, predictions).score
 
 

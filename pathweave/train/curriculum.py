@@ -91,13 +91,13 @@ class Curriculum:
         self.model.to(self.accelerator.device)
         # Only now: a recipe that was refused may be mended and run in the same directory.
         self.processes.alone(self._begin)
-        # Scores of the other processes would be the same: they wait instead.
-        alone = partial(self.examples, alone=True)
-        scoring = Scoring(self.recipe, self.run, alone, self.display, self.log)
+        scoring = Scoring(
+            self.recipe, self.run, self.examples, self.display, self.log, self.processes
+        )
         for names in self.stages:
             if names[0] not in finished:
                 self._take(names)
-            self.processes.alone(partial(self._score, names, finished, scoring))
+            self._score(names, finished, scoring)
         results = make_results(self.recipe, self.run, self.model, scoring)
         if self.processes.is_first:
             results.save(self.run.results)
@@ -111,18 +111,12 @@ class Curriculum:
         if not self.run.base_proof.exists():
             record_base(self.model, self.run)
 
-    def examples(self, data: DataSet, alone: bool = False) -> Examples:
-        """Return the usable samples of a data set, with all features computed.
-
-        Args:
-            data: The data set.
-            alone: Whether this process computes them alone, while the others wait for it.
-        """
+    def examples(self, data: DataSet) -> Examples:
+        """Return the usable samples of a data set, with all features computed."""
         group = self.processes
-        process, count = (0, 1) if alone else (group.index, group.count)
         manifest, limit = Path(data.manifest), self.recipe.limit_of(data)
         draw = data.draw if isinstance(data, TrainSet) else None
-        key = manifest, data.prompt, data.path, limit, draw, count
+        key = manifest, data.prompt, data.path, limit, draw
         if key not in self._examples:
             examples = Examples(
                 manifest, self.readers, data.path, limit, data.prompt, self.recipe.seed
@@ -130,11 +124,10 @@ class Curriculum:
             began = time.perf_counter()
             label = f"encode {manifest.parent.name}/{manifest.stem}"
             bar = self.display.bar(label, total=len(examples))
-            examples.encode(bar.advance, process, count)
-            if count > 1:
-                group.alone(lambda: None)
+            examples.encode(bar.advance, group.index, group.count)
+            group.alone(lambda: None)
             examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
-            if count > 1:
+            if group.count > 1:
                 usable = [examples.sample(index).id for index in range(len(examples))]
                 rule = f"all processes must read the same samples of {manifest}"
                 group.check_same(json.dumps(usable), rule, "give each all of its files")
@@ -193,8 +186,15 @@ class Curriculum:
         """Score what is not scored yet after a stage, with paths that compute what they did."""
         stage = self.recipe.curriculum.index(names[-1])
         if not scoring.is_complete(stage):
-            self._check_unchanged(names, finished)
-            self._verify()
+            self.processes.alone(partial(self._check_unchanged, names, finished))
+            self.processes.alone(self._verify)
+            if self.processes.count > 1:
+                hashes = [
+                    self.model.base.fingerprint(),
+                    *(p.content_hash() for p in self.model.paths),
+                ]
+                rule = "all processes must score the same weights"
+                self.processes.check_same(str(hashes), rule, "run the same command again")
             scoring.score_stage(self.model, stage)
 
     def _check_unchanged(self, names: tuple[str, ...], finished: list[str]) -> None:

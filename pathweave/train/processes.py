@@ -2,13 +2,15 @@
 
 Every process knows the whole batch and learns from its share of it. What a run trains is small, so
 its gradients are added up in one piece after the backward pass; nothing is wrapped, and a process
-whose share reaches no trained parameter adds nothing. Only the first process writes and scores.
+whose share reaches no trained parameter adds nothing. Whole batches of a test set are shared out,
+so that answers are those of one process to the last bit. Only the first process writes.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,7 +25,9 @@ from pathweave.model.llm_hosts import decoder_layers
 from pathweave.model.pathweave import PathWeave
 from pathweave.storage.atomic import sha256_bytes
 
-# The others wait while the first one scores, however long that takes.
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+# Processes wait while another one works, however long that takes.
 PATIENCE = timedelta(days=1)
 DONE, FAILED = -1, -2  # what the first process tells the others, beside numbers of layers
 
@@ -95,6 +99,33 @@ class Processes:
         told = torch.tensor([number], device="cpu")
         dist.broadcast(told, src=0, group=self._patient)
         return int(told)
+
+    def gathered(self, own: Found) -> list[Found]:
+        """Return on all processes what each of them has, in their order."""
+        if self.count == 1:
+            return [own]
+        found = [own] * self.count
+        dist.all_gather_object(found, own, self._patient)
+        return found
+
+    def spread(self, do: Callable[[Given], Found], tasks: Sequence[Given]) -> Iterator[Found]:
+        """Yield on all processes what tasks give, in their order; each process does every n-th.
+
+        With a language model in shares the first process does them all, and the others lend it
+        theirs: each pass takes all of them anyway.
+        """
+        own: list[Found] = []
+
+        def take(place: int) -> None:
+            own[:] = map(do, tasks[place : place + 1])
+
+        for start in range(0, len(tasks), 1 if self.shards else self.count):
+            if self.shards:
+                self.alone(partial(take, start))
+            else:
+                take(start + self.index)
+            for found in self.gathered(own):
+                yield from found
 
     def check_same(self, value: str, rule: str, remedy: str) -> None:
         """Refuse to go on if processes differ in something.

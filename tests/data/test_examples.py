@@ -90,9 +90,11 @@ def test_without_encoding_first_the_check_does_it(directory):
 
 
 def test_processes_encode_shares(directory):
-    encoders = [Counting() for _ in range(4)]
+    encoders, done = [Counting() for _ in range(4)], []
     for process, encoder in enumerate(encoders):
-        examples(directory, sound=encoder).encode(ignore, process, 4)
+        tell = ignore if process else done.append
+        examples(directory, sound=encoder).encode(tell, process, 4)
+    assert done == [4, 2]  # the first one counts for all
     assert [encoder.num_seen for encoder in encoders] == [2, 2, 1, 1]
     whole = Counting()
     examples(directory, sound=whole).encode(ignore)

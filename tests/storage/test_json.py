@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from pathweave.bases.convert.minilm import convert_minilm
 from pathweave.bases.llm import read_config
@@ -21,6 +22,7 @@ from pathweave.storage.atomic import read_json, write_json
 from pathweave.storage.bundle import Bundle
 from pathweave.storage.tensors import write_tensors
 from pathweave.train.log import RunLog
+from pathweave.train.processes import Processes
 from pathweave.train.scoring import Scoring
 
 DEEP = "[" * 10**5
@@ -30,7 +32,8 @@ def scoring(directory):
     modality = {"decoder": {"kind": "array"}, "encoder": {"kind": "precomputed", "width": 2}}
     tree = {"name": "a", "modalities": {"a": {**modality, "cue": "a"}}, "curriculum": ["a"]}
     display, log = Display(quiet=True), RunLog(directory / "log.jsonl")
-    return Scoring(parse_recipe(tree), RunDirectory(directory), lambda data: [], display, log)
+    run, processes = RunDirectory(directory), Processes(Accelerator())
+    return Scoring(parse_recipe(tree), run, lambda data: [], display, log, processes)
 
 
 def weights(directory):

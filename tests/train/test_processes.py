@@ -17,7 +17,7 @@ from torch import nn
 from pathweave.errors import RunError
 from pathweave.model.generate import generate
 from pathweave.model.llm_hosts import decoder_layers
-from pathweave.train.processes import Processes
+from pathweave.train.processes import Processes, lost_processes
 from tests.tiny import chain, medium, tiny_model
 from tests.whole_runs import SENSORS, Background, events, hashes, write_recipe
 
@@ -26,6 +26,7 @@ LR, STEPS = 1e-3, 5
 SETTINGS = (
     # Of two processes one has three samples, in two passes, and the other two, in one.
     *("training.batch_size=5", "training.micro_batch=2"),
+    *("evaluation.subset=4", "evaluation.batch_size=2", "bad_samples=0.5"),
     *(f"training.steps={STEPS}", f"training.lr={LR}", "training.medium_every=2"),
     'method.sites=["*", "llm/*/self_attn/*"]',
 )
@@ -63,9 +64,16 @@ def finish(processes):
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """Of the last stage one training sample has a medium: most shares, and batches, have none."""
+    """Of the last stage one training sample has a medium: most shares, and batches, have none.
+
+    Its test set has a medium that cannot be read. The second stage is scored by what is generated.
+    """
     directory = tmp_path_factory.mktemp("few_media")
     file = write_recipe(directory, *SENSORS)
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    tree["modalities"]["sound"]["test"]["qa"]["metric"] = "exact_match"
+    file.write_text(json.dumps(tree), encoding="utf-8")
+    (directory / "tilt-test-1.npy").write_bytes(b"no array")
     manifest = directory / "tilt-train.jsonl"
     rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     for row in rows[1:]:
@@ -113,14 +121,40 @@ def test_two_processes_learn_the_tensors_of_one(runs, other):
 
 
 @pytest.mark.parametrize("other", ["two", "shares"])
-def test_one_process_writes_and_scores(runs, other):
-    # What each process has read of its share, the first one reads again for scores of all.
-    told = ([e["event"] for e in events(runs / name)] for name in ("one", other))
-    one, two = ([event for event in each if event != "encoded"] for each in told)
+def test_one_process_writes(runs, other):
+    one, two = ([e["event"] for e in events(runs / name)] for name in ("one", other))
     assert one == two
     one, two = ([e["score"] for e in events(runs / name, "score")] for name in ("one", other))
     assert one == two
     assert all(event["identical"] for event in events(runs / other, "verified"))
+
+
+def scored(run):
+    """All that scoring leaves behind, to the last bit, but for the time it took."""
+    files = [run / "scores.json", *sorted((run / "predictions").rglob("*.*"))]
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    bad = {json.dumps(event["problems"]) for event in events(run, "bad_samples")}
+    results.pop("environment")
+    return {file.relative_to(run): file.read_bytes() for file in files}, results, bad
+
+
+@pytest.mark.parametrize(
+    ("world", "env"),
+    [(3, {}), pytest.param(2, {"ACCELERATE_USE_FSDP": "true"}, marks=pytest.mark.slow)],
+)
+def test_processes_score_together_what_one_scores(recipe, runs, home, tmp_path, world, env):
+    """Of a set there are two batches, of its rest there is one, and one question without media."""
+    again = tmp_path / "again"
+    shutil.copytree(runs / "one", again)
+    (again / "scores.json").unlink()
+    shutil.rmtree(again / "predictions")
+    finish(start(recipe, again, tmp_path, world, **env))
+    (files, *others), found = scored(runs / "one"), scored(again)
+    assert found == (files, *others)
+    assert len(files) == 1 + 2 * (
+        6 + 3
+    )  # answers and statistics after each stage, and of the whole
+    assert len(others[1]) == 1
 
 
 def test_a_request_to_one_stops_all_and_other_numbers_go_on(recipe, runs, home, tmp_path):
@@ -214,6 +248,19 @@ def _differ(processes):
 
 def test_processes_that_differ_are_refused_and_an_error_of_the_first_reaches_all():
     group(_differ)
+
+
+def _share_out(processes):
+    for count in (0, 1, 3, 5):
+        by = processes.spread(lambda task: (task, processes.index), range(count))
+        assert list(by) == [(task, task % processes.count) for task in range(count)]
+    with pytest.raises(RunError if processes.index != 1 else ZeroDivisionError), lost_processes():
+        list(processes.spread(lambda task: 1 // task, [1, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_tasks_are_shared_out_and_a_process_that_fails_ends_all(world):
+    group(_share_out, world)
 
 
 def _in_shares(processes):

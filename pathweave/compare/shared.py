@@ -45,8 +45,10 @@ def first_stage(recipe: Recipe, out: Path) -> tuple[Recipe, Path] | None:
     changes = {
         "method": MethodSection.model_validate({f: getattr(recipe.method, f) for f in HEEDED}),
         # In one place, so that settings of later stages alone make no difference; a stage without
-        # adapters has neither up-projections nor gates.
-        "training": recipe.training_of(name).model_copy(update={"up_lr": None, "gate_lr": None}),
+        # adapters has neither up-projections nor gates, and nothing inside the language model.
+        "training": recipe.training_of(name).model_copy(
+            update={"up_lr": None, "gate_lr": None, "llm_lr_share": 1.0}
+        ),
         "modalities": {**alone.modalities, name: modality},
         # Whole sets are scored after the last stage of the cell, not of this.
         "evaluation": recipe.evaluation.model_copy(update={"whole_at_end": False}),

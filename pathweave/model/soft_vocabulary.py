@@ -92,7 +92,9 @@ class Ride(Carried):
         for index, mixtures in enumerate(self.mixtures):
             chosen = (path == index).nonzero()[:, 0]
             if mixtures and len(chosen):
-                runs.append((mixtures, chosen.to(device)))
+                # All tokens, as in most passes of one path: nothing need be picked out.
+                takers = len(soft) if len(chosen) == len(path) else chosen.to(device)
+                runs.append((mixtures, takers))
         return Route(tuple(runs), tokens=soft.shape[1])
 
     def _before(self, deciding: Int[Tensor, "batch tokens"]) -> Int[Tensor, " batch"]:

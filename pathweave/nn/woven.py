@@ -182,10 +182,10 @@ class Route:
 
     Attributes:
         runs: For each run the mixtures of its path, by name of the host, and what takes it: the
-            number of consecutive rows, all of whose tokens do; or indices of single tokens, counted
-            through the batch row by row, each in one run at most. A host that the path does not
-            adapt is absent.
-        tokens: Tokens of a row, where runs are of single tokens.
+            number of consecutive rows, all of whose tokens do; or in all runs indices of single
+            tokens, counted through the batch row by row, each in one run at most. A host that the
+            path does not adapt is absent.
+        tokens: Tokens of a row, where hosts may be given the last ones of each row alone.
 
     Example:
         >>> Route().rows
@@ -209,17 +209,22 @@ def weave(
     The corrections are added in place: a host's output is as large as what it took to compute it.
 
     Raises:
-        ValueError: If the route is of single tokens, and these are of another batch.
+        ValueError: If the tokens are of another sequence than those of the route.
     """
     runs = [(mixtures.get(site), rows) for mixtures, rows in route.runs]
     if all(mixture is None for mixture, _ in runs):
         return y
-    if route.tokens is not None:
-        places: Sequence[Place] = _given([rows for _, rows in runs], x, route.tokens)
-    else:
+    if route.tokens is not None and x.ndim > 2 and x.shape[-2] > route.tokens:
+        raise ValueError(
+            f"a host must be given tokens of the sequence, {route.tokens} a row or the last of them, "
+            f"got {x.shape[-2]}; leave it out of the sites"
+        )
+    if route.rows:
         per_row = x.shape[:-1].numel() // route.rows
         ends = accumulate(cast(int, rows) * per_row for _, rows in runs)
-        places = [slice(start, end) for start, end in pairwise([0, *ends])]
+        places: Sequence[Place] = [slice(start, end) for start, end in pairwise([0, *ends])]
+    else:
+        places = _given([rows for _, rows in runs], x, cast(int, route.tokens))
     # The host is one product for the whole batch; only the corrections go run by run.
     flat = x.flatten(0, -2)
     # What autograd takes for a view it would copy whenever it is changed, also in ``backward``.
@@ -242,11 +247,6 @@ def _given(
     given, indices = x.shape[-2], cast(list[Tensor], runs)
     if x.ndim == 2 or given == tokens:
         return indices
-    if given > tokens:
-        raise ValueError(
-            f"a host must be given tokens of the sequence, {tokens} a row or the last of them, got "
-            f"{given}; leave it out of the sites"
-        )
     places = [(each // tokens, each % tokens - (tokens - given)) for each in indices]
     return [(row * given + place)[place >= 0] for row, place in places]
 

@@ -178,6 +178,7 @@ def test_the_first_stage_is_the_same_where_its_settings_are(tiny_recipe, tmp_pat
     assert directory(modalities__sound__training=own) == base
     assert directory(modalities__tilt__cue="lean:") == base
     assert directory(training__up_lr=0.3, training__gate_lr=0.1) == base  # it has no adapters
+    assert directory(training__llm_lr_share=0.1) == base
     for changes in (
         {"seed": 1},
         {"method__queries": 3},

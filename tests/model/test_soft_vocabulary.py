@@ -71,7 +71,10 @@ def ride(path_of, scopes):
 def taken(found, ids):
     """The path of each token of the running pass."""
     paths = torch.full(ids.shape, -1).flatten()
-    for mixtures, chosen in found.route.runs:
+    for mixtures, takers in found.route.runs:
+        assert not isinstance(takers, int) or takers == len(ids)  # all tokens, or some
+        chosen = torch.arange(ids.numel()) if isinstance(takers, int) else takers
+        assert 0 < len(chosen) < ids.numel() or isinstance(takers, int)
         assert (paths[chosen] == -1).all()
         paths[chosen] = [each is mixtures["llm/x"] for each in MIXTURES].index(True)
     return paths.view(ids.shape).tolist()

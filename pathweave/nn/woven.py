@@ -216,8 +216,8 @@ def weave(
         return y
     if route.tokens is not None and x.ndim > 2 and x.shape[-2] > route.tokens:
         raise ValueError(
-            f"a host must be given tokens of the sequence, {route.tokens} a row or the last of them, "
-            f"got {x.shape[-2]}; leave it out of the sites"
+            f"a host must be given tokens of the sequence, {route.tokens} a row or the last of "
+            f"them, got {x.shape[-2]}; leave it out of the sites"
         )
     if route.rows:
         per_row = x.shape[:-1].numel() // route.rows

@@ -34,6 +34,18 @@ ABLATIONS = {
     },
     "sites_released": {"method.sites": ["*_attention/*", "projector"]},
     "sites_feed_forward": {"method.sites": ["*", "*/query_ffn/*"]},
+    "sites_both": {
+        "method.sites": ["*", "llm/*/self_attn/*"],
+        "method.plain_sites": ["projector", "llm/*"],
+        "method.rank": 8,
+        "method.plain_rank": 2,
+        "training.llm_lr_share": 0.1,
+    },
+    "sites_llm": {
+        "method.sites": ["llm/*/self_attn/*"],
+        "method.rank": 4,
+        "training.llm_lr_share": 0.1,
+    },
     "gate_noisy_softmax": {"method.gate": "noisy_softmax"},
     "gate_top_k": {"method.gate": "top_k"},
     **{

@@ -37,7 +37,7 @@ def serve(  # noqa: PLR0913 (all are options of one command)
         int, typer.Option(min=64, help="Memory that decoding a medium may take, in MB.")
     ] = 2048,
     keep: Annotated[
-        int, typer.Option(min=0, help="Features of media that were sent, in MB of memory.")
+        int, typer.Option(min=0, help="Memory for features of media that were sent, in MB.")
     ] = 256,
     decoders: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 2,
     fetch: Annotated[
@@ -56,19 +56,16 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     """
     for module in ("fastapi", "uvicorn", "sse_starlette", "prometheus_client", "httpx"):
         import_extra(module, "serve")
-    from pathweave.data.cache import FeatureCache
     from pathweave.runs.assistant import run_of
     from pathweave.serve.fetching import Fetcher
     from pathweave.serve.sandbox import Sandbox
     from pathweave.serve.server import EngineServer, announce, build_app, is_local, open_door
     from pathweave.serve.service import Limits, Service, load_served, make_engine
-    from pathweave.storage.atomic import features_home
 
     with open_door(host, port) as door:
         sandbox = Sandbox(decoders, decode_seconds, decode_memory << 20)
         sandbox.start()
-        cache = FeatureCache(features_home(), keep << 20)
-        assistant = load_served(model, sandbox.guard, engine is None, cache)
+        assistant = load_served(model, sandbox.guard, engine is None, keep << 20)
         answering = make_engine(assistant, model, engine, max_batch, max_waiting)
         limits = Limits(max_body=max_body << 20, max_tokens=max_tokens, seconds=timeout)
         fetcher = Fetcher(fetch or (), max_body << 20)

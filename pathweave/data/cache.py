@@ -111,9 +111,9 @@ class FeatureCache:
     def holds(self, encoder: Encoder, decoder: Decoder, data: bytes) -> bool:
         """Return whether there are features of a medium."""
         key = self.key(encoder, decoder, data)
-        is_kept = self._latest is not None and self._latest.find(key) is not None
-        is_old = self._has_old_form and self._old_file(key).exists()
-        return is_kept or is_old or key in self.store
+        if (self._latest is not None and self._latest.find(key) is not None) or key in self.store:
+            return True
+        return self._has_old_form and self._old_file(key).exists()
 
     def key(self, encoder: Encoder, decoder: Decoder, data: bytes) -> bytes:
         """Return the 32 bytes by which the features of a medium are known."""

@@ -28,6 +28,7 @@ from pathweave.serve.openai_requests import ChatRequest, ResponsesRequest
 from pathweave.serve.sandbox import inside
 from pathweave.serve.typed_questions import TypedRequest, probabilities
 from pathweave.serve.vllm_engine import remote_engine
+from pathweave.storage.atomic import features_home
 from pathweave.validation import unknown
 
 Result = TypeVar("Result")
@@ -319,7 +320,7 @@ def load_served(
     model: str,
     guard: Callable[[Decoder], Decoder],
     has_layers: bool = True,
-    cache: FeatureCache | None = None,
+    memory: int = 256 << 20,
 ) -> Assistant:
     """Return the assistant of a run or of a base, with all it reads media with.
 
@@ -327,12 +328,13 @@ def load_served(
         model: The directory of a run, or a base: see ``pathweave.runs.loading.load_base``.
         guard: Wraps each decoder.
         has_layers: Whether the language model is to answer here.
-        cache: Where features are kept; None is the shared cache.
+        memory: Bytes of features that are kept, of media read last; none are written to disk.
 
     Raises:
         RunError: If a base by itself is to be answered elsewhere.
         PathWeaveError: If it cannot be loaded whole.
     """
+    cache = FeatureCache(features_home(), memory)
     if run_of(model) is not None:
         assistant = load(model, guard=guard, layers=has_layers, cache=cache)
     elif has_layers:

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 import httpx
 import openai
 import pytest
+import torch
 
 from pathweave.decoders import Values
 from pathweave.encoders.media import Array
+from pathweave.runs.assistant import load
 from pathweave.serve.in_process import InProcess
 from pathweave.serve.sandbox import Sandbox
-from pathweave.serve.service import Limits, Service
+from pathweave.serve.service import Limits, Service, load_served
+from pathweave.storage.atomic import features_home
 from tests.serve.own_decoders import Sleeper
 from tests.serve.served import FILES, WHAT, ask, make_assistant, part, said, served, user
 
@@ -219,3 +222,18 @@ def test_many_callers_with_media_get_their_own_answers(client, assistant):
     for number, name in enumerate(names):
         medium = {"type": name, "data": FILES[name]}
         assert answers[number] == assistant.ask([[medium, WHAT]], 4)[0]
+
+
+@pytest.mark.usefixtures("home")
+def test_what_a_server_reads_is_not_written_to_disk(
+    finished_run, recipe_file, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PATHWEAVE_HOME", str(tmp_path))
+    served_run, local = load_served(str(finished_run), lambda decoder: decoder), load(finished_run)
+    served_run.root = local.root = recipe_file.parent
+    content = [{"type": "sight", "path": "sight-test-0.npy"}, {"type": "text", "text": "How?"}]
+    found = served_run.prompt(content)
+    assert not features_home().exists()
+    [expected, _] = local.prompt(content)
+    assert features_home().exists()
+    assert torch.equal(found[0].features, expected.features)

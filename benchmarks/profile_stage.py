@@ -26,8 +26,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Figure, Report, in_turn, options
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import Examples, FeatureReader, Readers
+from pathweave.data.examples import Examples
 from pathweave.data.manifest import Manifest
+from pathweave.data.readers import FeatureReader, Readers
 from pathweave.display import Display
 from pathweave.model.base import native_dtype
 from pathweave.model.pathweave import LaidOut, PathWeave

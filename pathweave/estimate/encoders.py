@@ -20,7 +20,7 @@ from pathweave.bases.vision_llm import (
     picture_kind,
     vision_llm_of,
 )
-from pathweave.data.examples import common_width
+from pathweave.data.readers import common_width
 from pathweave.decoders import build_decoder
 from pathweave.decoders.recording import Recording
 from pathweave.encoders import BASE, KINDS, SERIES, SeriesEncoder, check_encoder, hub_id

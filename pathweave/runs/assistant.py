@@ -6,8 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import AnyReader, NativeReader, as_prompt
+from pathweave.data.examples import as_prompt
 from pathweave.data.messages import Part, parse_question
+from pathweave.data.readers import AnyReader, NativeReader
 from pathweave.decoders import Decoder
 from pathweave.decoders.pair import pack_pair
 from pathweave.errors import MediaError, PathError, RequestError

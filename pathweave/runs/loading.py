@@ -23,7 +23,7 @@ from pathweave.bases.vision_llm import (
 )
 from pathweave.bases.weights_manifest import find_weights, language_models
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import Readers
+from pathweave.data.readers import Readers
 from pathweave.decoders import Decoder
 from pathweave.encoders import BASE
 from pathweave.encoders.base_tower import VisionLlmReader

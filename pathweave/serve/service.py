@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import JointReader, NativeReader
+from pathweave.data.readers import JointReader, NativeReader
 from pathweave.decoders import Decoder
 from pathweave.errors import RunError
 from pathweave.model.pathweave import PathWeave

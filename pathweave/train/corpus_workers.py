@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import FeatureReader
 from pathweave.data.manifest import Manifest
 from pathweave.data.messages import Part
+from pathweave.data.readers import FeatureReader
 from pathweave.encoders import BASE
 from pathweave.errors import ManifestError, MediaError, PathWeaveError, RecipeError, RunError
 from pathweave.extras import import_extra

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
-from pathweave.data.examples import Examples, Readers, common_width
+from pathweave.data.examples import Examples
+from pathweave.data.readers import Readers, common_width
 from pathweave.display import Display
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results

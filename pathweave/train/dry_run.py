@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pathweave.bases.pretrained import PICTURE_PATH
 from pathweave.bases.vision_llm import decoders_of
-from pathweave.data.examples import common_width
+from pathweave.data.readers import common_width
 from pathweave.encoders import SERIES, hub_id
 from pathweave.errors import PathWeaveError
 from pathweave.estimate.costs import Features

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from pathweave.data import examples as examples_module
 from pathweave.data.cache import FeatureCache
 from pathweave.data.coverage import Coverage, save_coverage
-from pathweave.data.examples import Examples, FeatureReader, JointReader, Readers
+from pathweave.data.examples import Examples
 from pathweave.data.manifest import Manifest
+from pathweave.data.readers import FeatureReader, JointReader
 from pathweave.decoders import build_decoder
 from pathweave.encoders.media import Array
-from pathweave.errors import ManifestError, RecipeError, RunError
+from pathweave.errors import ManifestError, RunError
 from pathweave.model.prompt import Medium, Template
-from pathweave.recipe.reading import parse_recipe
 from tests.tiny import WIDTH, chain, tiny_model, write_sensor_data
 
 COUNT = 6
@@ -201,23 +201,6 @@ def test_a_joint_path_reads_nothing_else(joint):
         Examples(file, both, path="both")
 
 
-def test_modalities_of_one_path_must_have_one_width(joint):
-    _, own = joint
-    own["tilt"].encoder.width = 3
-    reader = JointReader("both", ("sound", "tilt"), own)
-    with pytest.raises(RecipeError, match=r"both\.reads must .* got sound 12, tilt 3; leave"):
-        _ = reader.width
-
-
-def test_a_joint_reader_is_built_from_its_declaration(tmp_path):
-    part = {"decoder": {"kind": "array"}, "encoder": {"kind": "precomputed", "width": WIDTH}}
-    modalities = {"both": {"reads": ["sight", "sound"]}, "sight": part, "sound": part}
-    recipe = parse_recipe({"name": "t", "modalities": modalities, "curriculum": ["sight"]})
-    found = Readers(recipe.modalities, FeatureCache(tmp_path))
-    assert found["both"].of("sound") is found["sound"]
-    assert found["both"].width == WIDTH
-
-
 def test_text_alone_needs_no_reader(directory):
     rows = [
         {
@@ -233,21 +216,6 @@ def test_text_alone_needs_no_reader(directory):
     found.encode(ignore)
     found.drop_bad_samples(0.0)
     assert found.prompt(0) == ["Say hello."]
-
-
-def test_readers_are_built_when_used_and_share_equal_encoders(tmp_path):
-    part = {"decoder": {"kind": "array"}, "encoder": {"kind": "precomputed", "width": WIDTH}}
-    wider = {**part, "encoder": {"kind": "precomputed", "width": 2 * WIDTH}}
-    modalities = {"sight": part, "sound": part, "range": wider}
-    recipe = parse_recipe({"name": "t", "modalities": modalities, "curriculum": ["sight"]})
-    found = Readers(recipe.modalities, FeatureCache(tmp_path))
-    assert list(found) == ["sight", "sound", "range"]
-    assert len(found) == 3
-    assert found["sight"].encoder is found["sound"].encoder
-    assert found["sight"] is found["sight"]
-    assert found["range"].encoder.width == 2 * WIDTH
-    with pytest.raises(KeyError, match="shape"):
-        found["shape"]
 
 
 def test_a_template_takes_the_place_of_the_text(directory):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import Examples, Readers
+from pathweave.data.examples import Examples
+from pathweave.data.readers import Readers
 from pathweave.errors import ManifestError
 from pathweave.evaluate.score_sets import (
     evaluate_set,

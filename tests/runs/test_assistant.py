@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import Field
 
-from pathweave.data.examples import JointReader
+from pathweave.data.readers import JointReader
 from pathweave.decoders.array import Values
 from pathweave.decoders.pair import unpack_pair
 from pathweave.errors import MediaError, PathError, RequestError

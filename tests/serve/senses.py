@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import FeatureReader
+from pathweave.data.readers import FeatureReader
 from pathweave.decoders import build_decoder
 from pathweave.runs.assistant import Assistant
 from tests.decoders.files import animation, encoded, npy, wav

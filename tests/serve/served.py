@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import FeatureReader, JointReader
+from pathweave.data.readers import FeatureReader, JointReader
 from pathweave.decoders import Clip, Picture, Points, Recording, Sound, Values
 from pathweave.encoders.media import Array, Frames, Series, Waveform
 from pathweave.runs.assistant import Assistant

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pathweave.data.cache import FeatureCache
-from pathweave.data.examples import Examples, Readers
+from pathweave.data.examples import Examples
+from pathweave.data.readers import Readers
 from pathweave.display import Display
 from pathweave.errors import RunError
 from pathweave.methods.lesson import Lesson, WeightedSet

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pathweave.data.examples import FeatureReader
 from pathweave.data.manifest import write_manifest
 from pathweave.data.messages import Part
+from pathweave.data.readers import FeatureReader
 from pathweave.errors import RequestError
 from pathweave.model.prompt import Medium
 from pathweave.runs.assistant import load, load_alone

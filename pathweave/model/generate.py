@@ -1,6 +1,7 @@
 """Answers to prompts, in batches that may mix paths."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
+    DynamicCache,
     LogitsProcessor,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -15,8 +17,10 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from pathweave.model.held import Held
 from pathweave.model.pathweave import PathWeave, pad
 from pathweave.model.prompt import Ids, Prompt
+from pathweave.model.soft_vocabulary import Ride
 from pathweave.nn.hooked import carrying
 
 
@@ -75,7 +79,6 @@ def spoken(
     return cut.strip(), len(cut) < len(text)
 
 
-@torch.no_grad()
 def search(
     model: PathWeave,
     prompts: Sequence[Prompt],
@@ -98,6 +101,76 @@ def search(
         watch: Is given the ids after each step, and says which rows have ended.
         settings: Of ``generate`` of transformers, such as the number of beams.
     """
+    start = _read(model, prompts, max_tokens, begun)
+    if start.cache is not None:
+        start.cache.batch_repeat_interleave(settings.get("num_beams", 1))
+    processors = [] if choose is None else [choose]
+    if penalty != 1:
+        length = start.ids.shape[1]
+        processors.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=length))
+    return _say(model, start, max_tokens, processors, watch, **settings)
+
+
+def begin(
+    model: PathWeave,
+    prompts: Sequence[Prompt],
+    begun: Sequence[Ids],
+    choose: LogitsProcessor,
+    watch: StoppingCriteria,
+) -> Held:
+    """Read prompts, say one token to each, and return what was read, to go on from.
+
+    For models all of whose layers attend to everything before (``Prefixes.are_shareable``). The
+    arguments are those of ``search``.
+    """
+    start = _read(model, prompts, 1, begun)
+    start.cache = start.cache or DynamicCache()
+    _say(model, start, 1, [choose], watch)
+    ride = start.ride
+    taken = ride.taken_next() or [-1] * len(prompts)
+    return Held(start.cache, start.mask, [ride.names[i] if i >= 0 else None for i in taken])
+
+
+def go_on(
+    model: PathWeave,
+    held: Held,
+    latest: Sequence[int],
+    max_tokens: int,
+    choose: LogitsProcessor,
+    watch: StoppingCriteria,
+) -> None:
+    """Say more tokens to rows that are held, at most so many, and hold what is read for it.
+
+    Args:
+        model: The model.
+        held: The rows.
+        latest: For each the latest token that it has said.
+        max_tokens: Most tokens that are added.
+        choose: See ``search``.
+        watch: See ``search``; a row that has ended is held with padding and must leave.
+    """
+    ids = F.pad(torch.tensor(latest)[:, None], (held.mask.shape[1], 0)).to(model.device)
+    mask = F.pad(held.mask, (0, 1), value=1)
+    start = _Start(ids, mask, held.cache, model.ride_on(held.paths), {})
+    said = _say(model, start, max_tokens, [choose], watch)
+    held.mask = F.pad(held.mask, (0, said.shape[1]), value=1)
+
+
+@dataclass
+class _Start:
+    """Where a search starts from: all ids, of which the cache holds the first ones already."""
+
+    ids: Int[Tensor, "rows tokens"]
+    mask: Int[Tensor, "rows tokens"]
+    cache: DynamicCache | None
+    ride: Ride
+    beside: dict[str, Tensor]
+
+
+@torch.no_grad()
+def _read(
+    model: PathWeave, prompts: Sequence[Prompt], max_tokens: int, begun: Sequence[Ids]
+) -> _Start:
     counts = [len(row) for row in begun or [()] * len(prompts)]
     prefilled = model.prefill(prompts, [count + max_tokens for count in counts])
     rows = prefilled.remainder
@@ -108,24 +181,32 @@ def search(
     mask = torch.cat([prefilled.mask, mask.to(model.device)], dim=1)
     # What the cache holds is cut off again.
     ids = F.pad(ids, (mask.shape[1] - ids.shape[1], 0)).to(model.device)
-    if prefilled.cache is not None:
-        prefilled.cache.batch_repeat_interleave(settings.get("num_beams", 1))
-    processors = [] if choose is None else [choose]
-    if penalty != 1:
-        length = ids.shape[1]
-        processors.append(RepetitionPenaltyLogitsProcessor(penalty, prompt_ignore_length=length))
+    laid_out = prefilled.laid_out
+    beside = laid_out.beside("left", model.device, model.base.after_prompt, counts)
+    return _Start(ids, mask, prefilled.cache, laid_out.ride, beside)
+
+
+@torch.no_grad()
+def _say(
+    model: PathWeave,
+    start: _Start,
+    max_tokens: int,
+    processors: list[LogitsProcessor],
+    watch: StoppingCriteria | None,
+    **settings: Any,  # noqa: ANN401 (they are transformers')
+) -> Int[Tensor, "rows new"]:
     tokenizer = model.base.tokenizer
-    with carrying(prefilled.laid_out.ride):
+    with carrying(start.ride):
         whole = model.llm.generate(  # type: ignore[operator]
-            input_ids=ids,
-            attention_mask=mask,
-            cache=prefilled.cache,
+            input_ids=start.ids,
+            attention_mask=start.mask,
+            cache=start.cache,
             max_new_tokens=max_tokens,
             logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList([] if watch is None else [watch]),
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id if tokenizer.pad_token_id is None else None,
-            **prefilled.laid_out.beside("left", model.device, model.base.after_prompt, counts),
+            **start.beside,
             **settings,
         )
-    return whole[:, ids.shape[1] :]
+    return whole[:, start.ids.shape[1] :]

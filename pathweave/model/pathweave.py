@@ -341,10 +341,33 @@ class PathWeave(nn.Module):
         path_of = [
             i for (m, _), t in zip(media, soft, strict=True) for i in [names.index(m.path)] * len(t)
         ]
-        inside = [{s: m for s, m in mixtures[n].items() if s.startswith(PREFIX)} for n in names]
-        scopes = [self.paths[name].spec.scope for name in names]
-        ride = Ride(self._first_soft_id, vectors, path_of, inside, scopes)
+        ride = self._ride(vectors, path_of, {name: mixtures[name] for name in names})
         return LaidOut(rows, ride, alongside, read.inputs)
+
+    def ride_on(self, paths: Sequence[str | None]) -> Ride:
+        """Return what a pass carries that reads no media, and whose rows have read some before.
+
+        Args:
+            paths: For each row the path that its next token takes inside the language model.
+        """
+        names = list(dict.fromkeys(name for name in paths if name is not None))
+        mixtures = {name: self.paths.mixtures(name) for name in names}
+        # One token of a medium stands for all that a row has read.
+        taken = [names.index(name) if name else 0 for name in paths] if names else []
+        ride = self._ride(torch.empty(0, 0, device=self.device), taken, mixtures)
+        if names:
+            ride.take_up([name is not None for name in paths])
+        return ride
+
+    def _ride(
+        self,
+        vectors: Float[Tensor, "soft dim"],
+        path_of: Sequence[int],
+        mixtures: Mapping[str, Mapping[str, Mixture]],
+    ) -> Ride:
+        inside = [{s: m for s, m in of.items() if s.startswith(PREFIX)} for of in mixtures.values()]
+        scopes = [self.paths[name].spec.scope for name in mixtures]
+        return Ride(self._first_soft_id, vectors, path_of, inside, scopes, list(mixtures))
 
     def _pieces(self, prompts: Sequence[Prompt]) -> LaidOutChats:
         """Return prompts as ids and media, in the words of the base or in its chat template."""

@@ -31,6 +31,7 @@ class Ride(Carried):
         path_of: For each the index of its path.
         mixtures: For each path its experts inside the language model; empty if it has none.
         scopes: For each path the tokens that those correct.
+        names: Of the paths.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Ride(Carried):
         path_of: Sequence[int],
         mixtures: Sequence[Mapping[str, Mixture]] = (),
         scopes: Sequence[Scope] = (),
+        names: Sequence[str] = (),
     ):
         super().__init__()
+        self.names = names
         self.first = first
         self.vectors = vectors
         self.mixtures = mixtures
@@ -96,6 +99,21 @@ class Ride(Carried):
                 takers = len(soft) if len(chosen) == len(path) else chosen.to(device)
                 runs.append((mixtures, takers))
         return Route(tuple(runs), tokens=soft.shape[1])
+
+    def taken_next(self) -> list[int] | None:
+        """Return for each row the index of the path that its next token takes, or -1.
+
+        None is returned if no path has experts inside the language model.
+        """
+        if self._read is None:
+            return None
+        path = self._path_of[self._read.clamp(min=0)]
+        return cast(list[int], torch.where(self._read >= 0, path, -1).tolist())
+
+    def take_up(self, does_go_on: Sequence[bool]) -> None:
+        """Start as if each row had read the token of these media that has its number, or none."""
+        read = torch.arange(len(does_go_on))
+        self._read = torch.where(torch.tensor(does_go_on), read, -1)
 
     def _before(self, deciding: Int[Tensor, "batch tokens"]) -> Int[Tensor, " batch"]:
         """Return the latest deciding token that each row has read in earlier passes, or -1."""

@@ -1,9 +1,10 @@
 """The engine of one machine: one thread, one queue, batches of whoever asks.
 
-Prompts that wait are connected and decoded together, whatever their modalities. A caller who comes
-while a batch is decoded waits until the batch has ended, or for ``SLICE`` steps: then those that
-are not done go on in one batch with the newcomers. What they have said so far is read again, so
-nothing of a language model's cache needs to be understood here, and any model will do.
+Prompts that wait are connected and decoded together, whatever their modalities. An answer that is
+whole leaves its batch at once, and a caller who comes joins one after the step that is running:
+what the others have read is held. Language models whose cache is no list of tokens, such as those
+with sliding windows, allow no such thing: there a caller waits until the batch has ended, or for
+``SLICE`` steps, and what the others have said is read again.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
-from pathweave.model.generate import search
+from pathweave.model.generate import begin, go_on, search
+from pathweave.model.held import Held
 from pathweave.model.pathweave import PathWeave, context_of
-from pathweave.model.prompt import Prompt
+from pathweave.model.prompt import Ids, Prompt
 from pathweave.model.rank import log_likelihoods
 from pathweave.serve.one_thread import OneThread, Row
 
-SLICE = 32  # steps after which newcomers are let in
+SLICE = 32  # steps after which newcomers are let in where what was read cannot be held
 
 
 class InProcess(OneThread):
@@ -36,6 +38,8 @@ class InProcess(OneThread):
 
     def __init__(self, model: PathWeave, max_batch: int = 16, max_waiting: int = 256) -> None:
         self.steps = 0
+        self._held: Held | None = None
+        self._seated: list[Row] = []  # whose rows are held
         super().__init__(model, max_batch, max_waiting)
 
     async def rank(self, prompt: Prompt, choices: Sequence[str]) -> list[float]:
@@ -43,25 +47,52 @@ class InProcess(OneThread):
         return await self.call(lambda: log_likelihoods(self.model, [prompt], choices)[0].tolist())
 
     def serve(self, rows: list[Row]) -> None:
-        """Decode a batch until all are answered, or newcomers are let in."""
-        lengths = [row.prompt_tokens + len(row.tokens) for row in rows]
+        """Read the prompts of newcomers, then decode until someone leaves or may come."""
+        if not self.model.prefixes.are_shareable:
+            self._serve_slice(rows)
+            return
+        held, seated = self._held, self._seated
+        self._held, self._seated = None, []  # after a failure all is read again
+        staying = [row for row in seated if row in rows]
+        coming = [row for row in rows if row not in staying]
+        if held and staying:
+            held.keep([seated.index(row) for row in staying])
+        if coming:
+            read = begin(self.model, *_so_far(coming), _Choosing(coming), _Watching(self, coming))
+            if held and staying:
+                held.join(read)
+            else:
+                held = read
+        seated = [*staying, *coming]
+        if held and not any(row.is_over for row in seated):
+            latest, steps = [row.tokens[-1] for row in seated], self._steps_left(seated)
+            go_on(self.model, held, latest, steps, _Choosing(seated), _Watching(self, seated))
+        self._held, self._seated = held, seated
+
+    def _serve_slice(self, rows: list[Row]) -> None:
+        prompts, begun = _so_far(rows)
+        choose, watch, steps = _Choosing(rows), _Watching(self, rows), self._steps_left(rows)
+        search(self.model, prompts, steps, begun=begun, choose=choose, watch=watch)
+
+    def _steps_left(self, rows: list[Row]) -> int:
         steps = max(row.asked.max_tokens - len(row.tokens) for row in rows)
         context = context_of(self.model.llm.config)
-        if context is not None:  # one that has ended is padded while others go on
-            steps = min(steps, context - max(lengths))
-        search(
-            self.model,
-            [row.asked.prompt for row in rows],
-            steps,
-            begun=[tuple(row.tokens) for row in rows],
-            choose=_Choosing(rows),
-            watch=_Watching(self, rows),
-        )
+        if context is None:
+            return steps
+        # One that has ended is padded while others go on.
+        return min(steps, context - max(row.prompt_tokens + len(row.tokens) for row in rows))
 
-    def lets_in(self, steps: int, rows: list[Row]) -> bool:
-        """Return whether a batch stops for newcomers after so many steps."""
-        is_full = sum(not row.is_over for row in rows) >= self.max_batch
-        return self._closed or (steps >= SLICE and not is_full and not self._waiting.empty())
+    def is_due(self, steps: int, rows: list[Row]) -> bool:
+        """Return whether a batch stops after so many steps, for those who leave or may come."""
+        left = sum(not row.is_over for row in rows)
+        room, waiting = self.max_batch - left, self.waiting
+        if not self.model.prefixes.are_shareable:
+            return self._closed or (steps >= SLICE and room > 0 and waiting > 0)
+        return self._closed or left < len(rows) or 0 < waiting <= room
+
+
+def _so_far(rows: Sequence[Row]) -> tuple[list[Prompt], list[Ids]]:
+    return [row.asked.prompt for row in rows], [tuple(row.tokens) for row in rows]
 
 
 class _Choosing(LogitsProcessor):
@@ -105,5 +136,5 @@ class _Watching(StoppingCriteria):
         for row, token in zip(self._rows, ids[:, -1].tolist(), strict=True):
             if not row.is_over:
                 self._engine.heard(row, token)
-        stops = self._engine.lets_in(self._steps, self._rows)
+        stops = self._engine.is_due(self._steps, self._rows)
         return torch.tensor([stops or row.is_over for row in self._rows], device=ids.device)

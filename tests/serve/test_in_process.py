@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 import torch
@@ -32,6 +33,15 @@ def model():
     return tiny_model(*chain("sight", "sound", "range"))
 
 
+@pytest.fixture(scope="module", params=["held", "read again", "hosts inside"])
+def any_model(request):
+    """Models whose rows are held and whose rows are read again, and one with paths inside."""
+    inside = {"sites": ("llm/*",)} if request.param == "hosts inside" else {}
+    model = tiny_model(*chain("sight", "sound", "range", **inside))
+    model.prefixes.are_shareable = request.param != "read again"
+    return model
+
+
 def prompts(count):
     kinds = (("sight", 1), ("sound", 1), ("range", 2))
     mixed = [
@@ -58,11 +68,12 @@ def ask_all(asked):
     return lambda engine: asyncio.gather(*(whole(engine.stream(one)) for one in asked))
 
 
-def test_many_callers_get_the_answers_they_would_get_alone(model):
+def test_many_callers_get_the_answers_they_would_get_alone(any_model):
     """Lengths differ, so batches end, are cut for newcomers and go on in other company."""
     asked = [
         Asked(prompt, LONG if i % 5 == 0 else i % 7 + 1) for i, prompt in enumerate(prompts(24))
     ]
+    model = any_model
     answers = run(model, ask_all(asked), max_batch=5)
     alone = [generate(model, [one.prompt], one.max_tokens)[0] for one in asked]
     assert [answer.text for answer in answers] == alone
@@ -72,7 +83,9 @@ def test_many_callers_get_the_answers_they_would_get_alone(model):
         assert answer.prompt_tokens == model.length(one.prompt)
 
 
-def test_newcomers_are_let_in_before_a_long_answer_has_ended(model):
+@pytest.mark.parametrize("is_held", [True, False])
+def test_newcomers_are_let_in_before_a_long_answer_has_ended(is_held):
+    """At once where what was read is held, after a slice of steps elsewhere."""
     order = []
 
     async def work(engine):
@@ -80,7 +93,7 @@ def test_newcomers_are_let_in_before_a_long_answer_has_ended(model):
             async for piece in engine.stream(asked):
                 if name == "long" and piece.tokens == 1:
                     late.append(asyncio.create_task(ask("short", Asked(["Say hello."], 2))))
-            order.append(name)
+            order.append((name, engine.steps))
 
         late = []
         await ask("long", Asked(prompts(3)[0], LONG))
@@ -88,8 +101,11 @@ def test_newcomers_are_let_in_before_a_long_answer_has_ended(model):
 
     speaking = tiny_model(*chain("sight"))
     speaking.llm.generation_config.eos_token_id = None
+    speaking.prefixes.are_shareable = is_held
     run(speaking, work)
-    assert order == ["short", "long"]
+    [(first, steps), (last, _)] = order
+    assert (first, last) == ("short", "long")
+    assert (steps < in_process.SLICE) == is_held
 
 
 def test_a_caller_who_leaves_ends_the_work_for_him_and_for_nobody_else(model):
@@ -149,14 +165,14 @@ def test_a_prompt_that_cannot_be_answered_fails_alone(model, prompt, error, said
 
 
 def test_a_batch_that_fails_is_decoded_one_by_one(model, monkeypatch):
-    real = in_process.search
+    real = in_process.begin
 
     def only_one(model, prompts, *args, **options):
         if len(prompts) > 1 or "poison" in prompts[0]:
             raise MemoryError("too much")
         return real(model, prompts, *args, **options)
 
-    monkeypatch.setattr(in_process, "search", only_one)
+    monkeypatch.setattr(in_process, "begin", only_one)
 
     async def work(engine):
         asked = [Asked(["poison"], 2), *(Asked(prompt, 3) for prompt in prompts(5))]
@@ -167,6 +183,52 @@ def test_a_batch_that_fails_is_decoded_one_by_one(model, monkeypatch):
     assert isinstance(failed, EngineError)
     assert "MemoryError: too much" in str(failed)
     assert [a.text for a in answers] == [generate(model, [p], 3)[0] for p in prompts(5)]
+
+
+def test_an_answer_that_is_whole_is_not_computed_on(model, monkeypatch):
+    sizes, real = [], in_process.go_on
+    monkeypatch.setattr(
+        in_process,
+        "go_on",
+        lambda m, held, *rest: (sizes.append(len(held.paths)), real(m, held, *rest)),
+    )
+
+    async def work(engine):
+        gate = asyncio.create_task(engine.call(lambda: time.sleep(0.2)))
+        await asyncio.sleep(0.05)
+        answers = [whole(engine.stream(Asked(["Say hello."], count))) for count in (9, 1, 4)]
+        return await asyncio.gather(gate, *answers)
+
+    _, *answers = run(model, work)
+    assert [answer.tokens for answer in answers] == [9, 1, 4]
+    assert sizes == [2, 1]
+
+
+def test_what_was_held_is_forgotten_when_a_step_fails_halfway(monkeypatch):
+    failed, real = [], in_process.go_on
+    speaking = tiny_model(*chain("sight", "sound", "range"))
+    speaking.llm.generation_config.eos_token_id = None
+    first, *others = [Asked(prompt, LONG) for prompt in prompts(5)]
+
+    def fail_once(model, held, *rest):
+        if len(held.paths) == 5 and not failed:
+            failed.append(True)
+            held.mask = held.mask[:, 1:]
+            raise MemoryError("too much")
+        real(model, held, *rest)
+
+    monkeypatch.setattr(in_process, "go_on", fail_once)
+
+    async def work(engine):
+        begun = asyncio.create_task(whole(engine.stream(first)))
+        while engine.steps < 2:
+            await asyncio.sleep(0)
+        return await asyncio.gather(begun, *(whole(engine.stream(one)) for one in others))
+
+    answers = run(speaking, work)
+    assert failed
+    alone = [generate(speaking, [one.prompt], LONG)[0] for one in (first, *others)]
+    assert [answer.text for answer in answers] == alone
 
 
 def test_draws_depend_on_the_seed_and_not_on_the_company(model):

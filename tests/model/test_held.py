@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import LogitsProcessor, StoppingCriteria
 
 from pathweave.model.generate import begin, go_on, search
-from tests.tiny import chain, medium, tiny_model
+from tests.tiny import FAMILIES, chain, medium, tiny_model
 
 WORDS = 12
 ASKED = [
@@ -37,12 +37,14 @@ class Unchanged(LogitsProcessor):
 
 @pytest.fixture(
     scope="module",
-    params=[{}, *({"sites": ("llm/*",), "scope": s} for s in ("onward", "medium", "prompt"))],
-    ids=["qformer", "onward", "medium", "prompt"],
+    params=["llama", "cohere", "granite", "onward", "medium", "prompt"],
 )
 def spoken(request):
-    """A model that never ends, and what it says to each prompt alone."""
-    model = tiny_model(*chain("sight", "sound", "range", **request.param))
+    """A model of a family, or with hosts inside, and what it says to each prompt alone."""
+    family, inside = FAMILIES.get(request.param, {}), {}
+    if not family:
+        inside = {"sites": ("llm/*",), "scope": request.param}
+    model = tiny_model(*chain("sight", "sound", "range", **inside), **family)
     model.llm.generation_config.eos_token_id = None
     return model, [search(model, [prompt], WORDS)[0].tolist() for prompt in ASKED]
 

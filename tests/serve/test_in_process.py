@@ -13,7 +13,7 @@ from pathweave.serve import in_process
 from pathweave.serve.engine import Asked, EngineError, OverloadError, whole
 from pathweave.serve.in_process import InProcess
 from pathweave.serve.one_thread import Row
-from tests.tiny import chain, medium, tiny_model
+from tests.tiny import FAMILIES, chain, medium, tiny_model
 
 LONG = 3 * in_process.SLICE
 
@@ -33,13 +33,13 @@ def model():
     return tiny_model(*chain("sight", "sound", "range"))
 
 
-@pytest.fixture(scope="module", params=["held", "read again", "hosts inside"])
+@pytest.fixture(scope="module", params=["llama", "granite", "gemma3", "lfm2", "hosts inside"])
 def any_model(request):
-    """Models whose rows are held and whose rows are read again, and one with paths inside."""
-    inside = {"sites": ("llm/*",)} if request.param == "hosts inside" else {}
-    model = tiny_model(*chain("sight", "sound", "range", **inside))
-    model.prefixes.are_shareable = request.param != "read again"
-    return model
+    """Models whose rows are held, some that are read again, and one with hosts inside."""
+    is_inside = request.param == "hosts inside"
+    inside = {"sites": ("llm/*",)} if is_inside else {}
+    family = {} if is_inside else FAMILIES[request.param]
+    return tiny_model(*chain("sight", "sound", "range", **inside), **family)
 
 
 def prompts(count):

@@ -26,7 +26,7 @@ def serve(  # noqa: PLR0913 (all are options of one command)
     max_tokens: Annotated[
         int, typer.Option(min=1, help="Longest answer, in tokens, and the usual one.")
     ] = 512,
-    max_batch: Annotated[int, typer.Option(min=1, help="Answers decoded together.")] = 16,
+    max_batch: Annotated[int, typer.Option(min=1, help="Answers decoded together.")] = 64,
     max_waiting: Annotated[int, typer.Option(min=1, help="Callers that may wait.")] = 256,
     max_body: Annotated[int, typer.Option(min=1, help="Size of a request, in MB.")] = 64,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds of a request.")] = 300.0,

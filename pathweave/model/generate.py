@@ -124,7 +124,8 @@ def begin(
     arguments are those of ``search``.
     """
     start = _read(model, prompts, 1, begun)
-    start.cache = start.cache or DynamicCache()
+    if start.cache is None:
+        start.cache = DynamicCache()
     _say(model, start, 1, [choose], watch)
     ride = start.ride
     taken = ride.taken_next() or [-1] * len(prompts)

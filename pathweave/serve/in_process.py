@@ -36,7 +36,7 @@ class InProcess(OneThread):
         steps: Steps that have been decoded, each of one token for every answer of a batch.
     """
 
-    def __init__(self, model: PathWeave, max_batch: int = 16, max_waiting: int = 256) -> None:
+    def __init__(self, model: PathWeave, max_batch: int = 64, max_waiting: int = 256) -> None:
         self.steps = 0
         self._held: Held | None = None
         self._seated: list[Row] = []  # whose rows are held

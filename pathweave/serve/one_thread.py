@@ -33,7 +33,7 @@ class OneThread(ABC):
         tokens: Tokens that have been said.
     """
 
-    def __init__(self, model: PathWeave, max_batch: int = 16, max_waiting: int = 256) -> None:
+    def __init__(self, model: PathWeave, max_batch: int = 64, max_waiting: int = 256) -> None:
         self.model = model.eval()
         self.max_batch = max_batch
         self.tokens = 0

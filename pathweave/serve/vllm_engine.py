@@ -111,7 +111,7 @@ class VllmEngine(OneThread):
     """
 
     def __init__(
-        self, model: PathWeave, remote: Remote, max_batch: int = 16, max_waiting: int = 256
+        self, model: PathWeave, remote: Remote, max_batch: int = 64, max_waiting: int = 256
     ) -> None:
         self.remote = remote
         self._asking: dict[Row, asyncio.Task[None]] = {}
@@ -254,7 +254,7 @@ def wire(embeds: Float[Tensor, "tokens dim"]) -> str:
 
 
 def remote_engine(
-    model: PathWeave, run: Path, url: str, max_batch: int = 16, max_waiting: int = 256
+    model: PathWeave, run: Path, url: str, max_batch: int = 64, max_waiting: int = 256
 ) -> VllmEngine:
     """Return the vLLM at a URL, which answers prompts of a run, once it has proved to be the right.
 

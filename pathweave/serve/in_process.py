@@ -85,10 +85,10 @@ class InProcess(OneThread):
     def is_due(self, steps: int, rows: list[Row]) -> bool:
         """Return whether a batch stops after so many steps, for those who leave or may come."""
         left = sum(not row.is_over for row in rows)
-        room, waiting = self.max_batch - left, self.waiting
-        if not self.model.prefixes.are_shareable:
-            return self._closed or (steps >= SLICE and room > 0 and waiting > 0)
-        return self._closed or left < len(rows) or 0 < waiting <= room
+        can_come = left < self.max_batch and self.waiting > 0
+        if self.model.prefixes.are_shareable:
+            return self._closed or left < len(rows) or can_come
+        return self._closed or (steps >= SLICE and can_come)
 
 
 def _so_far(rows: Sequence[Row]) -> tuple[list[Prompt], list[Ids]]:

@@ -33,7 +33,7 @@ def model():
     return tiny_model(*chain("sight", "sound", "range"))
 
 
-@pytest.fixture(scope="module", params=["llama", "granite", "gemma3", "lfm2", "hosts inside"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "hosts inside"])
 def any_model(request):
     """Models whose rows are held, some that are read again, and one with hosts inside."""
     is_inside = request.param == "hosts inside"

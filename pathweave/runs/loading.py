@@ -192,7 +192,9 @@ def load_run(
     run = RunDirectory(root)
     recipe = run.recipe()
     # All values are loaded, where the run has its own connector: none are drawn before.
-    with NotFilling() if recipe.base == "mini" and run.base.exists() else nullcontext():
+    # A language model of another family may fill what its file lacks, as Gemma its scale of words.
+    is_whole = recipe.base == "mini" and recipe.llm is None and run.base.exists()
+    with NotFilling() if is_whole else nullcontext():
         model = new_model(recipe, layers)
         load_finished(model, run, recipe, only)
     if not layers:

@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from pathweave.errors import FetchError, PathError, RecipeError, RunError
 from pathweave.evaluate.verify import verify_run
 from pathweave.model.base import sampled_hash
 from pathweave.recipe.reading import dump_recipe, load_recipe
+from pathweave.runs import loading
 from pathweave.runs.loading import (
     llm_place,
     load_base,
@@ -214,3 +216,22 @@ def test_the_place_of_a_language_model_by_itself(recipe_file, tmp_path):
     published = write_published(tmp_path, "blip2-opt").directory
     assert llm_place(recipe.model_copy(update={"base": str(published)})) == "LLM"
     assert llm_place(recipe.model_copy(update={"llm": "owner/name"})) == "owner/name"
+
+
+@pytest.mark.parametrize(("llm", "filled"), [(None, False), ("gemma-3-270m", True)])
+def test_a_language_model_of_another_family_fills_what_its_file_lacks(
+    llm, filled, tmp_path, monkeypatch
+):
+    seen = []
+
+    def new_model(recipe, layers):
+        seen.append(torch.nn.init.normal_(torch.zeros(2)).any().item())
+        raise KeyError("enough")
+
+    monkeypatch.setattr(loading, "new_model", new_model)
+    recipe = SimpleNamespace(base="mini", llm=llm)
+    monkeypatch.setattr(loading.RunDirectory, "recipe", lambda _: recipe)
+    (tmp_path / "base").mkdir()
+    with pytest.raises(KeyError, match="enough"):
+        loading.load_run(tmp_path)
+    assert seen == [filled]

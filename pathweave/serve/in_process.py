@@ -51,15 +51,15 @@ class InProcess(OneThread):
         if not self.model.prefixes.are_shareable:
             self._serve_slice(rows)
             return
-        held, seated = self._held, self._seated
-        self._held, self._seated = None, []  # after a failure all is read again
-        staying = [row for row in seated if row in rows]
+        staying = [row for row in self._seated if row in rows]
         coming = [row for row in rows if row not in staying]
-        if held and staying:
+        held, seated = self._held if staying else None, self._seated
+        self._held, self._seated = None, []  # after a failure all is read again
+        if held:
             held.keep([seated.index(row) for row in staying])
         if coming:
             read = begin(self.model, *_so_far(coming), _Choosing(coming), _Watching(self, coming))
-            if held and staying:
+            if held:
                 held.join(read)
             else:
                 held = read

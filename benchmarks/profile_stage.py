@@ -31,7 +31,8 @@ from pathweave.data.manifest import Manifest
 from pathweave.data.readers import FeatureReader, Readers
 from pathweave.display import Display
 from pathweave.model.base import native_dtype
-from pathweave.model.pathweave import LaidOut, PathWeave
+from pathweave.model.laid_out import LaidOut
+from pathweave.model.pathweave import PathWeave
 from pathweave.recipe.reading import load_recipe
 from pathweave.recipe.schema import Recipe
 from pathweave.train import curriculum, scoring, stage

@@ -14,7 +14,7 @@ import torch
 from pathweave.cli import main
 from pathweave.runs.path_directory import describe_path
 from pathweave.runs.run_directory import RunDirectory
-from tests.tiny import write_tiny_recipe
+from tests.tiny import write_sensor_data, write_tiny_recipe
 
 SENSORS = ("sight", "sound", "tilt")
 QUICK = {"steps": 4, "batch_size": 4, "lr": 5e-2, "warmup": 1, "save_every": 2}
@@ -41,6 +41,23 @@ def edit_manifest(file: Path, limit: int | None) -> None:
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:limit]]
     lines = [json.dumps(row | {"choices": ["low", "high"]}) for row in rows]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_sense(directory: Path, recipe_file: Path) -> Path:
+    """Write the recipe of a fourth sensor alone, made like one of another recipe, and its data."""
+    write_sensor_data(directory, "heat")
+    for split in ("train", "test"):
+        edit_manifest(directory / f"heat-{split}.jsonl", 8)
+    known = json.loads(recipe_file.read_text(encoding="utf-8"))["modalities"]["sound"]
+    text = json.dumps(known).replace("sound", "heat")
+    tree = {
+        "name": "heat",
+        "modalities": {"heat": json.loads(text) | {"training": {"steps": 6}}},
+        "curriculum": ["heat"],
+        "training": {"steps": 9, "connector": True},  # of a run of its own
+    }
+    (directory / "recipe.yaml").write_text(json.dumps(tree), encoding="utf-8")
+    return directory / "recipe.yaml"
 
 
 def command(*words: object) -> int:

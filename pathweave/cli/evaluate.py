@@ -34,9 +34,11 @@ def evaluate(
 
     Example: pathweave evaluate runs/mcl_mini my-test.jsonl --metric exact_match
     """
-    from pathweave.evaluate.manifest_scores import evaluate_manifests, show_scores
+    from pathweave.train.manifest_scores import evaluate_manifests, show_scores
 
     scores = evaluate_manifests(run, manifests or [], metric, path, limit, max_tokens, as_json)
+    if scores is None:  # the first process tells
+        return
     if as_json:
         typer.echo(json.dumps(scores))
     else:

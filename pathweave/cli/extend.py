@@ -53,6 +53,8 @@ def extend(
             typer.echo(json.dumps(results.model_dump(exclude_none=True)))
         return
     extension = extend_run(Path(run), load_recipe(recipe, values), out, as_json, track or ())
+    if extension is None:  # the first process tells
+        return
     found = extension.as_json()
     if as_json:
         typer.echo(json.dumps(found))

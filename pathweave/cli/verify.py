@@ -22,11 +22,11 @@ def verify(
     """
     import_models_quickly()
     from pathweave.evaluate.verify import verify_base, verify_run
-    from pathweave.runs.loading import load_run
+    from pathweave.runs.loading import load_run, placed_model
     from pathweave.runs.run_directory import RunDirectory
 
     model, _ = load_run(run)
-    directory = RunDirectory(run)
+    directory, model = RunDirectory(run), placed_model(model)
     verdicts = verify_base(model, directory) + verify_run(model, directory, model.paths.names)
     if as_json:
         typer.echo(json.dumps([asdict(v) | {"holds": v.holds} for v in verdicts]))

@@ -120,5 +120,5 @@ def placed(network: nn.Module) -> str:
 
 
 def device() -> torch.device:
-    """Return where large encoders compute: the graphics processor if there is one."""
+    """Return where large networks compute: the graphics processor if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

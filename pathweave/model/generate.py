@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from pathweave.model.held import Held
-from pathweave.model.pathweave import PathWeave, pad
+from pathweave.model.laid_out import pad
+from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Ids, Prompt
 from pathweave.model.soft_vocabulary import Ride
 from pathweave.nn.hooked import carrying

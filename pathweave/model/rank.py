@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pathweave.model.pathweave import PathWeave, pad
+from pathweave.model.laid_out import pad
+from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Prompt
 from pathweave.nn.hooked import carrying
 

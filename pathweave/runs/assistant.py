@@ -15,7 +15,7 @@ from pathweave.errors import MediaError, PathError, RequestError
 from pathweave.model.generate import generate
 from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium, Native, Prompt, blanked
-from pathweave.runs.loading import load_base, load_run, make_readers
+from pathweave.runs.loading import load_base, load_run, make_readers, placed_model
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.validation import unknown
 
@@ -180,7 +180,8 @@ def load(
         PathError: If a path is damaged.
     """
     model, recipe = load_run(Path(run), None if paths is None else list(paths), layers)
-    return Assistant(model, make_readers(recipe, model.base, RunDirectory(Path(run)), guard, cache))
+    readers = make_readers(recipe, model.base, RunDirectory(Path(run)), guard, cache)
+    return Assistant(placed_model(model) if layers else model, readers)
 
 
 def load_alone(
@@ -200,7 +201,8 @@ def load_alone(
         FetchError: If weights cannot be fetched, or are incomplete.
     """
     loaded = load_base(base)
-    return Assistant(PathWeave(loaded), make_readers(None, loaded, guard=guard, cache=cache))
+    readers = make_readers(None, loaded, guard=guard, cache=cache)
+    return Assistant(placed_model(PathWeave(loaded)), readers)
 
 
 def run_of(model: str) -> Path | None:

@@ -27,6 +27,7 @@ from pathweave.data.readers import Readers
 from pathweave.decoders import Decoder
 from pathweave.encoders import BASE
 from pathweave.encoders.base_tower import VisionLlmReader
+from pathweave.encoders.published import device
 from pathweave.errors import FetchError, RecipeError, RunError
 from pathweave.methods.settings import Reducer
 from pathweave.model.base import (
@@ -173,6 +174,26 @@ def new_model(recipe: Recipe, layers: bool = True) -> PathWeave:
     reducer = recipe.method.reducer
     base = load_base(recipe.base, recipe.seed, recipe.llm, recipe.quantise, reducer, layers)
     return PathWeave(base, cues)
+
+
+def placed_model(model: PathWeave, place: torch.device | None = None) -> PathWeave:
+    """Return a model on its device.
+
+    Args:
+        model: The model.
+        place: The device; None is the graphics processor if there is one.
+
+    Raises:
+        RunError: If it does not fit there.
+    """
+    try:
+        return model.to(place or device())
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "a model must fit into the memory of the graphics processor, got "
+            f"{str(error).split('. ')[0]}; free some, choose another with CUDA_VISIBLE_DEVICES=1, "
+            "or compute without: CUDA_VISIBLE_DEVICES="
+        ) from error
 
 
 def load_run(

@@ -16,7 +16,8 @@ from transformers import LogitsProcessor, StoppingCriteria
 
 from pathweave.model.generate import begin, go_on, search
 from pathweave.model.held import Held
-from pathweave.model.pathweave import PathWeave, context_of
+from pathweave.model.laid_out import context_of
+from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Ids, Prompt
 from pathweave.model.rank import log_likelihoods
 from pathweave.serve.one_thread import OneThread, Row

@@ -25,7 +25,7 @@ from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Medium
 from pathweave.recipe.schema import DataSet, Recipe, TrainSet
 from pathweave.runs.connector_directory import load_carried
-from pathweave.runs.loading import load_finished, make_readers, new_model
+from pathweave.runs.loading import load_finished, make_readers, new_model, placed_model
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import holder_of
 from pathweave.train.finished_stage import FinishedStage, save_stage
@@ -89,7 +89,7 @@ class Curriculum:
         finished = load_finished(self.model, self.run, self.recipe)
         self._check(finished)
         self.processes.shard(self.model)
-        self.model.to(self.accelerator.device)
+        placed_model(self.model, self.accelerator.device)
         # Only now: a recipe that was refused may be mended and run in the same directory.
         self.processes.alone(self._begin)
         scoring = Scoring(

@@ -6,15 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+
 from pathweave.errors import RecipeError, RunError
 from pathweave.evaluate.results import Results
 from pathweave.evaluate.verify import Verdict, verify_base, verify_run
 from pathweave.recipe.reading import parse_recipe
 from pathweave.recipe.schema import Recipe
-from pathweave.runs.loading import load_run
+from pathweave.runs.loading import load_run, placed_model
 from pathweave.runs.run_directory import RunDirectory
 from pathweave.storage.atomic import disk_errors
 from pathweave.train.evolve import evolve_recipe
+from pathweave.train.processes import Processes, lost_processes
 from pathweave.train.trackers import check_trackers
 
 
@@ -92,10 +95,11 @@ def extend_run(
     out: Path | None = None,
     quiet: bool = False,
     track: Sequence[str] = (),
-) -> Extension:
+) -> Extension | None:
     """Add the stages of a recipe to a run, whose paths are verified before and after.
 
-    Begun again after it was stopped, it goes on from there.
+    Begun again after it was stopped, it goes on from there. Of several processes all learn, and
+    the first one copies and verifies.
 
     Args:
         root: Directory of the run.
@@ -103,6 +107,9 @@ def extend_run(
         out: Where a copy of the run is extended; None extends the run itself.
         quiet: Show nothing.
         track: Trackers that are given the numbers too, of ``TRACKERS``.
+
+    Returns:
+        What was added, on the main process.
 
     Raises:
         RecipeError: If the recipe does not fit the run; see ``extended``.
@@ -121,23 +128,27 @@ def extend_run(
             f"{root} must be a finished run, got none of its stage {missing[0]!r}; finish it with "
             "pathweave evolve"
         )
-    _proved(run, before.curriculum, "before anything was added")
-    if out is not None:
-        if not out.exists():
+
+    def prepare() -> None:
+        _proved(RunDirectory(root), before.curriculum, "before anything was added")
+        if out is not None and not out.exists():
             copy = out.with_name(f"{out.name}.partial")
             with disk_errors(out):
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(root, copy)
                 copy.rename(out)
-        run = RunDirectory(out)
+
+    with lost_processes():
+        Processes(Accelerator()).alone(prepare)
+    run = RunDirectory(out or root)
     results = evolve_recipe(recipe, run.root, quiet, track)
     if results is None:
-        raise RunError("a run must be extended by one process, got several; start a single one")
+        return None
     return Extension(sense.curriculum, _proved(run, before.curriculum, "afterwards"), results)
 
 
 def _proved(run: RunDirectory, names: Sequence[str], when: str) -> list[Verdict]:
-    model, _ = load_run(run.root)
+    model = placed_model(load_run(run.root)[0])
     verdicts = verify_base(model, run)
     verdicts += verify_run(model, run, [name for name in names if name in model.paths])
     if broken := [verdict.path for verdict in verdicts if not verdict.holds]:

@@ -12,7 +12,7 @@ from pathweave.data.manifest import Manifest, evenly_spaced
 from pathweave.data.messages import Sample
 from pathweave.decoders import Decoder, build_decoder
 from pathweave.errors import PathWeaveError
-from pathweave.model.pathweave import context_of, too_long
+from pathweave.model.laid_out import context_of, too_long
 from pathweave.recipe.schema import DataSet, Recipe, TestSet, TrainSet
 from pathweave.train.presence import llm_directory
 from pathweave.validation import unknown

@@ -9,9 +9,9 @@ from torch import nn
 
 from pathweave.errors import PathError, RecipeError, RunError
 from pathweave.model.generate import generate
+from pathweave.model.laid_out import pad
 from pathweave.model.llm_hosts import dead_sites, llm_linears, recomputed
 from pathweave.model.paths import PathSpec
-from pathweave.model.pathweave import pad
 from pathweave.model.rank import log_likelihoods
 from pathweave.nn.hooked import carrying
 from tests.tiny import FAMILIES, WIDTH, chain, medium, randomise, tiny_llm, tiny_model

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from pathweave.errors import PathError, RunError
 from pathweave.model.generate import generate
+from pathweave.model.laid_out import pad
 from pathweave.model.paths import PathSpec
-from pathweave.model.pathweave import pad
 from pathweave.model.prompt import Medium, Template, token_ids
 from pathweave.model.rank import log_likelihoods
 from pathweave.nn.hooked import carrying

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathweave.model.generate import generate
-from pathweave.model.pathweave import pad
+from pathweave.model.laid_out import pad
 from pathweave.model.prefix_cache import Prefixes
 from pathweave.model.prompt import Template
 from tests.tiny import FAMILIES, chain, medium, tiny_model

@@ -13,8 +13,9 @@ from pathweave.errors import BaseMismatchError
 from pathweave.methods.path import ATTENTION
 from pathweave.methods.settings import Reducer
 from pathweave.model.generate import generate
+from pathweave.model.laid_out import pad
 from pathweave.model.paths import PathSpec
-from pathweave.model.pathweave import PathWeave, pad
+from pathweave.model.pathweave import PathWeave
 from pathweave.model.prompt import Template, Turn
 from pathweave.model.rank import log_likelihoods
 from pathweave.nn.hooked import carrying

@@ -9,7 +9,11 @@ from pathweave.data.readers import JointReader
 from pathweave.decoders.array import Values
 from pathweave.decoders.pair import unpack_pair
 from pathweave.errors import MediaError, PathError, RequestError
+from pathweave.model.pathweave import PathWeave
+from pathweave.runs import loading
 from pathweave.runs.assistant import Assistant, load
+from tests.far_device import far_device
+from tests.whole_runs import command
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -122,3 +126,24 @@ def test_a_medium_in_memory_that_is_none_is_told_with_its_place(assistant):
         assistant.ask([[{"type": "sound", "rate": 8000}, TEXT]])
     with pytest.raises(RequestError, match="question 1"):
         assistant.ask([[{"type": "sound", "data": b"x", "path": "a.npy"}, TEXT]])
+
+
+def test_a_graphics_processor_is_used_if_there_is_one(assistant, finished_run, monkeypatch):
+    contents = [[part("sound"), TEXT], [part("tilt", 1), TEXT]]
+    with far_device() as far:
+        monkeypatch.setattr(loading, "device", lambda: far)
+        there = load(finished_run)
+        assert {tensor.device for tensor in there.model.parameters()} == {far}
+        there.root = assistant.root
+        assert there.ask(contents, max_tokens=4) == assistant.ask(contents, max_tokens=4)
+
+
+def test_a_model_that_does_not_fit_there_is_told(finished_run, monkeypatch, capsys):
+    def full(model, place):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    monkeypatch.setattr(PathWeave, "to", full)
+    assert command("verify", finished_run) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "fit into the memory of the graphics processor, got CUDA out of memory" in error
+    assert "CUDA_VISIBLE_DEVICES=" in error

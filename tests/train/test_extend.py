@@ -7,8 +7,7 @@ import pytest
 
 from pathweave.recipe.reading import load_recipe
 from pathweave.runs.run_directory import RunDirectory
-from tests.tiny import write_sensor_data
-from tests.whole_runs import SENSORS, command, edit_manifest, events, hashes
+from tests.whole_runs import SENSORS, command, events, hashes, write_sense
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -16,20 +15,7 @@ pytestmark = pytest.mark.usefixtures("home")
 @pytest.fixture(scope="module")
 def sense(tmp_path_factory, recipe_file):
     """The recipe of a fourth sensor alone."""
-    directory = tmp_path_factory.mktemp("heat")
-    write_sensor_data(directory, "heat")
-    for split in ("train", "test"):
-        edit_manifest(directory / f"heat-{split}.jsonl", 8)
-    known = json.loads(recipe_file.read_text(encoding="utf-8"))["modalities"]["sound"]
-    text = json.dumps(known).replace("sound", "heat")
-    tree = {
-        "name": "heat",
-        "modalities": {"heat": json.loads(text) | {"training": {"steps": 6}}},
-        "curriculum": ["heat"],
-        "training": {"steps": 9, "connector": True},  # of a run of its own
-    }
-    (directory / "recipe.yaml").write_text(json.dumps(tree), encoding="utf-8")
-    return directory / "recipe.yaml"
+    return write_sense(tmp_path_factory.mktemp("heat"), recipe_file)
 
 
 def changed(sense, directory, **fields):

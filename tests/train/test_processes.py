@@ -19,7 +19,7 @@ from pathweave.model.generate import generate
 from pathweave.model.llm_hosts import decoder_layers
 from pathweave.train.processes import Processes, lost_processes
 from tests.tiny import chain, medium, tiny_model
-from tests.whole_runs import SENSORS, Background, events, hashes, write_recipe
+from tests.whole_runs import SENSORS, Background, events, hashes, write_recipe, write_sense
 
 # A low rate: Adam turns the rounding of a gradient near zero into a step of the whole rate.
 LR, STEPS = 1e-3, 5
@@ -48,11 +48,20 @@ def variables(rank, world, port, **others):
 
 def start(recipe, out, logs, world=1, **env):
     """Start the processes of a run."""
-    port = free_port()
     words = ["evolve", recipe, "--out", out, "--json"]
     words += [word for setting in SETTINGS for word in ("--set", setting)]
+    return start_all(words, logs / out.name, world, **env)
+
+
+def start_all(words, log, world=1, **env):
+    """Start the processes of a command; each writes to a log of its own."""
+    port = free_port()
     return [
-        Background(logs / f"{out.name}-{rank}.txt", *words, env=variables(rank, world, port, **env))
+        Background(
+            log.with_name(f"{log.name}-{rank}.txt"),
+            *words,
+            env=variables(rank, world, port, **env),
+        )
         for rank in range(world)
     ]
 
@@ -155,6 +164,43 @@ def test_processes_score_together_what_one_scores(recipe, runs, home, tmp_path, 
         6 + 3
     )  # answers and statistics after each stage, and of the whole
     assert len(others[1]) == 1
+
+
+def told(words, log, world=1, **env):
+    """What a command prints as JSON: one line, by the first process alone."""
+    made = start_all([*words, "--json"], log, world, **env)
+    finish(made)
+    lines = [
+        [line for line in run.log.read_text(encoding="utf-8").splitlines() if line[0] in "[{"]
+        for run in made
+    ]
+    assert list(map(len, lines)) == [1] + [0] * (world - 1)
+    return json.loads(lines[0][0])
+
+
+@pytest.mark.parametrize(
+    ("world", "env"),
+    [(2, {}), pytest.param(2, {"ACCELERATE_USE_FSDP": "true"}, marks=pytest.mark.slow)],
+)
+def test_processes_evaluate_together_what_one_evaluates(runs, home, tmp_path, world, env):
+    words = ["evaluate", runs / "one"]
+    one, found = told(words, tmp_path / "one"), told(words, tmp_path / "two", world, **env)
+    assert found == one
+    assert [score["set"] for score in one] == [f"{name}/qa" for name in SENSORS]
+    assert [len(score["bad"]) for score in one].count(1) == 1
+
+
+def test_two_processes_extend_a_run_as_one_does(recipe, runs, home, tmp_path):
+    sense = write_sense(tmp_path, recipe)
+    before, made = hashes(runs / "one"), {}
+    for world in (1, 2):
+        out = tmp_path / f"by-{world}"
+        words = ["extend", runs / "one", sense, "--out", out]
+        made[world] = told(words, tmp_path / f"log-{world}", world)
+        assert hashes(out).items() > before.items()
+    assert [each["holds"] for each in made[2]["verified"]] == [True] * (1 + len(SENSORS))
+    assert made[2]["added"][0]["trained"] == made[1]["added"][0]["trained"]
+    assert_alike(tmp_path / "by-1", tmp_path / "by-2")
 
 
 def test_a_request_to_one_stops_all_and_other_numbers_go_on(recipe, runs, home, tmp_path):

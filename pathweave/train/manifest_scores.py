@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from rich.console import Console
 
 from pathweave.data.examples import Examples
@@ -11,8 +12,9 @@ from pathweave.display import Display, WholeTable
 from pathweave.evaluate.score_sets import evaluate_set, score_set, subset
 from pathweave.metrics import METRICS, unit_of
 from pathweave.recipe.schema import Recipe, TestSet
-from pathweave.runs.loading import load_run, make_readers
+from pathweave.runs.loading import load_run, make_readers, placed_model
 from pathweave.runs.run_directory import RunDirectory
+from pathweave.train.processes import Processes, lost_processes
 
 
 def evaluate_manifests(
@@ -23,8 +25,10 @@ def evaluate_manifests(
     limit: int | None,
     max_tokens: int,
     quiet: bool,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]] | None:
     """Return one score per manifest; for no manifest, one per test set of the recipe.
+
+    Of several processes each answers a share, and the first one returns the scores.
 
     Raises:
         RunError: If the directory is no run, or too many samples are bad.
@@ -32,25 +36,31 @@ def evaluate_manifests(
     """
     model, recipe = load_run(run)
     readers = make_readers(recipe, model.base, RunDirectory(run))
+    processes = Processes(Accelerator())
+    processes.shard(model)
+    placed_model(model, processes.accelerator.device)
     scores = []
-    with Display(quiet) as display:
+    with Display(quiet or not processes.is_first) as display, lost_processes():
         for name, test_set in _sets(recipe, manifests, metric, max_tokens, model.paths.names):
             manifest, read_with = Path(test_set.manifest), path or test_set.path
             examples = Examples(
                 manifest, readers, read_with, prompts=test_set.prompt, seed=recipe.seed
             )
             bar = display.bar(f"encode {name}", total=len(examples))
-            examples.encode(bar.advance)
+            examples.encode(bar.advance, processes.index, processes.count)
+            processes.alone(lambda: None)  # until all have written their features
             examples.drop_bad_samples(recipe.bad_samples, model.misfit)
             bar.close()
             chosen = subset(len(examples), limit)
             bar = display.bar(f"score {name}", total=len(chosen))
             size = recipe.evaluation.batch_size
-            answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance)
+            spread = processes.spread
+            answers = evaluate_set(model, examples, test_set, size, chosen, bar.advance, spread)
             bar.close()
-            result = score_set(examples, test_set, answers)
-            scores.append({"set": name, **result.summary, "bad": examples.bad})
-    return scores
+            if processes.is_first:
+                result = score_set(examples, test_set, answers)
+                scores.append({"set": name, **result.summary, "bad": examples.bad})
+    return scores if processes.is_first else None
 
 
 def _sets(

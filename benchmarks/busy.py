@@ -153,7 +153,7 @@ def main(words: Sequence[str] | None = None) -> None:
     cores, seconds, small = len(allowed) or os.cpu_count() or 1, given.seconds, []
     if given.small:
         cores, seconds, small = 1, 0.01, ["--small"]
-    settings = {"cores": cores, "seconds": seconds}
+    settings = {"cores": cores, "seconds": seconds, "rounds": given.rounds}
     report = Report("busy", "How should threads wait for each other?", settings)
     with ExitStack() as stack:
         workers = {s: [stack.enter_context(start(s, *small)) for _ in range(2)] for s in SETTINGS}

@@ -46,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
         [Medium(name, torch.randn(1, UNIT, WIDTH)), QUESTION] for _ in range(each) for name in NAMES
     ]
     settings = {"paths": len(NAMES), "rank": RANK, "batch": len(batch), "peft": peft.__version__}
+    settings["type"] = str(model.llm.dtype).removeprefix("torch.")
     report = Report("peft_switching", "What does a batch of several paths cost?", settings)
     with torch.no_grad():
         lora = as_lora(model)
@@ -55,8 +56,13 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def woven() -> PathWeave:
-    """Return the small base with paths of random weights, each by itself, as a LoRA is."""
-    model = PathWeave(load_base("mini"))
+    """Return the small base with paths of random weights, each by itself, as a LoRA is.
+
+    In float32: of two words that bfloat16 cannot tell apart, each way may say another.
+    """
+    base = load_base("mini")
+    base.llm.float()
+    model = PathWeave(base)
     for name in NAMES:
         spec = PathSpec(name, WIDTH, 4, rank=RANK, sites=SITES, gate=None, scope="prompt")
         for parameter in model.paths.expand(spec).experts.parameters():

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from pathweave.train.medium_use import MediumWatch
 RECIPE = Path(__file__).parents[1] / "recipes" / "mcl_mini.yaml"
 WARM = 2  # steps of a stage before the one whose operations are counted; those after it are timed
 READING = ("read samples", "decode", "encode")
+IN_LLM = ("train: language model", "train: head")
 
 
 class Parts:
@@ -264,10 +265,10 @@ def profile(recipe: Recipe, clock: Callable[[], float]) -> Watch:
         return watch
 
 
-def peak(clock: Callable[[], float], rounds: int) -> float:
-    """Return how many operations a second large products reach in float32."""
+def peak(clock: Callable[[], float], rounds: int, dtype: torch.dtype) -> float:
+    """Return how many operations a second large products of a type reach."""
     size = 1536
-    a, b = torch.randn(size, size), torch.randn(size, size)
+    a, b = torch.randn(2, size, size).to(dtype)
     times = in_turn({"product": lambda: a @ b}, rounds, clock)["product"]
     return 2 * size**3 / statistics.median(times)
 
@@ -297,19 +298,24 @@ def whole(recipe: Recipe, watch: Watch) -> dict[str, float]:
     return dict(seconds)
 
 
-def of_stage(name: str, watch: Watch, best: float) -> Iterator[Figure]:
-    """Yield what a step of a stage consists of; ``best`` is the peak, in operations a second."""
+def of_stage(name: str, watch: Watch, best: Mapping[torch.dtype, float]) -> Iterator[Figure]:
+    """Yield what a step of a stage consists of; ``best`` are the peaks, in operations a second."""
     step, operations = watch.step(name), watch.operations[name]
+    # What every part would take at the peak of its type: the connector computes in float32.
+    least = {
+        part: count / best[native_dtype() if part.startswith(IN_LLM) else torch.float32]
+        for part, count in operations.items()
+        if count
+    }
     everything = sum(step.values())
     yield Figure(f"{name}: a step", everything, "s")
     for part, seconds in sorted(step.items(), key=lambda pair: -pair[1]):
-        reached = operations[part] / best / max(seconds, 1e-9)
-        note = f"{reached:.0%} of the peak" if reached else ""
+        note = f"{least[part] / max(seconds, 1e-9):.0%} of the peak" if part in least else ""
         share = 100 * seconds / everything
         yield Figure(f"{name}: {part.removeprefix('train: ')}", share, "%", note=note)
-    products = [part for part in step if operations[part]]
-    reached = sum(operations[part] for part in products) / sum(step[part] for part in products)
-    yield Figure(f"{name}: share of the peak, parts with products", 100 * reached / best, "%")
+    products = [part for part in step if part in least]
+    reached = sum(least[part] for part in products) / sum(step[part] for part in products)
+    yield Figure(f"{name}: share of the peak, parts with products", 100 * reached, "%")
     reading = sum(step.get(f"train: {part}", 0.0) for part in READING)
     yield Figure(f"{name}: waiting for the input", 100 * reading / everything, "%", at_most=5)
 
@@ -350,8 +356,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     watch = profile(load_recipe(chosen.recipe, changes), clock)
     settings = {"recipe": recipe.name, "steps timed of a stage": chosen.rounds}
     report = Report("profile_stage", "Where does the time of a stage go?", settings)
-    best = peak(clock, chosen.rounds)
-    settings["peak"] = f"{best / 1e9:.0f} billion operations a second"
+    types = {torch.float32, native_dtype()}
+    best = {dtype: peak(clock, chosen.rounds, dtype) for dtype in types}
+    for dtype, reached in best.items():
+        settings[f"peak in {str(dtype).removeprefix('torch.')}"] = f"{reached / 1e9:.0f} G/s"
     ends = (recipe.curriculum[0], recipe.curriculum[-1])
     report.figures = [figure for name in ends for figure in of_stage(name, watch, best)]
     report.figures += of_run(recipe, watch)

@@ -25,7 +25,8 @@ def encode(
         typer.Option(metavar="ADDRESS", help="Ray that does the work; local starts one here."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default 1, on a Ray one a processor.")
+        int | None,
+        typer.Option(min=1, help="Processes; by default 1, on a Ray one a GPU, or else a core."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     trust_code: TrustCode = False,

@@ -2,12 +2,13 @@
 
 import contextlib
 import logging
+import math
 import multiprocessing
 import os
 import pickle
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -254,7 +255,7 @@ def encode_on_ray(
         work: What is to be encoded; its paths must be those of every machine.
         blocks: The blocks.
         address: Address of the Ray, or ``local``, which starts one on this machine.
-        count: Number of actors; None is one a processor.
+        count: Number of actors; None is one a graphics processor, or else one a processor.
 
     Raises:
         PathWeaveError: If Ray is not installed.
@@ -277,7 +278,7 @@ def encode_on_ray(
         try:
             data.DataContext.get_current().enable_progress_bars = False
             logging.getLogger("ray.data").setLevel(logging.ERROR)
-            actors = count or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            actors, share = actors_for(ray.cluster_resources(), count)
             done = data.from_items(
                 [asdict(block) for block in blocks],
                 override_num_blocks=min(len(blocks), RAY_TASKS),
@@ -285,6 +286,7 @@ def encode_on_ray(
                 Worker,
                 fn_constructor_args=(work,),
                 compute=data.ActorPoolStrategy(size=min(actors, len(blocks))),
+                num_gpus=share,
             )
             for row in done.iter_rows():
                 yield pickle.loads(row["result"])
@@ -295,3 +297,22 @@ def encode_on_ray(
             ) from error
         finally:
             ray.shutdown()
+
+
+def actors_for(resources: Mapping[str, float], count: int | None) -> tuple[int, float | None]:
+    """Return how many actors a Ray is to start, and the share of a graphics processor of each.
+
+    An actor sees no graphics processor unless it asks for a share of one; where there are some,
+    every actor gets its share, and as many as there are if the number is not given.
+
+    Args:
+        resources: What the Ray has, as it says itself.
+        count: Number of actors that was asked for.
+
+    Example:
+        >>> actors_for({"CPU": 16.0, "GPU": 4.0}, count=6)
+        (6, 0.5)
+    """
+    graphics = int(resources.get("GPU", 0))
+    actors = count or graphics or max(1, int(resources.get("CPU", 1)))
+    return actors, 1 / math.ceil(actors / graphics) if graphics else None

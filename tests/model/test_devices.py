@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from pathweave.evaluate.verify import record_proof, verify_path
-from pathweave.model.generate import generate
+from pathweave.model.generate import begin, generate, go_on
 from pathweave.model.rank import log_likelihoods
 from pathweave.model.soft_vocabulary import Scope
 from tests.far_device import far_device
+from tests.model.test_held import Said, Unchanged
 from tests.tiny import chain, medium, tiny_model
 
 PROMPTS = [
@@ -73,3 +74,23 @@ def test_a_proof_from_a_file_holds_on_the_device_it_was_recorded_on(specs):
         tensors, about = record_proof(model, [[medium("sound", seed=1), "What is it?"]])
         from_file = {name: tensor.cpu() for name, tensor in tensors.items()}
         assert verify_path(model, "sound", from_file, about).identical
+
+
+def test_rows_that_are_held_say_what_they_say_on_the_cpu(specs):
+    def said(model):
+        told = [[] for _ in PROMPTS]
+
+        def turn(numbers):
+            return Unchanged(), Said([told[i] for i in numbers])
+
+        held = begin(model, PROMPTS[:2], [()] * 2, *turn([0, 1]))
+        held.join(begin(model, PROMPTS[2:], [()], *turn([2])))
+        held.keep([2, 0])
+        go_on(model, held, [told[2][-1], told[0][-1]], 3, *turn([2, 0]))
+        return told
+
+    model = tiny_model(*specs)
+    near = said(model)
+    assert list(map(len, near)) == [4, 1, 4]
+    with far_device() as far:
+        assert said(model.to(far)) == near

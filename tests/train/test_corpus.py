@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,20 @@ from pathweave.data.manifest import Manifest
 from pathweave.parts import TRUSTED
 from pathweave.recipe.reading import parse_recipe
 from pathweave.train import corpus
-from pathweave.train.corpus_workers import Work, Worker
+from pathweave.train.corpus_workers import Work, Worker, actors_for
 from tests import whole_runs as runs
 from tests.tiny import WIDTH, write_sensor_data, write_tiny_recipe
 
 SLOW = f"""
+import os
 import time
 from pathweave.encoders import KINDS
 
 class Slow(KINDS["precomputed"]):
     def __init__(self):
         super().__init__(width={WIDTH})
+        if "GRAPHICS" in os.environ:
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == os.environ["GRAPHICS"]
 
     def __call__(self, media):
         time.sleep(0.005)
@@ -257,6 +261,35 @@ def test_a_ray_of_two_workers_of_which_one_is_killed_loses_and_doubles_nothing(
     check_all_is_there_once(slow_recipe, tmp_path / "features")
     again = encode(capsys, slow_recipe, "--ray", "local", "--trust-code")
     assert (again["encoded"], again["found"], again["failed"]) == (0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_on_a_ray_with_one_graphics_processor_one_actor_has_it(
+    slow_recipe, tmp_path, capsys, monkeypatch
+):
+    """The Ray believes in a graphics processor that is none."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("GRAPHICS", "0")
+    monkeypatch.setattr(ray, "init", partial(ray.init, num_cpus=3, num_gpus=1))
+    encode(capsys, slow_recipe, "--ray", "local", "--trust-code")
+    check_all_is_there_once(slow_recipe, tmp_path / "features")
+    assert len({each["worker"] for each in noted(tmp_path / "features")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "count", "expected"),
+    [
+        ({"CPU": 8.0}, None, (8, None)),
+        ({"CPU": 8.0}, 3, (3, None)),
+        ({"CPU": 8.0, "GPU": 4.0}, None, (4, 1)),
+        ({"CPU": 8.0, "GPU": 4.0}, 2, (2, 1)),
+        ({"CPU": 8.0, "GPU": 4.0}, 9, (9, 1 / 3)),  # three at most on each
+        ({}, None, (1, None)),
+    ],
+)
+def test_actors_share_graphics_processors_so_that_all_find_room(resources, count, expected):
+    assert actors_for(resources, count) == expected
 
 
 def test_an_address_at_which_there_is_no_ray_is_told(recipe, tmp_path, capsys):

@@ -167,6 +167,8 @@ def load(
 ) -> Assistant:
     """Return an assistant over a directory that ``pathweave evolve`` wrote.
 
+    It computes on the graphics processor if there is one; ``.model.to("cpu")`` brings it back.
+
     Args:
         run: The directory.
         paths: Load these paths and those they build on; None loads all.
@@ -176,7 +178,7 @@ def load(
         cache: Where features are kept; None is the shared cache.
 
     Raises:
-        RunError: If the directory is no run.
+        RunError: If the directory is no run, or the model does not fit the graphics processor.
         PathError: If a path is damaged.
     """
     model, recipe = load_run(Path(run), None if paths is None else list(paths), layers)

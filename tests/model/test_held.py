@@ -27,7 +27,7 @@ class Said(StoppingCriteria):
     def __call__(self, ids, scores, **_):
         for row, token in zip(self.rows, ids[:, -1].tolist(), strict=True):
             row.append(token)
-        return torch.zeros(len(ids), dtype=torch.bool)
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 
 class Unchanged(LogitsProcessor):

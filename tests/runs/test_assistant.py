@@ -13,7 +13,7 @@ from pathweave.model.pathweave import PathWeave
 from pathweave.runs import loading
 from pathweave.runs.assistant import Assistant, load
 from tests.far_device import far_device
-from tests.whole_runs import command
+from tests.whole_runs import command, write_sense
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -138,12 +138,27 @@ def test_a_graphics_processor_is_used_if_there_is_one(assistant, finished_run, m
         assert there.ask(contents, max_tokens=4) == assistant.ask(contents, max_tokens=4)
 
 
-def test_a_model_that_does_not_fit_there_is_told(finished_run, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ask RUN Hello.",
+        "ask --base BASE Hello.",
+        "evaluate RUN",
+        "verify RUN",
+        "extend RUN SENSE --out OUT",
+        "evolve RECIPE --out OUT",
+    ],
+)
+def test_a_model_that_does_not_fit_there_is_told(
+    finished_run, recipe_file, tmp_path, monkeypatch, capsys, words
+):
     def full(model, place):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
 
     monkeypatch.setattr(PathWeave, "to", full)
-    assert command("verify", finished_run) == 2
+    named = {"RUN": finished_run, "BASE": recipe_file.parent / "base", "RECIPE": recipe_file}
+    named |= {"OUT": tmp_path / "out", "SENSE": write_sense(tmp_path, recipe_file)}
+    assert command(*[named.get(word, word) for word in words.split()]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "fit into the memory of the graphics processor, got CUDA out of memory" in error
     assert "CUDA_VISIBLE_DEVICES=" in error

@@ -94,8 +94,22 @@ def main() -> None:
     try:
         app()
     except PathWeaveError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
-        sys.exit(EXIT_BAD_INPUT)
+        _end(str(error))
+    except (MemoryError, RuntimeError) as error:  # torch, whose errors these are, may not be there
+        is_torchs = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+        if not (is_torchs or isinstance(error, MemoryError)):
+            raise
+        _end(
+            "what is computed at once must fit into memory, got "
+            f"{' '.join(str(error).split()).split('. ')[0] or 'too much'}; compute less at once: "
+            "training.micro_batch, training.checkpointing or evaluation.batch_size of a recipe, "
+            "--max-batch of serve, or a language model in fewer bits (quantise)"
+        )
     except KeyboardInterrupt:
         typer.secho("stopped", err=True)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _end(error: str) -> None:
+    typer.secho(f"error: {error}", err=True, fg="red")
+    sys.exit(EXIT_BAD_INPUT)

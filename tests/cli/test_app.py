@@ -2,8 +2,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import pathweave
+from pathweave.model.pathweave import PathWeave
 from tests.whole_runs import command
 
 COMMANDS = (
@@ -77,3 +79,37 @@ def test_help_answers_at_once():
 def test_the_version_is_that_of_the_package(capsys):
     assert command("--version") == 0
     assert capsys.readouterr().out == f"pathweave {pathweave.__version__}\n"
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "got CUDA out of"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "got [enforce"),
+        (MemoryError(), "got too much"),
+    ],
+)
+def test_too_little_memory_is_told_and_the_run_goes_on_later(
+    error, said, recipe_file, tmp_path, monkeypatch, capsys
+):
+    def full(*_):
+        raise error
+
+    words = ("evolve", recipe_file, "--out", tmp_path / "run", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr(PathWeave, "forward", full)
+        assert command(*words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"error: what is computed at once must fit into memory, {said}" in told
+    assert "training.micro_batch" in told
+    assert command(*words) == 0
+
+
+def test_an_error_of_ours_is_not_hidden(finished_run, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr("pathweave.evaluate.verify.verify_base", broken)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        command("verify", finished_run)

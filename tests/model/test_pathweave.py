@@ -262,16 +262,6 @@ def test_training_mode_is_for_what_is_trained(model):
     assert not any(module.training for module in model.modules())
 
 
-def test_padding_goes_to_the_side_that_is_asked_for():
-    rows = [torch.ones(1, 2), torch.full((3, 2), 2.0)]
-    padded, mask = pad(rows, side="left")
-    assert padded[:, :, 0].tolist() == [[0, 0, 1], [2, 2, 2]]
-    assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
-    padded, mask = pad(rows, side="right")
-    assert padded[:, :, 0].tolist() == [[1, 0, 0], [2, 2, 2]]
-    assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
-
-
 def test_what_is_longer_than_the_language_model_reads_is_refused_by_name(model):
     limit = model.llm.config.max_position_embeddings = 64
     model.eval()

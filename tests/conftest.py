@@ -1,5 +1,6 @@
 """Settings of every test: small models are fastest on one thread. One run for those that read."""
 
+import os
 from collections import Counter
 
 # Before the package: what is first imported from within it would be compiled anew every time,
@@ -14,6 +15,8 @@ from hypothesis import settings
 from tests import whole_runs as runs
 
 torch.set_num_threads(1)
+# Whatever the processor multiplies: tests compare logits, and count on answers that are no ties.
+os.environ.setdefault("PATHWEAVE_DTYPE", "float32")
 collect_ignore = ["torchvision_ops.py"]  # a plug-in, and no test
 
 # No test asserts how long something takes: on a busy machine a deadline fails by chance.

@@ -27,8 +27,16 @@ RECIPE = ROOT / "recipes/mcl_mini.yaml"
 QUICK = ("--quick", "--set", "evaluation.subset=8")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def users_dtype():
+    """What the processor multiplies, as for a user; other tests compute in float32."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PATHWEAVE_DTYPE", raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+def run(tmp_path_factory, users_dtype) -> Path:
     """A run in a process of its own, as a user starts it; to be read only."""
     out = tmp_path_factory.mktemp("run") / "quick"
     line = [sys.executable, "-m", "pathweave.cli", "evolve", RECIPE, "--out", out, *QUICK]

@@ -1,5 +1,6 @@
 """A base: the pretrained vision language model that paths are added to."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from pathweave.errors import PathError
+from pathweave.errors import PathError, RecipeError
 from pathweave.model.chat_reader import Reader
 from pathweave.model.paths import PathSpec
 from pathweave.model.prompt import Template
@@ -201,7 +202,19 @@ def first_values(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def native_dtype() -> torch.dtype:
-    """Return bfloat16 where the processor multiplies it natively, else float32."""
+    """Return bfloat16 where the processor multiplies it natively, else float32.
+
+    ``PATHWEAVE_DTYPE`` in the environment decides otherwise.
+
+    Raises:
+        RecipeError: If that is neither of the two.
+    """
+    if chosen := os.environ.get("PATHWEAVE_DTYPE"):
+        if chosen not in ("bfloat16", "float32"):
+            raise RecipeError(
+                f"PATHWEAVE_DTYPE must be bfloat16 or float32, got {chosen!r}; correct or unset it"
+            )
+        return cast(torch.dtype, getattr(torch, chosen))
     has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
     return torch.bfloat16 if torch.cuda.is_available() or has_bf16() else torch.float32
 

@@ -22,8 +22,7 @@ def frames(*seeds, width=32, height=32):
 @pytest.fixture(scope="module", params=WITH_PROCESSOR)
 def world(request, tmp_path_factory):
     name = request.param
-    directory = write_vision_llm(tmp_path_factory.mktemp(name), name)
-    opened = open_vision_llm(directory, torch.float32)  # whatever the processor likes best
+    opened = open_vision_llm(write_vision_llm(tmp_path_factory.mktemp(name), name))
     kind = picture_kind(opened.native)
     reader = VisionLlmReader(opened.model, opened.processor, kind)
     return SimpleNamespace(name=name, model=opened.model, reader=reader, kind=kind)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pathweave.errors import PathError
-from pathweave.model.base import load_connector, load_directory, save_base
+from pathweave.errors import PathError, RecipeError
+from pathweave.model.base import load_connector, load_directory, native_dtype, save_base
 from pathweave.model.pathweave import PathWeave
 from tests.tiny import chain, medium, randomise, tiny_base
 
@@ -189,3 +189,23 @@ def test_a_base_without_hashes_is_read(tmp_path):
     file.write_text(json.dumps(about), encoding="utf-8")
     assert load_directory(tmp_path / "base", torch.float32).fingerprint() == other.fingerprint()
     assert base.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float32"])
+def test_the_type_of_a_machine_may_be_chosen(name, monkeypatch):
+    monkeypatch.setenv("PATHWEAVE_DTYPE", name)
+    assert str(native_dtype()) == f"torch.{name}"
+
+
+def test_another_type_is_refused(monkeypatch):
+    monkeypatch.setenv("PATHWEAVE_DTYPE", "half")
+    with pytest.raises(RecipeError, match="must be bfloat16 or float32, got 'half'; correct or"):
+        native_dtype()
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_by_itself_it_is_what_the_processor_multiplies(has_bf16, monkeypatch):
+    monkeypatch.delenv("PATHWEAVE_DTYPE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16, raising=False)
+    assert native_dtype() == (torch.bfloat16 if has_bf16 else torch.float32)

@@ -47,9 +47,8 @@ def world(request, tmp_path_factory):
     name = request.param
     directory = write_vision_llm(tmp_path_factory.mktemp(name), name)
     torch.manual_seed(0)
-    # Logits are compared, so their type must not be the processor's favourite.
-    base = load_vision_base(directory, Reducer(layers=2, width=16).shape, torch.float32)
-    plain = load_vision_llm(directory, torch.float32).model
+    base = load_vision_base(directory, Reducer(layers=2, width=16).shape)
+    plain = load_vision_llm(directory).model
     model = PathWeave(base, {"sound": "sound: ", "range": "range: "})
     kind = base.native[0]
     picture = native(kind)
@@ -232,7 +231,7 @@ def test_the_likelihood_of_an_answer_is_that_of_its_words(world):
 
 def test_saving_the_base_saves_what_it_was(world, tmp_path):
     world.model.llm.save_pretrained(tmp_path)
-    again = load_vision_llm(tmp_path, torch.float32).model
+    again = load_vision_llm(tmp_path).model
     names = dict(world.plain.named_parameters())
     for name, parameter in again.named_parameters():
         assert torch.equal(parameter, names[name])

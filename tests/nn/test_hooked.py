@@ -74,7 +74,7 @@ def test_all_tokens_of_a_row_are_the_row(layer):
     rows = WovenLinear(layer, "host")(x, Route(((one, 1), (two, 1))))
     indices = torch.arange(2 * TOKENS).split(TOKENS)
     single = weave(layer(x), x, Route(((one, indices[0]), (two, indices[1])), TOKENS), "host")
-    assert torch.equal(rows, single)
+    torch.testing.assert_close(rows, single, atol=1e-6, rtol=1e-6)  # some processors: equal
 
 
 def test_a_layer_may_be_given_the_last_tokens_alone(layer):

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import httpx
 import openai
@@ -337,8 +338,13 @@ def test_a_page_of_the_web_cannot_ask_a_local_server(address):
     assert "must be asked as one of" in made.json()["error"]["message"]
 
 
-def test_the_command_serves_a_run_until_it_is_stopped(finished_run, home, capsys, monkeypatch):
+def test_the_command_serves_a_run_until_it_is_stopped(
+    finished_run, home, capsys, monkeypatch, request
+):
     monkeypatch.setattr(AppStatus, "should_exit", False)  # put back: a signal sets it for good
+    # A shell that starts the tests in the background lets them ignore it.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seen = {}
 
     with socket.socket() as free:

@@ -1,6 +1,5 @@
 """The whole run: every stage is learnt, saved, and followed by scores of all modalities so far."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -125,13 +124,9 @@ class Curriculum:
             began = time.perf_counter()
             label = f"encode {manifest.parent.name}/{manifest.stem}"
             bar = self.display.bar(label, total=len(examples))
-            examples.encode(bar.advance, group.index, group.count)
-            group.alone(lambda: None)
+            group.encode(examples, bar.advance)
             examples.drop_bad_samples(self.recipe.bad_samples, self.model.misfit)
-            if group.count > 1:
-                usable = [examples.sample(index).id for index in range(len(examples))]
-                rule = f"all processes must read the same samples of {manifest}"
-                group.check_same(json.dumps(usable), rule, "give each all of its files")
+            group.check_samples(examples)
             bar.close()
             seconds = round(time.perf_counter() - began, 1)
             self.log.event("encoded", manifest=data.manifest, seconds=seconds)

@@ -47,9 +47,9 @@ def evaluate_manifests(
                 manifest, readers, read_with, prompts=test_set.prompt, seed=recipe.seed
             )
             bar = display.bar(f"encode {name}", total=len(examples))
-            examples.encode(bar.advance, processes.index, processes.count)
-            processes.alone(lambda: None)  # until all have written their features
+            processes.encode(examples, bar.advance)
             examples.drop_bad_samples(recipe.bad_samples, model.misfit)
+            processes.check_samples(examples)
             bar.close()
             chosen = subset(len(examples), limit)
             bar = display.bar(f"score {name}", total=len(chosen))

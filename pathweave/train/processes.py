@@ -7,6 +7,7 @@ so that answers are those of one process to the last bit. Only the first process
 """
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from pathweave.data.examples import Examples
 from pathweave.errors import RecipeError, RunError
 from pathweave.model.llm_hosts import decoder_layers
 from pathweave.model.pathweave import PathWeave
@@ -145,6 +147,27 @@ class Processes:
         dist.all_reduce(extremes, dist.ReduceOp.MAX, self._patient)
         if extremes[0] != -extremes[1]:
             raise RunError(f"{rule}, got others in another of {self.count} processes; {remedy}")
+
+    def encode(self, examples: Examples, advance: Callable[[int], None]) -> None:
+        """Compute the features of a data set, each process those of its share, until all are there.
+
+        Args:
+            examples: The samples.
+            advance: See ``Examples.encode``.
+        """
+        examples.encode(advance, self.index, self.count)
+        self.alone(lambda: None)
+
+    def check_samples(self, examples: Examples) -> None:
+        """Refuse to go on if processes have other usable samples.
+
+        Raises:
+            RunError: On all processes, if they have.
+        """
+        if self.count > 1:
+            usable = [examples.sample(index).id for index in range(len(examples))]
+            rule = f"all processes must read the same samples of {examples.manifest.path}"
+            self.check_same(json.dumps(usable), rule, "give each all of its files")
 
     @torch.no_grad()
     def start_alike(self, modules: nn.Module) -> None:

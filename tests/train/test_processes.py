@@ -190,6 +190,24 @@ def test_processes_evaluate_together_what_one_evaluates(runs, home, tmp_path, wo
     assert [len(score["bad"]) for score in one].count(1) == 1
 
 
+def test_processes_that_read_other_samples_do_not_evaluate(recipe, runs, home, tmp_path):
+    port, both = free_port(), []
+    for rank in (0, 1):
+        directory = tmp_path / str(rank)
+        shutil.copytree(recipe.parent, directory)
+        manifest = directory / "sound-test.jsonl"
+        lines = manifest.read_text(encoding="utf-8").splitlines()
+        manifest.write_text("\n".join(lines[rank : rank + 3]) + "\n", encoding="utf-8")
+        words = ["evaluate", runs / "one", manifest, "--json"]
+        log = tmp_path / f"{rank}.txt"
+        both.append(Background(log, *words, env=variables(rank, 2, port)))
+    for run in both:
+        assert run.exit_code() == 2
+        said = run.log.read_text(encoding="utf-8")
+        assert "error: all processes must read the same samples of" in said
+        assert "Traceback" not in said
+
+
 def test_two_processes_extend_a_run_as_one_does(recipe, runs, home, tmp_path):
     sense = write_sense(tmp_path, recipe)
     before, made = hashes(runs / "one"), {}
